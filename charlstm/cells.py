@@ -1,0 +1,318 @@
+"""The three recurrent cells: their equations, forward and backward.
+
+Only what happens inside one cell stands here, element by element; every matrix product is
+in `charlstm.recurrent`. Two pre-activations come in, each with the gates as its leading axis:
+
+    u = x Wx + b      from the input            (G, B, H)
+    v = h Wh          from the previous state   (G, B, H)
+
+They are kept apart because the GRU's reset gate acts on v alone. B is the number of streams,
+H the hidden size, G the number of gates. Three functions make a cell:
+
+    forward      one step: u and v become activations and the next state
+    derivatives  many steps at once: activations become local derivatives
+    backward     one step, last step first: local derivatives become gradients
+
+so that the backward loop, which cannot be done for all steps at once, only multiplies. The
+activations live in an array (A, T, B, H) whose first G slots hold u when `forward` begins; the
+local derivatives in an array (D, T, B, H) whose slots `du` and `dv` hold d loss / d u and
+d loss / d v when `backward` has ended.
+
+Gradients are named d + the name of what they belong to: dh is d loss / d h. A prime in the
+equations, a trailing underscore in the code, marks the state after the step: h' or h_.
+`*` is element-wise.
+
+The logistic function is computed as sigma(x) = 1/2 + 1/2 tanh(x/2), which never overflows and
+costs one tanh. The inner 1/2 is not spent on every element: u and v of a sigmoid gate come in
+halved, because the weights that they are made with are (`scale`, once a segment).
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+
+from charlstm.arrays import Array
+
+States = tuple[Array, ...]
+
+HALF = np.array(0.5, np.float32)  # an array: a Python float costs a conversion each time
+ONE = np.array(1.0, np.float32)
+
+
+def sigmoid_of_half_(x: Array) -> None:
+    """sigma(2x) in place: 1/2 + 1/2 tanh(x)."""
+    np.tanh(x, out=x)
+    np.multiply(x, HALF, out=x)
+    np.add(x, HALF, out=x)
+
+
+class Cell(Protocol):
+    """What `charlstm.recurrent` asks of a cell."""
+
+    name: str
+    gates: tuple[str, ...]
+    """Names of the gates, in the order of the leading axis of Wx, Wh and b."""
+    scale: tuple[float, ...]
+    """What u and v of each gate are multiplied by beforehand: 1/2 for a sigmoid, else 1."""
+    states: tuple[str, ...]
+    """Names of the state arrays; the first is h, what the layer above sees."""
+    activations: int
+    """A: how many (B, H) arrays a step's activations take; the first G hold u beforehand."""
+    derivatives_kept: int
+    """D: how many (B, H) arrays a step keeps for the backward pass."""
+    du: slice
+    """Where among the D the gradient of u is after `backward`."""
+    dv: slice
+    """Where the gradient of v is; the same as `du` where dv = du."""
+    direct: bool
+    """Whether h' depends on h also without Wh, so that dh has a direct part."""
+
+    def forward_views(self, a: Array) -> Any:
+        """Name the parts of one step's activations (A, B, H), once, for `forward`."""
+
+    def forward(self, a: Any, v: Array, state: States, after: States) -> None:
+        """From u in `a`, v and `state` compute the activations and the state `after`."""
+
+    def derivatives(self, a: Array, state: States, after: States, d: Array) -> None:
+        """From activations (A, T, B, H) and the states before and after each step write the
+        local derivatives d (D, T, B, H)."""
+
+    def backward_views(self, d: Array) -> Any:
+        """Name the parts of one step's derivatives (D, B, H), once, for `backward`."""
+
+    def backward(self, d: Any, dafter: States, dstate: States) -> None:
+        """From the gradient of the state after (overwritten) write du and dv, and into `dstate`
+        what reaches the state before without passing through Wh. An LSTM's or RNN's dh has no
+        such part and is not written."""
+
+
+class RNN:
+    """Simple recurrent network (J. L. Elman, Finding Structure in Time, 1990, with tanh).
+
+        h' = tanh(u + v)
+
+    backward
+        dz = dh' * (1 - h'^2)        du = dv = dz
+    """
+
+    name = "rnn"
+    gates = ("h",)
+    scale = (1.0,)
+    states = ("h",)
+    activations = 1
+    derivatives_kept = 1
+    du = dv = slice(0, 1)
+    direct = False
+
+    def forward_views(self, a: Array) -> Array:
+        return a[0]
+
+    def forward(self, a: Array, v: Array, state: States, after: States) -> None:
+        (h_,) = after
+        np.add(a, v[0], out=h_)
+        np.tanh(h_, out=h_)  # h' = tanh(u + v)
+
+    def derivatives(self, a: Array, state: States, after: States, d: Array) -> None:
+        (h_,), dz = after, d[0]
+        np.multiply(h_, h_, out=dz)
+        np.subtract(ONE, dz, out=dz)  # dh'/dz = 1 - h'^2
+
+    def backward_views(self, d: Array) -> Array:
+        return d[0]
+
+    def backward(self, d: Array, dafter: States, dstate: States) -> None:
+        (dh_,) = dafter
+        np.multiply(d, dh_, out=d)  # dz = dh' dh'/dz
+
+
+class GRUForward(NamedTuple):
+    """Views of one step's activations; u in the first three."""
+
+    rq: Array
+    r: Array
+    q: Array
+    n: Array
+    vn: Array
+    rest: Array
+
+
+class GRUBackward(NamedTuple):
+    """Views of one step's derivatives."""
+
+    rq: Array
+    r: Array
+    q: Array
+    n: Array
+    gate_r: Array
+    gate_q: Array
+    dv_rq: Array
+    dv_n: Array
+
+
+class GRU:
+    """Gated recurrent unit (K. Cho et al., 2014), reset gate applied after the product, as in
+    cuDNN: one product with Wh serves all three gates.
+
+        r, q = sigma(u + v)          reset gate, update gate
+        n    = tanh(u_n + r * v_n)   candidate
+        h'   = (1 - q) * n + q * h   = n + q * (h - n)
+
+    backward, with dz the gradient of what stands inside sigma or tanh
+        dz_n = dh' * (1 - q) * (1 - n^2)     du_n = dz_n     dv_n = dz_n * r
+        dz_q = dh' * (h - n) * q * (1 - q)   du_q = dv_q = dz_q
+        dz_r = dz_n * v_n * r * (1 - r)      du_r = dv_r = dz_r
+        dh   = dh' * q + (through Wh)
+    """
+
+    name = "gru"
+    gates = ("r", "q", "n")
+    scale = (0.5, 0.5, 1.0)
+    states = ("h",)
+    activations = 5
+    derivatives_kept = 8
+    du = slice(0, 3)
+    dv = slice(5, 8)
+    direct = True
+
+    def forward_views(self, a: Array) -> GRUForward:
+        return GRUForward(a[0:2], a[0], a[1], a[2], a[3], a[4])
+
+    def forward(self, a: GRUForward, v: Array, state: States, after: States) -> None:
+        (h,), (h_,) = state, after
+        np.add(a.rq, v[:2], out=a.rq)
+        sigmoid_of_half_(a.rq)  # r, q = sigma(u + v)
+        np.copyto(a.vn, v[2])
+        np.multiply(a.r, a.vn, out=a.rest)
+        np.add(a.n, a.rest, out=a.n)
+        np.tanh(a.n, out=a.n)  # n = tanh(u_n + r v_n)
+        np.subtract(h, a.n, out=a.rest)
+        np.multiply(a.q, a.rest, out=a.rest)  # q (h - n)
+        np.add(a.n, a.rest, out=h_)  # h' = n + q (h - n)
+
+    def derivatives(self, a: Array, state: States, after: States, d: Array) -> None:
+        r, q, n, vn, rest = a
+        dr, dq, dn, gate_r, gate_q = d[:5]
+        np.copyto(gate_r, r)
+        np.copyto(gate_q, q)  # dh'/dh = q
+        np.multiply(rest, q, out=dq)
+        np.subtract(rest, dq, out=dq)  # dh'/dz_q = (h - n) q (1 - q)
+        np.multiply(r, vn, out=vn)
+        np.multiply(vn, r, out=dr)
+        np.subtract(vn, dr, out=dr)  # dz_n/dz_r = v_n r (1 - r)
+        np.multiply(n, n, out=n)
+        np.subtract(ONE, n, out=n)
+        np.multiply(n, q, out=dn)
+        np.subtract(n, dn, out=dn)  # dh'/dz_n = (1 - q) (1 - n^2)
+
+    def backward_views(self, d: Array) -> GRUBackward:
+        return GRUBackward(d[0:2], d[0], d[1], d[2], d[3], d[4], d[5:7], d[7])
+
+    def backward(self, d: GRUBackward, dafter: States, dstate: States) -> None:
+        (dh_,), (dh,) = dafter, dstate
+        np.multiply(d.n, dh_, out=d.n)  # dz_n
+        np.multiply(d.q, dh_, out=d.q)  # dz_q
+        np.multiply(d.r, d.n, out=d.r)  # dz_r
+        np.copyto(d.dv_rq, d.rq)
+        np.multiply(d.n, d.gate_r, out=d.dv_n)  # dv_n = dz_n r
+        np.multiply(dh_, d.gate_q, out=dh)  # dh = dh' q + …
+
+
+class LSTMForward(NamedTuple):
+    """Views of one step's activations; u in z."""
+
+    z: Array
+    ifo: Array
+    i: Array
+    f: Array
+    o: Array
+    g: Array
+    tanh_c: Array
+    ig: Array
+    fc: Array
+
+
+class LSTMBackward(NamedTuple):
+    """Views of one step's derivatives."""
+
+    i_f: Array
+    o: Array
+    g: Array
+    tanh_c: Array
+    gate_f: Array
+
+
+class LSTM:
+    """Long short-term memory (S. Hochreiter, J. Schmidhuber, 1997; forget gate: F. Gers,
+    J. Schmidhuber, F. Cummins, 2000), without peepholes.
+
+        i, f, o = sigma(u + v)       input, forget and output gate
+        g       = tanh(u + v)        candidate
+        c'      = f * c + i * g      cell state: what is kept, and what is written
+        h'      = o * tanh(c')       hidden state: what is shown
+
+    backward, with dz the gradient of what stands inside sigma or tanh
+        dz_o = dh' * tanh(c') * o * (1 - o)
+        dc' += dh' * o * (1 - tanh(c')^2)
+        dz_i = dc' * g * i * (1 - i)
+        dz_f = dc' * c * f * (1 - f)
+        dz_g = dc' * i * (1 - g^2)
+        dc   = dc' * f               du = dv = dz
+    """
+
+    name = "lstm"
+    gates = ("i", "f", "o", "g")
+    scale = (0.5, 0.5, 0.5, 1.0)
+    states = ("h", "c")
+    activations = 7
+    derivatives_kept = 6
+    du = dv = slice(0, 4)
+    direct = False
+
+    def forward_views(self, a: Array) -> LSTMForward:
+        return LSTMForward(a[0:4], a[0:3], *a)
+
+    def forward(self, a: LSTMForward, v: Array, state: States, after: States) -> None:
+        (_, c), (h_, c_) = state, after
+        np.add(a.z, v, out=a.z)
+        np.tanh(a.z, out=a.z)  # g = tanh(u + v)
+        np.multiply(a.ifo, HALF, out=a.ifo)
+        np.add(a.ifo, HALF, out=a.ifo)  # i, f, o = sigma(u + v)
+        np.multiply(a.i, a.g, out=a.ig)
+        np.multiply(a.f, c, out=a.fc)
+        np.add(a.fc, a.ig, out=c_)  # c' = f c + i g
+        np.tanh(c_, out=a.tanh_c)
+        np.multiply(a.o, a.tanh_c, out=h_)  # h' = o tanh(c')
+
+    def derivatives(self, a: Array, state: States, after: States, d: Array) -> None:
+        h_, _ = after
+        i, f, o, g, tanh_c, ig, _ = a
+        i_f, ig_fc = a[0:2], a[5:7]
+        d_if, d_o, d_g, d_tanh, gate_f = d[0:2], d[2], d[3], d[4], d[5]
+        np.multiply(ig_fc, i_f, out=d_if)
+        np.subtract(ig_fc, d_if, out=d_if)  # dc'/dz_i = g i (1 - i), dc'/dz_f = c f (1 - f)
+        np.multiply(ig, g, out=d_g)
+        np.subtract(i, d_g, out=d_g)  # dc'/dz_g = i (1 - g^2)
+        np.multiply(h_, o, out=d_o)
+        np.subtract(h_, d_o, out=d_o)  # dh'/dz_o = tanh(c') o (1 - o)
+        np.multiply(h_, tanh_c, out=d_tanh)
+        np.subtract(o, d_tanh, out=d_tanh)  # dh'/dc' = o (1 - tanh(c')^2)
+        np.copyto(gate_f, f)  # dc'/dc = f
+
+    def backward_views(self, d: Array) -> LSTMBackward:
+        return LSTMBackward(d[0:2], d[2], d[3], d[4], d[5])
+
+    def backward(self, d: LSTMBackward, dafter: States, dstate: States) -> None:
+        (dh_, dc_), (_, dc) = dafter, dstate
+        np.multiply(d.o, dh_, out=d.o)  # dz_o
+        np.multiply(d.tanh_c, dh_, out=dc)
+        np.add(dc_, dc, out=dc_)  # dc' += dh' o (1 - tanh(c')^2)
+        np.multiply(d.i_f, dc_, out=d.i_f)  # dz_i, dz_f
+        np.multiply(d.g, dc_, out=d.g)  # dz_g
+        np.multiply(d.gate_f, dc_, out=dc)  # dc = dc' f
+
+
+CELLS: dict[str, Cell] = {cell.name: cell for cell in (RNN(), GRU(), LSTM())}
+"""Every cell by its name in a configuration. A cell listed here is trained, stored, sampled
+from and tested like the others."""

@@ -1,0 +1,133 @@
+"""One recurrent layer unrolled over time: every recurrent product and every buffer.
+
+The loop over time is the only part of the network that cannot be done for all steps at once.
+It is kept short: one product with Wh a step and the element-wise work of the cell, all of it
+into arrays that are allocated once.
+
+Steps are taken in chunks of a few. The activations of a chunk are turned into what the backward
+pass needs, the local derivatives, as soon as the chunk is done: so they never leave the cache,
+their memory serves the next chunk again, and a pass without a backward one keeps nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+from numpy.typing import DTypeLike
+
+from charlstm.arrays import Array, empty
+from charlstm.cells import Cell
+
+CACHE_BYTES = 3 << 18
+"""A chunk's activations fill at most this much memory (a part of a common second-level cache)."""
+
+Input = Callable[[int, int, Array], None]
+"""write_u(start, end, u): put u = (x Wx + b) * scale of the steps from start to end into u
+(G, end - start, B, H)."""
+
+
+class Recurrent:
+    """A layer of `cell`, unrolled over at most T steps of B streams.
+
+    After `forward`, `h[1:]` (T, B, H) is what the layer shows. After `backward`, `du`
+    (G, T, B, H) is the gradient of u.
+    """
+
+    def __init__(
+        self, cell: Cell, T: int, B: int, H: int, dtype: DTypeLike, training: bool = True
+    ) -> None:
+        G, A = len(cell.gates), cell.activations
+        self.cell = cell
+        step_bytes = A * B * H * np.dtype(dtype).itemsize
+        self.chunk = max(1, min(T, CACHE_BYTES // step_bytes))
+        self.a = empty((A, self.chunk, B, H), dtype)
+        self.v = empty((G, B, H), dtype)
+        self.scale = np.array(cell.scale, dtype).reshape(G, 1, 1)
+        self.scaled = empty((G, H, H), dtype)  # Wh times scale
+        # h[t] is before step t, h[t + 1] after it; the other states likewise, within a chunk
+        self.h = empty((T + 1, B, H), dtype)
+        self.inner = [empty((self.chunk + 1, B, H), dtype) for _ in cell.states[1:]]
+        # views made once, so that the loops over time make none
+        self.forward_steps = [cell.forward_views(self.a[:, t]) for t in range(self.chunk)]
+        self.slots = [
+            (self.h[t], *(s[t % self.chunk] for s in self.inner)) for t in range(T)
+        ]
+        self.slots_after = [
+            (self.h[t + 1], *(s[t % self.chunk + 1] for s in self.inner)) for t in range(T)
+        ]
+        if not training:
+            return
+        self.d = empty((cell.derivatives_kept, T, B, H), dtype)
+        self.du = self.d[cell.du]  # (G, T, B, H)
+        self.dv = self.d[cell.dv]  # (G, T, B, H)
+        self.backward_steps = [cell.backward_views(self.d[:, t]) for t in range(T)]
+        self.dvs = [self.dv[:, t] for t in range(T)]
+        self.WhT = empty((G, H, H), dtype)
+        self.dWh = empty((G, H, H), dtype)
+        # the gradient of the state before step t is at t % 2
+        self.dslots = [tuple(empty((B, H), dtype) for _ in cell.states) for _ in range(2)]
+
+    def forward(
+        self, Wh: Array, state: Sequence[Array], T: int, write_u: Input, training: bool = False
+    ) -> list[Array]:
+        """Run T steps from `state` (each (B, H)); return a copy of the state after the last.
+
+        With `training`, keep what `backward` needs.
+        """
+        cell, v, slots, after, G = self.cell, self.v, self.slots, self.slots_after, len(self.v)
+        scaled = np.multiply(Wh, self.scale, out=self.scaled)
+        np.copyto(self.h[0], state[0])
+        for s, before in zip(self.inner, state[1:], strict=True):
+            np.copyto(s[0], before)
+        for start in range(0, T, self.chunk):
+            end = min(T, start + self.chunk)
+            n = end - start
+            write_u(start, end, self.a[:G, :n])
+            for t in range(start, end):
+                np.matmul(slots[t][0], scaled, out=v)  # v = h Wh
+                cell.forward(self.forward_steps[t - start], v, slots[t], after[t])
+            if training:
+                cell.derivatives(
+                    self.a[:, :n],
+                    (self.h[start:end], *(s[:n] for s in self.inner)),
+                    (self.h[start + 1 : end + 1], *(s[1 : n + 1] for s in self.inner)),
+                    self.d[:, start:end],
+                )
+            for s in self.inner:
+                np.copyto(s[0], s[n])
+        return [self.h[T].copy(), *(s[0].copy() for s in self.inner)]
+
+    def backward(
+        self, Wh: Array, dWh: Array, dh: Array, dstate: Sequence[Array] | None, T: int
+    ) -> list[Array]:
+        """Go back through the T steps of the last `forward`; write dWh (G, H, H) and `du`.
+
+        `dh` (T, B, H) is the gradient of what the layer showed; `dstate` that of the state
+        after the last step (None: zero, the edge of truncated backpropagation). Returns the
+        gradient of the state before the first step.
+        """
+        cell, v, h = self.cell, self.v, self.h
+        WhT = self.WhT
+        np.copyto(WhT, Wh.transpose(0, 2, 1))  # contiguous: small products run faster
+        G, _, B, H = self.dv.shape
+        for k, ds in enumerate(self.dslots[T % 2]):
+            ds[...] = 0.0 if dstate is None else dstate[k]
+        for end in range(T, 0, -self.chunk):
+            start = max(0, end - self.chunk)
+            for t in range(end - 1, start - 1, -1):
+                dafter, dbefore = self.dslots[(t + 1) % 2], self.dslots[t % 2]
+                np.add(dafter[0], dh[t], out=dafter[0])
+                cell.backward(self.backward_steps[t], dafter, dbefore)
+                np.matmul(self.dvs[t], WhT, out=v)  # dh = dv Wh^T, summed over the gates
+                if cell.direct:
+                    np.add(v[0], dbefore[0], out=v[0])
+                np.add.reduce(v, axis=0, out=dbefore[0])
+            # dWh = sum over the steps of h^T dv
+            n = (end - start) * B
+            out = dWh if end == T else self.dWh
+            h_rows, dv_rows = h[start:end].reshape(n, H), self.dv[:, start:end].reshape(G, n, H)
+            np.matmul(h_rows.T, dv_rows, out=out)
+            if end != T:
+                np.add(dWh, out, out=dWh)
+        return [ds.copy() for ds in self.dslots[0]]

@@ -1,0 +1,414 @@
+"""The training loop: truncated backpropagation through time over contiguous streams.
+
+It yields a record a step and prints nothing; saving, reporting and stopping from outside are the
+caller's choice.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import os
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import numpy as np
+
+from charlstm.arrays import Array
+from charlstm.checkpoint import Checkpoint, check_writable, write_checkpoint
+from charlstm.config import Config, seconds
+from charlstm.corpus import Corpus, Streams
+from charlstm.errors import DivergedError, OutputError, UsageError
+from charlstm.evaluation import HeldOut
+from charlstm.model import Model, State, Unrolled
+from charlstm.optimizers import OPTIMIZERS, clip_norm_, clip_value_, norm
+from charlstm.sampling import generate
+
+T_ = TypeVar("T_")
+
+STEPS_AN_EPOCH = 50
+"""Streams are made fewer until an epoch has as many steps: a small corpus needs them."""
+
+MIN_STREAMS_A_SHARD = 8
+"""With fewer streams, a second thread costs more than it brings."""
+
+
+@dataclass(frozen=True)
+class Record:
+    """What one step of training did."""
+
+    step: int
+    """Steps done in all, this one included."""
+    epoch: float
+    """Passes over the training text in all."""
+    chars: int
+    """Characters trained on in all."""
+    seconds: float
+    """Time since this run began."""
+    train: float
+    """Loss of this step in nats per character, before its update."""
+    lr: float
+    gradient_norm: float
+    """Norm of the gradient before clipping."""
+    valid: float | None = None
+    """Held-out loss in nats per character, where this step ended in a look at it."""
+    best: bool = False
+    """Whether that was the lowest so far."""
+    saved: bool = False
+    """Whether the checkpoint was written after this step."""
+    sample: str | None = None
+    """A text generated after this step, where one was asked for."""
+    notice: str | None = None
+    """Something the user should know."""
+
+
+@dataclass
+class _Shard:
+    """Some of the streams, with buffers of their own, worked on by one thread."""
+
+    columns: slice
+    unrolled: Unrolled
+    gradient: Any
+    state: State
+    nats: float = 0.0
+
+
+def fitted(config: Config, characters: int) -> tuple[Config, str | None]:
+    """The configuration with streams and steps made fewer where the training text is too short
+    for them, and a notice that says so."""
+    t = config.train
+    length = min(t.length, characters)
+    batch = max(1, min(t.batch, characters // (length * STEPS_AN_EPOCH)))
+    if (batch, length) == (t.batch, t.length):
+        return config, None
+    notice = (
+        f"{characters:,} characters to train on: reading {batch} stream{'s' * (batch > 1)} of "
+        f"{length} steps instead of {t.batch} of {t.length}"
+    )
+    train = dataclasses.replace(t, batch=batch, length=length)
+    return dataclasses.replace(config, train=train), notice
+
+
+class Training:
+    """A run of training; iterate over it to train, a `Record` a step.
+
+    Make one with `start` or `resume`. When the iteration ends of itself, the checkpoint has been
+    written (if `output` is given); whoever stops earlier calls `save`.
+    """
+
+    def __init__(
+        self, corpus: Corpus, checkpoint: Checkpoint, output: str | os.PathLike[str] | None
+    ) -> None:
+        self.corpus, self.config, self.output = corpus, checkpoint.config, output
+        self.notices = list(corpus.notices)
+        self.model = checkpoint.model(checkpoint.last)
+        self.best = checkpoint.best
+        self.digest = checkpoint.digest
+        p = self.progress = checkpoint.progress
+        self.rng = np.random.default_rng()
+        self.rng.bit_generator.state = p["random"]
+        t = self.config.train
+        self.optimizer = OPTIMIZERS[t.optimizer](self.model.weights.flat)
+        for name, flat in checkpoint.optimizer.items():
+            self.optimizer.state[name][...] = flat
+        self.streams = Streams(corpus.train, t.batch, t.length, p["position"])
+        self.shards = self._make_shards(checkpoint.state)
+        self.held_out = None
+        if len(corpus.valid) > 1:
+            self.held_out = HeldOut(corpus.valid, [s.unrolled for s in self.shards])
+        self.steps_an_epoch = max(1, len(corpus.train) // (t.batch * t.length))
+        self.eval_every = t.eval_every or min(self.steps_an_epoch, 1000)
+        self._sample_at = frozenset(t.sample_at)
+        self._stop = False
+
+    # --- beginnings ----------------------------------------------------------------------------
+
+    @classmethod
+    def start(
+        cls,
+        corpus: Corpus,
+        config: Config,
+        output: str | os.PathLike[str] | None = None,
+    ) -> Training:
+        """Begin a new model. The configuration is fitted to a small corpus."""
+        if output is not None:
+            check_writable(output)
+        config, notice = fitted(config, len(corpus.train))
+        m, t = config.model, config.train
+        rng = np.random.default_rng(t.rng_seed)
+        model = Model(m.cell, len(corpus.vocabulary), m.hidden, m.layers)
+        model.initialise(rng, m.forget_bias)
+        flat = model.weights.flat
+        optimizer = OPTIMIZERS[t.optimizer](flat)
+        progress = {
+            "corpus": {
+                "sha256": corpus.sha256,
+                "train": len(corpus.train),
+                "valid": len(corpus.valid),
+            },
+            "step": 0,
+            "position": 0,
+            "random": rng.bit_generator.state,
+            "since": [0.0, 0],  # nats and characters since the last look at the held-out text
+            "best": None,  # step and nats per character of the best look
+            "looks": 0,  # looks since then
+            "history": [],  # step, train and held-out nats per character of each look
+        }
+        checkpoint = Checkpoint(
+            config,
+            corpus.vocabulary,
+            flat.copy(),
+            flat,
+            optimizer.state,
+            model.zero_state(t.batch),
+            progress,
+        )
+        training = cls(corpus, checkpoint, output)
+        if notice:
+            training.notices.append(notice)
+        return training
+
+    @classmethod
+    def resume(
+        cls,
+        corpus: Corpus,
+        checkpoint: Checkpoint,
+        output: str | os.PathLike[str] | None = None,
+    ) -> Training:
+        """Go on exactly where a checkpoint stands; its text must be the one it was trained on."""
+        if output is not None:
+            check_writable(output)
+        if corpus.sha256 != checkpoint.progress["corpus"]["sha256"]:
+            raise UsageError(
+                "the corpus is not the one that the checkpoint was trained on; give the same text "
+                "(and --valid), or start anew with -o or --force"
+            )
+        return cls(corpus, checkpoint, output)
+
+    def _make_shards(self, state: State) -> list[_Shard]:
+        t = self.config.train
+        n = max(1, min(t.shards, t.batch // MIN_STREAMS_A_SHARD))
+        edges = [t.batch * k // n for k in range(n + 1)]
+        shards = []
+        for start, end in zip(edges[:-1], edges[1:], strict=True):
+            columns = slice(start, end)
+            unrolled = Unrolled(self.model, t.length, end - start)
+            part = [s[columns].copy() for s in state]
+            shards.append(_Shard(columns, unrolled, self.model.weights.like(), part))
+        return shards
+
+    # --- where it stands -----------------------------------------------------------------------
+
+    @property
+    def step(self) -> int:
+        return int(self.progress["step"])
+
+    @property
+    def chars(self) -> int:
+        t = self.config.train
+        return self.step * t.batch * t.length
+
+    @property
+    def epoch(self) -> float:
+        return self.chars / len(self.corpus.train)
+
+    @property
+    def best_valid(self) -> float | None:
+        """Lowest held-out loss so far in nats per character."""
+        best = self.progress["best"]
+        return None if best is None else float(best[1])
+
+    @property
+    def finished(self) -> str | None:
+        """Why training is at its end, by its configuration; None while it is not."""
+        t = self.config.train
+        if t.steps is not None and self.step >= t.steps:
+            return f"{t.steps:,} steps done"
+        if t.epochs is not None and self.epoch >= t.epochs:
+            return f"{t.epochs} epochs done"
+        if self.held_out and t.patience is not None and self.progress["looks"] >= t.patience:
+            return f"held-out loss has not fallen for {t.patience} looks"
+        return None
+
+    @property
+    def total_steps(self) -> int | None:
+        """Steps after which training ends at the latest, not counting `max_time`."""
+        t = self.config.train
+        ends = [] if t.steps is None else [t.steps]
+        if t.epochs is not None:
+            ends.append(math.ceil(t.epochs * len(self.corpus.train) / (t.batch * t.length)))
+        return min(ends, default=None)
+
+    def checkpoint(self) -> Checkpoint:
+        """Everything that is needed to go on from here."""
+        state = [
+            np.concatenate([shard.state[k] for shard in self.shards])
+            for k in range(len(self.shards[0].state))
+        ]
+        self.progress["random"] = self.rng.bit_generator.state
+        self.progress["position"] = self.streams.position
+        best = self.best if self.held_out else self.model.weights.flat
+        return Checkpoint(
+            self.config,
+            self.corpus.vocabulary,
+            best,
+            self.model.weights.flat,
+            self.optimizer.state,
+            state,
+            self.progress,
+        )
+
+    def save(self) -> None:
+        """Write the checkpoint to `output`."""
+        if self.output is None:
+            return
+        checkpoint = self.checkpoint()
+        write_checkpoint(self.output, checkpoint)
+        self.digest = checkpoint.digest
+
+    def stop(self) -> None:
+        """End the iteration after the step that is being done."""
+        self._stop = True
+
+    # --- the loop ------------------------------------------------------------------------------
+
+    def __iter__(self) -> Iterator[Record]:
+        t = self.config.train
+        began = saved_at = time.monotonic()
+        max_seconds = math.inf if t.max_time is None else seconds(t.max_time)
+        by_steps = isinstance(t.save_every, int)
+        save_seconds = math.inf if by_steps else seconds(str(t.save_every))
+        self._stop = False
+        saved_step = -1
+        with ThreadPoolExecutor(max(1, len(self.shards) - 1)) as pool:
+
+            def run(f: Callable[[int], T_], n: int) -> list[T_]:
+                """[f(0), …, f(n - 1)], the first in this thread, the others in the pool's."""
+                others = [pool.submit(f, k) for k in range(1, n)]
+                return [f(0), *(other.result() for other in others)]
+
+            if self.step == 0 and 0 in self._sample_at:
+                yield Record(0, 0.0, 0, 0.0, math.nan, t.lr, math.nan, sample=self.sample())
+            while not self.finished and not self._stop:
+                if time.monotonic() - began >= max_seconds:
+                    break
+                record = self._do_step(run)
+                step = self.step
+                changes: dict[str, Any] = {}
+                if self.held_out and step % self.eval_every == 0:
+                    changes = self._look(run)
+                now = time.monotonic()
+                due = step % int(t.save_every) == 0 if by_steps else now - saved_at >= save_seconds
+                if self.output is not None and (due or changes.get("best")):
+                    try:
+                        self.save()
+                        changes["saved"], saved_step = True, step
+                    except OutputError as e:  # the next interval tries again
+                        changes["notice"] = f"{e}; training goes on"
+                    saved_at = time.monotonic()
+                if step in self._sample_at or (t.sample_every and step % t.sample_every == 0):
+                    changes["sample"] = self.sample()
+                seconds_ = time.monotonic() - began
+                yield dataclasses.replace(record, seconds=seconds_, **changes)
+        if self.step != saved_step:
+            self.save()
+
+    def _do_step(self, run: Callable[[Callable[[int], None], int], list[None]]) -> Record:
+        """One segment of every stream: forward, backward, clip, update."""
+        t, p = self.config.train, self.progress
+        characters = t.batch * t.length
+        segment = self.streams.next()  # (T + 1, B)
+        if t.reset:
+            self._begin_afresh(self.rng.random(t.batch) < t.reset)
+        scale = 1.0 / (characters if t.loss == "mean" else t.batch)
+
+        def work(k: int) -> None:
+            shard = self.shards[k]
+            ids = np.ascontiguousarray(segment[:, shard.columns])
+            with np.errstate(over="ignore", invalid="ignore"):  # found below, and reported
+                shard.state = shard.unrolled.forward(ids[:-1], shard.state)
+                nats, _ = shard.unrolled.loss_and_gradient(ids[1:], shard.gradient, scale)
+                shard.nats = float(np.sum(nats, dtype=np.float64))
+
+        run(work, len(self.shards))
+        gradient = self.shards[0].gradient.flat
+        for shard in self.shards[1:]:  # in this order, whichever was ready first
+            gradient += shard.gradient.flat
+        nats = sum(shard.nats for shard in self.shards)
+        with np.errstate(over="ignore", invalid="ignore"):
+            length = norm(gradient)
+        if not (math.isfinite(nats) and math.isfinite(length)):
+            what = "loss" if not math.isfinite(nats) else "gradient"
+            raise DivergedError(
+                f"training diverged at step {self.step + 1}: the {what} is not finite; "
+                "try a smaller --set train.lr or train.clip_norm"
+            )
+        if t.clip_norm is not None:
+            clip_norm_(gradient, t.clip_norm, length)
+        if t.clip_value is not None:
+            clip_value_(gradient, t.clip_value)
+        self.optimizer.step_(self.model.weights.flat, gradient, t.lr)
+        p["step"] += 1
+        p["since"] = [p["since"][0] + nats, p["since"][1] + characters]
+        return Record(
+            self.step, self.epoch, self.chars, 0.0, nats / characters, t.lr, length
+        )
+
+    def _begin_afresh(self, chosen: Array) -> None:
+        """Set the state of the chosen streams (B,) to zero, as it is where a text begins.
+
+        A model that was only ever carried on can fall into a state it never leaves when it is
+        started anywhere else: seen as single streams of held-out text at 12 nats a character
+        beside others at 3.
+        """
+        for shard in self.shards:
+            for s in shard.state:
+                s[chosen[shard.columns]] = 0.0
+
+    def _look(self, run: Callable[[Callable[[int], float], int], list[float]]) -> dict[str, Any]:
+        """Measure the held-out loss; keep the weights where it is the lowest so far."""
+        assert self.held_out is not None
+        p = self.progress
+        valid = self.held_out.nats_per_char(run)
+        better = self.best_valid is None or valid < self.best_valid
+        if better:
+            self.best = self.model.weights.flat.copy()
+            p["best"], p["looks"] = [self.step, valid], 0
+        else:
+            p["looks"] += 1
+        p["history"].append([self.step, p["since"][0] / p["since"][1], valid])
+        p["since"] = [0.0, 0]
+        return {"valid": valid, "best": better}
+
+    def sample(self) -> str:
+        """A text from the weights as they are now. It draws from a generator of its own, so that
+        looking on changes nothing."""
+        s = self.config.sample
+        rng = np.random.default_rng([self.config.train.rng_seed, self.step])
+        empty = np.empty(0, np.int32)
+        pieces = generate(
+            self.model,
+            self.corpus.vocabulary,
+            empty,
+            rng,
+            length=s.length,
+            temperature=s.temperature,
+            top_k=s.top_k,
+            top_p=s.top_p,
+        )
+        return "".join(piece.text for piece in pieces)
+
+
+def rng_state_is_known(state: Any) -> bool:
+    """Whether a random state read from a file is one that the generator takes."""
+    try:
+        np.random.default_rng().bit_generator.state = state
+    except (TypeError, ValueError, KeyError, AttributeError, OverflowError):
+        return False
+    return True
+
+
+
