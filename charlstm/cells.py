@@ -97,17 +97,18 @@ class RNN:
         dz = dh' * (1 - h'^2)        du = dv = dz
     """
 
-    name = "rnn"
-    gates = ("h",)
-    scale = (1.0,)
-    states = ("h",)
+    name: str = "rnn"
+    gates: tuple[str, ...] = ("h",)
+    scale: tuple[float, ...] = (1.0,)
+    states: tuple[str, ...] = ("h",)
     activations = 1
     derivatives_kept = 1
     du = dv = slice(0, 1)
     direct = False
 
     def forward_views(self, a: Array) -> Array:
-        return a[0]
+        z: Array = a[0]
+        return z
 
     def forward(self, a: Array, v: Array, state: States, after: States) -> None:
         (h_,) = after
@@ -120,7 +121,8 @@ class RNN:
         np.subtract(ONE, dz, out=dz)  # dh'/dz = 1 - h'^2
 
     def backward_views(self, d: Array) -> Array:
-        return d[0]
+        z: Array = d[0]
+        return z
 
     def backward(self, d: Array, dafter: States, dstate: States) -> None:
         (dh_,) = dafter
@@ -166,10 +168,10 @@ class GRU:
         dh   = dh' * q + (through Wh)
     """
 
-    name = "gru"
-    gates = ("r", "q", "n")
-    scale = (0.5, 0.5, 1.0)
-    states = ("h",)
+    name: str = "gru"
+    gates: tuple[str, ...] = ("r", "q", "n")
+    scale: tuple[float, ...] = (0.5, 0.5, 1.0)
+    states: tuple[str, ...] = ("h",)
     activations = 5
     derivatives_kept = 8
     du = slice(0, 3)
@@ -261,10 +263,10 @@ class LSTM:
         dc   = dc' * f               du = dv = dz
     """
 
-    name = "lstm"
-    gates = ("i", "f", "o", "g")
-    scale = (0.5, 0.5, 0.5, 1.0)
-    states = ("h", "c")
+    name: str = "lstm"
+    gates: tuple[str, ...] = ("i", "f", "o", "g")
+    scale: tuple[float, ...] = (0.5, 0.5, 0.5, 1.0)
+    states: tuple[str, ...] = ("h", "c")
     activations = 7
     derivatives_kept = 6
     du = dv = slice(0, 4)

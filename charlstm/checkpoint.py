@@ -12,6 +12,7 @@ Members, in order (V vocabulary, H hidden, G gates, P number of weights, B strea
     counts             (V,) int64        how often each stood in the corpus
     best/NAME          float32           weights that did best on held-out text
     last/NAME          float32           weights after the last step
+    average/NAME       float32           their running average, where train.average is not 0
     optimizer/S/NAME   float32           the optimizer's sums S for each weight
     state/layer0.h …   (B, H) float32    recurrent state of the training streams
     sha256             (32,) uint8       digest of all the members before it
@@ -60,6 +61,8 @@ class Checkpoint:
     """(P,) flat weights that did best on held-out text."""
     last: Array
     """(P,) flat weights after the last step."""
+    average: Array | None
+    """(P,) flat running average of the weights, where the configuration asks for one."""
     optimizer: dict[str, Array]
     """Flat vectors (P,) by name."""
     state: State
@@ -82,7 +85,7 @@ def _layout(config: Config, V: int, B: int) -> Iterator[tuple[str, DTypeLike, tu
     shapes = weight_shapes(CELLS[m.cell], V, m.hidden, m.layers)
     yield "vocabulary", "<u4", (V,)
     yield "counts", "<i8", (V,)
-    groups = ["best", "last"]
+    groups = ["best", "last", *(["average"] if config.train.average else [])]
     groups += [f"optimizer/{name}" for name in OPTIMIZERS[config.train.optimizer].sums]
     for group in groups:
         for name, shape in shapes.items():
@@ -97,7 +100,9 @@ def _header(dtype: DTypeLike, shape: tuple[int, ...]) -> bytes:
     text = f"{{'descr': '{np.dtype(dtype).str}', 'fortran_order': False, 'shape': {shape!r}, }}"
     space = -(10 + len(text) + 1) % 64
     length = len(text) + space + 1
-    return b"\x93NUMPY\x01\x00" + length.to_bytes(2, "little") + (text + " " * space).encode() + b"\n"
+    return (
+        b"\x93NUMPY\x01\x00" + length.to_bytes(2, "little") + (text + " " * space).encode() + b"\n"
+    )
 
 
 # --- writing -----------------------------------------------------------------------------------
@@ -118,6 +123,8 @@ def _members(checkpoint: Checkpoint) -> Iterator[tuple[str, bytes, memoryview]]:
     metadata = json.dumps(document, ensure_ascii=False, allow_nan=False).encode("utf-8")
     arrays: dict[str, Array] = {"vocabulary": vocabulary.points, "counts": vocabulary.counts}
     flats = {"best": checkpoint.best, "last": checkpoint.last}
+    if checkpoint.average is not None:
+        flats["average"] = checkpoint.average
     flats |= {f"optimizer/{name}": flat for name, flat in checkpoint.optimizer.items()}
     for group, flat in flats.items():
         if not np.isfinite(flat).all():
@@ -272,8 +279,7 @@ def _decode(data: bytes) -> Checkpoint:
 
     sums = OPTIMIZERS[config.train.optimizer].sums
     state = [
-        arrays[f"state/{name}"].astype(np.float32)
-        for name in state_names(CELLS[m.cell], m.layers)
+        arrays[f"state/{name}"].astype(np.float32) for name in state_names(CELLS[m.cell], m.layers)
     ]
     if not all(np.isfinite(s).all() for s in state):
         raise _Bad("a damaged checkpoint: state holds numbers that are not finite")
@@ -282,6 +288,7 @@ def _decode(data: bytes) -> Checkpoint:
         vocabulary,
         flat("best"),
         flat("last"),
+        flat("average") if config.train.average else None,
         {name: flat(f"optimizer/{name}") for name in sums},
         state,
         document["progress"],

@@ -34,9 +34,7 @@ def _key(default: Any, expected: str, check: Callable[[Any], Any]) -> Any:
     return field(default=default, metadata={"expected": expected, "check": check})
 
 
-def _number(
-    default: float | None, low: float, high: float = math.inf, above: bool = False
-) -> Any:
+def _number(default: float | None, low: float, high: float = math.inf, above: bool = False) -> Any:
     limits = f"{'above' if above else 'from'} {low:g}"
     limits += f" to {high:g}" if high < math.inf else "" if above else " up"
     optional = default is None
@@ -46,10 +44,10 @@ def _number(
             return None
         if isinstance(value, bool) or not isinstance(value, int | float):
             raise ValueError
-        value = float(value)
-        if not (low <= value <= high) or math.isinf(value) or (above and value == low):
+        number = float(value)
+        if not (low <= number <= high) or math.isinf(number) or (above and number == low):
             raise ValueError
-        return value
+        return number
 
     return _key(default, f"a number {limits}{' or null' if optional else ''}", check)
 
@@ -97,6 +95,14 @@ def _interval_check(value: Any) -> int | str:
         return value
     seconds(value)
     return str(value)
+
+
+def _epochs_check(value: Any) -> int | str | None:
+    if value is None or value == "auto":
+        return value  # type: ignore[no-any-return]
+    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value < 2**31:
+        raise ValueError
+    return value
 
 
 def _steps_check(value: Any) -> tuple[int, ...]:
@@ -161,18 +167,21 @@ class TrainConfig:
 
     optimizer: str = _choice("adagrad", "adagrad", "sgd")
     lr: float = _number(0.1, 0.0, above=True)
-    batch: int = _integer(64, 1, 65536)
+    batch: int = _integer(32, 1, 65536)
     """Streams of text that are read side by side."""
     length: int = _integer(50, 1, 65536)
     """Steps of time over which gradients flow back."""
     reset: float = _number(0.02, 0.0, 1.0)
     """Probability, for each stream before each segment, of starting afresh from a zero state."""
+    average: float = _number(0.99, 0.0, 0.999999)
+    """Decay of the running average of the weights that is measured, kept and used; 0: none."""
     loss: str = _choice("mean", "mean", "sum")
     """What the gradient is of: the mean over the segment's characters, or their sum over time
     (and mean over streams), as in the classic scripts, where `clip_value` is meant for it."""
     clip_norm: float | None = _number(None, 0.0, above=True)
     clip_value: float | None = _number(None, 0.0, above=True)
-    epochs: int | None = _integer(None, 1)
+    epochs: int | str | None = _key("auto", "a whole number from 1 up, auto or null", _epochs_check)
+    """Passes over the text; auto: 20, or as many as make 1000 steps of a small corpus."""
     steps: int | None = _integer(None, 1)
     max_time: str | None = _key(None, "a duration such as 90s, 10m or 2h, or null", _duration_check)
     patience: int | None = _integer(None, 1)
@@ -182,9 +191,6 @@ class TrainConfig:
     save_every: int | str = _key("60s", "a number of steps or a duration", _interval_check)
     sample_every: int | None = _integer(None, 1)
     sample_at: tuple[int, ...] = _key((), "a list of steps", _steps_check)
-    shards: int = _integer(2, 1, 1024)
-    """Parts that the streams are split into, each worked on by a thread of its own. It belongs
-    to the run: the result depends on it in the last bits, but not on the number of cores."""
     rng_seed: int = _integer(0, 0, 2**63 - 1)
 
 
@@ -215,7 +221,7 @@ class Config:
 
     text: TextConfig = TextConfig()
     model: ModelConfig = ModelConfig()
-    train: TrainConfig = TrainConfig(clip_norm=5.0, epochs=20, patience=10)
+    train: TrainConfig = TrainConfig(clip_norm=5.0, patience=10)
     sample: SampleConfig = SampleConfig()
     evaluate: EvaluateConfig = EvaluateConfig()
 
@@ -331,7 +337,7 @@ def _parse(text: str, name: str) -> _Node:
     documents = 0
     try:
         for event in yaml.parse(text, Loader=yaml.SafeLoader):
-            line = event.start_mark.line + 1
+            line = event.start_mark.line + 1  # type: ignore[union-attr]
             if isinstance(event, yaml.DocumentStartEvent):
                 documents += 1
                 if documents > 1:
@@ -339,8 +345,9 @@ def _parse(text: str, name: str) -> _Node:
                 continue
             if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None):
                 raise fail(line, "anchors and aliases are not supported")
-            if getattr(event, "tag", None):
-                raise fail(line, f"tags such as {event.tag} are not supported")
+            tag = getattr(event, "tag", None)
+            if tag:
+                raise fail(line, f"tags such as {tag} are not supported")
             if isinstance(event, yaml.MappingStartEvent | yaml.SequenceStartEvent):
                 if len(stack) == MAX_DEPTH:
                     raise fail(line, "nested too deeply")
@@ -374,7 +381,9 @@ def _parse(text: str, name: str) -> _Node:
                     stack[-1] = (at, parent, None)
     except yaml.MarkedYAMLError as e:
         mark = e.problem_mark or e.context_mark
-        raise fail(mark.line + 1 if mark else 0, f"not valid YAML: {e.problem or e.context}") from None
+        raise fail(
+            mark.line + 1 if mark else 0, f"not valid YAML: {e.problem or e.context}"
+        ) from None
     except yaml.YAMLError as e:
         raise fail(0, f"not valid YAML: {str(e).splitlines()[0]}") from None
     return root or _Node(None, 1)

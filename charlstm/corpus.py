@@ -151,7 +151,7 @@ class Corpus:
         vocabulary = Vocabulary.of(points)
         V = len(vocabulary)
         ids = vocabulary.encode_points(points)
-        digest = hashlib.sha256(points)
+        digest = hashlib.sha256(points.tobytes())
         notices = []
         if valid_text is not None:
             held_out = vocabulary.encode(valid_text)
@@ -161,7 +161,7 @@ class Corpus:
         else:
             cut = int(len(ids) * (1.0 - valid))
             ids, held_out = ids[:cut], ids[cut:]
-            if 0 < valid and len(held_out) < MIN_HELD_OUT:
+            if valid > 0 and len(held_out) < MIN_HELD_OUT:
                 notices.append(
                     f"{len(text):,} characters are too few to hold any out: "
                     "trained on all of them, without a held-out loss"
@@ -203,4 +203,5 @@ class Streams:
         """The next segment (T + 1, B): rows 0 … T-1 are inputs, rows 1 … T their targets."""
         places = (self._offsets + self._steps + self.position % len(self.ids)) % len(self.ids)
         self.position += self.T
-        return self.ids[places].astype(np.intp)
+        segment: Array = self.ids[places].astype(np.intp)
+        return segment

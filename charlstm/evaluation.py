@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -91,47 +90,33 @@ class HeldOut:
     count once, unless there are more than `limit`: then each stream's beginning does.
     """
 
-    def __init__(self, ids: Array, shards: list[Unrolled], limit: int = 400_000) -> None:
-        B = sum(shard.B for shard in shards)
-        scored = len(ids) - 1
-        L = math.ceil(scored / B)  # characters per stream
-        warm_up = min(WARM_UP, L)
-        starts = np.arange(B) * L
-        take = min(L, math.ceil(limit / B))
-        places = starts + np.arange(-warm_up, take + 1)[:, None]  # (warm_up + take + 1, B)
-        self.warm_up = warm_up
-        self.ids = ids[np.clip(places, 0, scored)].astype(np.intp)
-        self.counts = (places[warm_up + 1 :] <= scored).astype(np.float64)  # (take, B)
-        self.shards = shards
-        edges = np.cumsum([0, *(shard.B for shard in shards)])
-        self.columns = [slice(a, b) for a, b in zip(edges[:-1], edges[1:], strict=True)]
-        # the first stream, and with a short text others too, has nothing before it
-        self.fresh = starts < warm_up
+    def __init__(self, ids: Array, unrolled: Unrolled, limit: int = 400_000) -> None:
+        self.unrolled = unrolled
+        B = unrolled.B
+        last = len(ids) - 1
+        L = math.ceil(last / B)  # characters per stream
+        scored = min(L, math.ceil(limit / B))
+        self.warm_up = min(WARM_UP, L)
+        places = np.arange(B) * L + np.arange(-self.warm_up, scored + 1)[:, None]
+        self.ids = ids[np.clip(places, 0, last)].astype(np.intp)  # (warm_up + scored + 1, B)
+        self.counts = (places[self.warm_up + 1 :] <= last).astype(np.float64)  # (scored, B)
 
-    def _shard(self, k: int) -> float:
-        unrolled, columns = self.shards[k], self.columns[k]
-        ids, counts = self.ids[:, columns], self.counts[:, columns]
+    def nats_per_char(self, model: Model) -> float:
+        """The mean loss of a model of the same shape as the one that is trained, whose buffers
+        it borrows."""
+        unrolled, T = self.unrolled, self.unrolled.T
+        trained, unrolled.model, unrolled.training = unrolled.model, model, False
         state = unrolled.model.zero_state(unrolled.B)
-        unrolled.training = False
-        for start in range(0, self.warm_up, unrolled.T):
-            segment = ids[start : min(start + unrolled.T, self.warm_up)]
-            state = unrolled.forward(np.ascontiguousarray(segment), state)
+        for start in range(0, self.warm_up, T):
+            state = unrolled.forward(self.ids[start : min(start + T, self.warm_up)], state)
         for s in state:
-            s[self.fresh[columns]] = 0.0
+            s[0] = 0.0  # nothing stands before the first stream
         total = 0.0
-        ids = ids[self.warm_up :]
-        for start in range(0, len(counts), unrolled.T):
-            targets = np.ascontiguousarray(ids[start + 1 : start + 1 + unrolled.T])
-            state = unrolled.forward(
-                np.ascontiguousarray(ids[start : start + len(targets)]), state
-            )
+        ids = self.ids[self.warm_up :]
+        for start in range(0, len(self.counts), T):
+            targets = ids[start + 1 : start + 1 + T]
+            state = unrolled.forward(ids[start : start + len(targets)], state)
             nats = _charged(unrolled.loss(targets), targets)
-            total += float(np.sum(nats * counts[start : start + len(targets)]))
-        unrolled.training = True
-        return total
-
-    def nats_per_char(
-        self, run: Callable[[Callable[[int], float], int], list[float]]
-    ) -> float:
-        """The mean. `run(f, n)` returns [f(0), …, f(n - 1)], perhaps in parallel."""
-        return sum(run(self._shard, len(self.shards))) / float(self.counts.sum())
+            total += float(np.sum(nats * self.counts[start : start + T]))
+        unrolled.model, unrolled.training = trained, True
+        return total / float(self.counts.sum())

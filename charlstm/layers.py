@@ -22,9 +22,10 @@ class OneHot:
     and of x Wx + b only b remains.
     """
 
-    def __init__(self, G: int, N: int, H: int, dtype: DTypeLike) -> None:
+    def __init__(self, G: int, V: int, N: int, H: int, dtype: DTypeLike) -> None:
         self.rows = empty((G, N, H), dtype)
         self.ones = np.ones((1, N), dtype)
+        self.table = empty((G, V, H), dtype)
 
     def prepare(self, ids: Array, Wx: Array, b: Array, scale: Array) -> Input:
         """Return a function that writes u = (x Wx + b) * scale for the steps start to end.
@@ -32,17 +33,19 @@ class OneHot:
         ids (T, B), Wx (G, V, H), b (G, 1, H), scale (G, 1, 1); u (G, end - start, B, H).
         """
         b = b * scale
-        few = ids.size < Wx.shape[1]
-        table = None if few else Wx * scale + b  # bias and scale go where there are fewer rows
+        few = ids.size < Wx.shape[1]  # bias and scale go where there are fewer rows
+        table = Wx if few else self.table
+        if not few:
+            np.multiply(Wx, scale, out=table)
+            np.add(table, b, out=table)
         unknown = ids < 0
         any_unknown = bool(unknown.any())
 
         def write(start: int, end: int, u: Array) -> None:
-            rows = Wx if table is None else table
             part = ids[start:end]
             for k in range(len(u)):
-                np.take(rows[k], part, axis=0, out=u[k], mode="clip")
-            if table is None:
+                np.take(table[k], part, axis=0, out=u[k], mode="clip")
+            if few:
                 np.multiply(u, scale[:, None], out=u)
                 np.add(u, b[:, None], out=u)
             if any_unknown:
@@ -59,8 +62,8 @@ class OneHot:
         G, T, B, H = du.shape
         N = T * B
         flat = ids.reshape(N)
-        if dWx.shape[1] <= 1 << 16:
-            flat = flat.astype(np.uint16)  # sorted by radix, four times as fast
+        # unsigned: unknown characters, below zero, come last; 16 bits are sorted by radix
+        flat = flat.astype(np.uint16 if dWx.shape[1] < 1 << 16 else np.uint64)
         order = np.argsort(flat, kind="stable")
         rows = self.rows[:, :N]
         np.take(du.reshape(G, N, H), order, axis=1, out=rows, mode="clip")
@@ -69,39 +72,46 @@ class OneHot:
         dWx[...] = 0.0
         start = 0
         for row, end in zip(in_order[ends - 1].tolist(), ends.tolist(), strict=True):
-            np.matmul(self.ones[:, : end - start], rows[:, start:end], out=dWx[:, row : row + 1])
-            start = end
-        np.add.reduce(dWx, axis=1, keepdims=True, out=db)  # every position is in exactly one row
+            if row < dWx.shape[1]:
+                out = dWx[:, row : row + 1]
+                np.matmul(self.ones[:, : end - start], rows[:, start:end], out=out)
+                start = end
+        np.add.reduce(dWx, axis=1, keepdims=True, out=db)  # a position is in at most one row
+        if start < N:
+            db += np.add.reduce(rows[:, start:], axis=1, keepdims=True)
 
 
 class Dense:
     """Input of a layer that stands on another one: u = x Wx + b with x the hidden states below."""
 
-    @staticmethod
-    def prepare(x: Array, Wx: Array, b: Array, scale: Array) -> Input:
+    def __init__(self, G: int, D: int, N: int, H: int, dtype: DTypeLike) -> None:
+        self.scaled = empty((G, D, H), dtype)
+        self.dx = empty((N, D), dtype)
+
+    def prepare(self, x: Array, Wx: Array, b: Array, scale: Array) -> Input:
         """As `OneHot.prepare`. x (T, B, D), Wx (G, D, H)."""
-        Wx, b = Wx * scale, b * scale
+        scaled, b = np.multiply(Wx, scale, out=self.scaled), b * scale
 
         def write(start: int, end: int, u: Array) -> None:
             G, T, B, H = u.shape
             u = u.reshape(G, T * B, H)
-            np.matmul(x[start:end].reshape(T * B, -1), Wx, out=u)
+            np.matmul(x[start:end].reshape(T * B, -1), scaled, out=u)
             np.add(u, b, out=u)
 
         return write
 
-    @staticmethod
-    def backward(x: Array, Wx: Array, du: Array, dWx: Array, db: Array, dx: Array) -> None:
+    def backward(self, x: Array, Wx: Array, du: Array, dWx: Array, db: Array, dx: Array) -> None:
         """dWx = x^T du, db = sum of du, dx = du Wx^T summed over the gates."""
         G, T, B, H = du.shape
         N = T * B
         du = du.reshape(G, N, H)
         np.matmul(x.reshape(N, -1).T, du, out=dWx)
         np.add.reduce(du, axis=1, keepdims=True, out=db)
-        out = dx.reshape(N, -1)
+        out, part = dx.reshape(N, -1), self.dx[:N]
         np.matmul(du[0], Wx[0].T, out=out)
         for k in range(1, G):
-            out += du[k] @ Wx[k].T
+            np.matmul(du[k], Wx[k].T, out=part)
+            np.add(out, part, out=out)
 
 
 class SoftmaxOutput:

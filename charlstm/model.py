@@ -103,7 +103,8 @@ class Unrolled:
         self.recurrent = [
             Recurrent(model.cell, T, B, H, dtype, training) for _ in range(model.layers)
         ]
-        self.one_hot = OneHot(G, T * B, H, dtype)
+        self.one_hot = OneHot(G, V, T * B, H, dtype)
+        self.dense = [Dense(G, H, T * B, H, dtype) for _ in range(model.layers - 1)]
         self.output = SoftmaxOutput(V, T * B, H, dtype)
         self.dh = empty((T, B, H), dtype)
         self.ids = np.empty((0, B), np.intp)
@@ -120,8 +121,10 @@ class Unrolled:
                 write_u = self.one_hot.prepare(ids, w[0], w[2], layer.scale)
             else:
                 below = self.recurrent[k - 1].h[1 : T + 1]
-                write_u = Dense.prepare(below, w[0], w[2], layer.scale)
-            after += layer.forward(w[1], state[k * per_layer : (k + 1) * per_layer], T, write_u, self.training)
+                write_u = self.dense[k - 1].prepare(below, w[0], w[2], layer.scale)
+            after += layer.forward(
+                w[1], state[k * per_layer : (k + 1) * per_layer], T, write_u, self.training
+            )
         return after
 
     @property
@@ -177,7 +180,7 @@ class Unrolled:
                 self.one_hot.backward(self.ids, du, dWx, db)
             else:
                 below = self.recurrent[k - 1].h[1 : T + 1]
-                Dense.backward(below, w[f"layer{k}.Wx"], du, dWx, db, dh)
+                self.dense[k - 1].backward(below, w[f"layer{k}.Wx"], du, dWx, db, dh)
         return nats.reshape(targets.shape), dbefore
 
 
@@ -186,32 +189,42 @@ class Stepper:
 
     def __init__(self, model: Model, K: int) -> None:
         self.model = model
-        cell, H, G = model.cell, model.H, len(model.cell.gates)
-        memory = [empty((cell.activations, K, H), model.dtype) for _ in range(model.layers)]
+        cell, H, G, dtype = model.cell, model.H, len(model.cell.gates), model.dtype
+        weights = model.weights
+        scale = np.array(cell.scale, dtype).reshape(G, 1, 1)
+        self.layers = range(model.layers)
+        self.Wx = [weights[f"layer{k}.Wx"] * scale for k in self.layers]
+        self.Wh = [weights[f"layer{k}.Wh"] * scale for k in self.layers]
+        self.b = [weights[f"layer{k}.b"] * scale for k in self.layers]
+        self.table = self.Wx[0] + self.b[0]  # (G, V, H)
+        self.WyT, self.by = weights["Wy"].T, weights["by"]
+        memory = [empty((cell.activations, K, H), dtype) for _ in self.layers]
         self.u = [m[:G] for m in memory]
-        self.steps = [cell.forward_views(m) for m in memory]
-        self.v = empty((G, K, H), model.dtype)
-        self.logits = empty((K, model.V), model.dtype)
-        self.after = [empty((K, H), model.dtype) for _ in cell.states]
-        self.table = model.weights["layer0.Wx"] + model.weights["layer0.b"]  # (G, V, H)
+        self.views = [cell.forward_views(m) for m in memory]
+        self.v = empty((G, K, H), dtype)
+        self.logits = empty((K, model.V), dtype)
+        self.after = tuple(empty((K, H), dtype) for _ in cell.states)
 
     def step(self, ids: Sequence[int] | Array, state: State) -> Array:
         """Feed one character to each stream; `state` becomes the state after it, in place.
 
         Returns the logits (K, V) of the next character, valid until the next call.
         """
-        model, w, cell = self.model, self.model.weights, self.model.cell
-        n = len(cell.states)
+        cell, v, after = self.model.cell, self.v, self.after
+        n = len(after)
         np.take(self.table, ids, axis=1, out=self.u[0], mode="clip")
-        for k in range(model.layers):
+        ids = np.asarray(ids)
+        if (ids < 0).any():
+            self.u[0][:, ids < 0] = self.b[0]
+        for k in self.layers:
             if k:
-                np.matmul(state[(k - 1) * n], w[f"layer{k}.Wx"], out=self.u[k])
-                np.add(self.u[k], w[f"layer{k}.b"], out=self.u[k])
+                np.matmul(state[(k - 1) * n], self.Wx[k], out=self.u[k])
+                np.add(self.u[k], self.b[k], out=self.u[k])
             here = tuple(state[k * n : (k + 1) * n])
-            np.matmul(here[0], w[f"layer{k}.Wh"], out=self.v)
-            cell.forward(self.steps[k], self.v, here, tuple(self.after))
-            for s, s_ in zip(here, self.after, strict=True):
+            np.matmul(here[0], self.Wh[k], out=v)
+            cell.forward(self.views[k], v, here, after)
+            for s, s_ in zip(here, after, strict=True):
                 np.copyto(s, s_)
-        np.matmul(state[-n], w["Wy"].T, out=self.logits)
-        np.add(self.logits, w["by"], out=self.logits)
+        np.matmul(state[-n], self.WyT, out=self.logits)
+        np.add(self.logits, self.by, out=self.logits)
         return self.logits

@@ -50,9 +50,7 @@ class Recurrent:
         self.inner = [empty((self.chunk + 1, B, H), dtype) for _ in cell.states[1:]]
         # views made once, so that the loops over time make none
         self.forward_steps = [cell.forward_views(self.a[:, t]) for t in range(self.chunk)]
-        self.slots = [
-            (self.h[t], *(s[t % self.chunk] for s in self.inner)) for t in range(T)
-        ]
+        self.slots = [(self.h[t], *(s[t % self.chunk] for s in self.inner)) for t in range(T)]
         self.slots_after = [
             (self.h[t + 1], *(s[t % self.chunk + 1] for s in self.inner)) for t in range(T)
         ]

@@ -25,7 +25,8 @@ def choose(
     business in a cumulative distribution.
     """
     if temperature == 0.0:
-        return logits.argmax(axis=1)
+        likeliest: Array = logits.argmax(axis=1)
+        return likeliest
     y = logits.astype(np.float64)
     y -= np.maximum.reduce(y, axis=1, keepdims=True)
     with np.errstate(over="ignore"):  # a tiny temperature: -inf is right
@@ -45,7 +46,8 @@ def choose(
     total = cumulative[:, -1]
     draw = np.minimum(rng.random(len(p)) * total, np.nextafter(total, 0.0))
     # the first place whose cumulative sum exceeds the draw: never one of probability zero
-    return np.add.reduce(cumulative <= draw[:, None], axis=1, dtype=np.intp)
+    places: Array = np.add.reduce(cumulative <= draw[:, None], axis=1, dtype=np.intp)
+    return places
 
 
 class Piece(NamedTuple):

@@ -10,10 +10,9 @@ import dataclasses
 import math
 import os
 import time
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 
@@ -23,17 +22,12 @@ from charlstm.config import Config, seconds
 from charlstm.corpus import Corpus, Streams
 from charlstm.errors import DivergedError, OutputError, UsageError
 from charlstm.evaluation import HeldOut
-from charlstm.model import Model, State, Unrolled
+from charlstm.model import Model, Unrolled
 from charlstm.optimizers import OPTIMIZERS, clip_norm_, clip_value_, norm
 from charlstm.sampling import generate
 
-T_ = TypeVar("T_")
-
 STEPS_AN_EPOCH = 50
 """Streams are made fewer until an epoch has as many steps: a small corpus needs them."""
-
-MIN_STREAMS_A_SHARD = 8
-"""With fewer streams, a second thread costs more than it brings."""
 
 
 @dataclass(frozen=True)
@@ -65,30 +59,26 @@ class Record:
     """Something the user should know."""
 
 
-@dataclass
-class _Shard:
-    """Some of the streams, with buffers of their own, worked on by one thread."""
-
-    columns: slice
-    unrolled: Unrolled
-    gradient: Any
-    state: State
-    nats: float = 0.0
+AUTO_EPOCHS, AUTO_STEPS = 20, 1000
+"""How long training lasts unless told otherwise: so many epochs, but at least so many steps."""
 
 
 def fitted(config: Config, characters: int) -> tuple[Config, str | None]:
     """The configuration with streams and steps made fewer where the training text is too short
-    for them, and a notice that says so."""
+    for them, and the number of epochs decided; and a notice where something shrank."""
     t = config.train
     length = min(t.length, characters)
     batch = max(1, min(t.batch, characters // (length * STEPS_AN_EPOCH)))
-    if (batch, length) == (t.batch, t.length):
-        return config, None
-    notice = (
-        f"{characters:,} characters to train on: reading {batch} stream{'s' * (batch > 1)} of "
-        f"{length} steps instead of {t.batch} of {t.length}"
-    )
-    train = dataclasses.replace(t, batch=batch, length=length)
+    epochs = t.epochs
+    if epochs == "auto":
+        epochs = max(AUTO_EPOCHS, math.ceil(AUTO_STEPS * batch * length / characters))
+    train = dataclasses.replace(t, batch=batch, length=length, epochs=epochs)
+    notice = None
+    if (batch, length) != (t.batch, t.length):
+        notice = (
+            f"{characters:,} characters to train on: reading {batch} stream{'s' * (batch > 1)} of "
+            f"{length} steps instead of {t.batch} of {t.length}"
+        )
     return dataclasses.replace(config, train=train), notice
 
 
@@ -105,6 +95,7 @@ class Training:
         self.corpus, self.config, self.output = corpus, checkpoint.config, output
         self.notices = list(corpus.notices)
         self.model = checkpoint.model(checkpoint.last)
+        self.average = checkpoint.average
         self.best = checkpoint.best
         self.digest = checkpoint.digest
         p = self.progress = checkpoint.progress
@@ -115,10 +106,11 @@ class Training:
         for name, flat in checkpoint.optimizer.items():
             self.optimizer.state[name][...] = flat
         self.streams = Streams(corpus.train, t.batch, t.length, p["position"])
-        self.shards = self._make_shards(checkpoint.state)
-        self.held_out = None
-        if len(corpus.valid) > 1:
-            self.held_out = HeldOut(corpus.valid, [s.unrolled for s in self.shards])
+        self.state = checkpoint.state
+        self.used = self.model if self.average is None else self.model.with_weights(self.average)
+        self.unrolled = Unrolled(self.model, t.length, t.batch)
+        self.gradient = self.model.weights.like()
+        self.held_out = HeldOut(corpus.valid, self.unrolled) if len(corpus.valid) > 1 else None
         self.steps_an_epoch = max(1, len(corpus.train) // (t.batch * t.length))
         self.eval_every = t.eval_every or min(self.steps_an_epoch, 1000)
         self._sample_at = frozenset(t.sample_at)
@@ -162,6 +154,7 @@ class Training:
             corpus.vocabulary,
             flat.copy(),
             flat,
+            flat.copy() if t.average else None,
             optimizer.state,
             model.zero_state(t.batch),
             progress,
@@ -187,18 +180,6 @@ class Training:
                 "(and --valid), or start anew with -o or --force"
             )
         return cls(corpus, checkpoint, output)
-
-    def _make_shards(self, state: State) -> list[_Shard]:
-        t = self.config.train
-        n = max(1, min(t.shards, t.batch // MIN_STREAMS_A_SHARD))
-        edges = [t.batch * k // n for k in range(n + 1)]
-        shards = []
-        for start, end in zip(edges[:-1], edges[1:], strict=True):
-            columns = slice(start, end)
-            unrolled = Unrolled(self.model, t.length, end - start)
-            part = [s[columns].copy() for s in state]
-            shards.append(_Shard(columns, unrolled, self.model.weights.like(), part))
-        return shards
 
     # --- where it stands -----------------------------------------------------------------------
 
@@ -227,7 +208,7 @@ class Training:
         t = self.config.train
         if t.steps is not None and self.step >= t.steps:
             return f"{t.steps:,} steps done"
-        if t.epochs is not None and self.epoch >= t.epochs:
+        if t.epochs is not None and self.epoch >= int(t.epochs):
             return f"{t.epochs} epochs done"
         if self.held_out and t.patience is not None and self.progress["looks"] >= t.patience:
             return f"held-out loss has not fallen for {t.patience} looks"
@@ -239,25 +220,21 @@ class Training:
         t = self.config.train
         ends = [] if t.steps is None else [t.steps]
         if t.epochs is not None:
-            ends.append(math.ceil(t.epochs * len(self.corpus.train) / (t.batch * t.length)))
+            ends.append(math.ceil(int(t.epochs) * len(self.corpus.train) / (t.batch * t.length)))
         return min(ends, default=None)
 
     def checkpoint(self) -> Checkpoint:
         """Everything that is needed to go on from here."""
-        state = [
-            np.concatenate([shard.state[k] for shard in self.shards])
-            for k in range(len(self.shards[0].state))
-        ]
         self.progress["random"] = self.rng.bit_generator.state
         self.progress["position"] = self.streams.position
-        best = self.best if self.held_out else self.model.weights.flat
         return Checkpoint(
             self.config,
             self.corpus.vocabulary,
-            best,
+            self.best if self.progress["best"] else self.used.weights.flat,
             self.model.weights.flat,
+            self.average,
             self.optimizer.state,
-            state,
+            self.state,
             self.progress,
         )
 
@@ -268,6 +245,13 @@ class Training:
         checkpoint = self.checkpoint()
         write_checkpoint(self.output, checkpoint)
         self.digest = checkpoint.digest
+
+    def held_out_loss(self) -> float | None:
+        """Held-out loss, in nats per character, of the weights that are kept: the lowest so far,
+        or, before the first look, that of the weights as they are now. None without such text."""
+        if self.best_valid is not None or self.held_out is None:
+            return self.best_valid
+        return self.held_out.nats_per_char(self.used)
 
     def stop(self) -> None:
         """End the iteration after the step that is being done."""
@@ -283,40 +267,32 @@ class Training:
         save_seconds = math.inf if by_steps else seconds(str(t.save_every))
         self._stop = False
         saved_step = -1
-        with ThreadPoolExecutor(max(1, len(self.shards) - 1)) as pool:
-
-            def run(f: Callable[[int], T_], n: int) -> list[T_]:
-                """[f(0), …, f(n - 1)], the first in this thread, the others in the pool's."""
-                others = [pool.submit(f, k) for k in range(1, n)]
-                return [f(0), *(other.result() for other in others)]
-
-            if self.step == 0 and 0 in self._sample_at:
-                yield Record(0, 0.0, 0, 0.0, math.nan, t.lr, math.nan, sample=self.sample())
-            while not self.finished and not self._stop:
-                if time.monotonic() - began >= max_seconds:
-                    break
-                record = self._do_step(run)
-                step = self.step
-                changes: dict[str, Any] = {}
-                if self.held_out and step % self.eval_every == 0:
-                    changes = self._look(run)
-                now = time.monotonic()
-                due = step % int(t.save_every) == 0 if by_steps else now - saved_at >= save_seconds
-                if self.output is not None and (due or changes.get("best")):
-                    try:
-                        self.save()
-                        changes["saved"], saved_step = True, step
-                    except OutputError as e:  # the next interval tries again
-                        changes["notice"] = f"{e}; training goes on"
-                    saved_at = time.monotonic()
-                if step in self._sample_at or (t.sample_every and step % t.sample_every == 0):
-                    changes["sample"] = self.sample()
-                seconds_ = time.monotonic() - began
-                yield dataclasses.replace(record, seconds=seconds_, **changes)
+        if self.step == 0 and 0 in self._sample_at:
+            yield Record(0, 0.0, 0, 0.0, math.nan, t.lr, math.nan, sample=self.sample())
+        while not self.finished and not self._stop:
+            if time.monotonic() - began >= max_seconds:
+                break
+            record = self._do_step()
+            step = self.step
+            changes: dict[str, Any] = {}
+            if self.held_out and step % self.eval_every == 0:
+                changes = self._look(self.held_out)
+            now = time.monotonic()
+            due = step % int(t.save_every) == 0 if by_steps else now - saved_at >= save_seconds
+            if self.output is not None and (due or changes.get("best")):
+                try:
+                    self.save()
+                    changes["saved"], saved_step = True, step
+                except OutputError as e:  # the next interval tries again
+                    changes["notice"] = f"{e}; training goes on"
+                saved_at = time.monotonic()
+            if step in self._sample_at or (t.sample_every and step % t.sample_every == 0):
+                changes["sample"] = self.sample()
+            yield dataclasses.replace(record, seconds=time.monotonic() - began, **changes)
         if self.step != saved_step:
             self.save()
 
-    def _do_step(self, run: Callable[[Callable[[int], None], int], list[None]]) -> Record:
+    def _do_step(self) -> Record:
         """One segment of every stream: forward, backward, clip, update."""
         t, p = self.config.train, self.progress
         characters = t.batch * t.length
@@ -324,24 +300,14 @@ class Training:
         if t.reset:
             self._begin_afresh(self.rng.random(t.batch) < t.reset)
         scale = 1.0 / (characters if t.loss == "mean" else t.batch)
-
-        def work(k: int) -> None:
-            shard = self.shards[k]
-            ids = np.ascontiguousarray(segment[:, shard.columns])
-            with np.errstate(over="ignore", invalid="ignore"):  # found below, and reported
-                shard.state = shard.unrolled.forward(ids[:-1], shard.state)
-                nats, _ = shard.unrolled.loss_and_gradient(ids[1:], shard.gradient, scale)
-                shard.nats = float(np.sum(nats, dtype=np.float64))
-
-        run(work, len(self.shards))
-        gradient = self.shards[0].gradient.flat
-        for shard in self.shards[1:]:  # in this order, whichever was ready first
-            gradient += shard.gradient.flat
-        nats = sum(shard.nats for shard in self.shards)
-        with np.errstate(over="ignore", invalid="ignore"):
+        gradient = self.gradient.flat
+        with np.errstate(over="ignore", invalid="ignore"):  # found below, and reported
+            self.state = self.unrolled.forward(segment[:-1], self.state)
+            losses, _ = self.unrolled.loss_and_gradient(segment[1:], self.gradient, scale)
+            nats = float(np.sum(losses, dtype=np.float64))
             length = norm(gradient)
         if not (math.isfinite(nats) and math.isfinite(length)):
-            what = "loss" if not math.isfinite(nats) else "gradient"
+            what = "gradient" if math.isfinite(nats) else "loss"
             raise DivergedError(
                 f"training diverged at step {self.step + 1}: the {what} is not finite; "
                 "try a smaller --set train.lr or train.clip_norm"
@@ -350,12 +316,17 @@ class Training:
             clip_norm_(gradient, t.clip_norm, length)
         if t.clip_value is not None:
             clip_value_(gradient, t.clip_value)
-        self.optimizer.step_(self.model.weights.flat, gradient, t.lr)
+        weights = self.model.weights.flat
+        self.optimizer.step_(weights, gradient, t.lr)
         p["step"] += 1
+        if self.average is not None:
+            # early on the average is short, so that the first weights are soon forgotten
+            decay = min(t.average, p["step"] / (p["step"] + 10))
+            np.subtract(weights, self.average, out=gradient)
+            gradient *= 1.0 - decay
+            self.average += gradient
         p["since"] = [p["since"][0] + nats, p["since"][1] + characters]
-        return Record(
-            self.step, self.epoch, self.chars, 0.0, nats / characters, t.lr, length
-        )
+        return Record(self.step, self.epoch, self.chars, 0.0, nats / characters, t.lr, length)
 
     def _begin_afresh(self, chosen: Array) -> None:
         """Set the state of the chosen streams (B,) to zero, as it is where a text begins.
@@ -364,18 +335,16 @@ class Training:
         started anywhere else: seen as single streams of held-out text at 12 nats a character
         beside others at 3.
         """
-        for shard in self.shards:
-            for s in shard.state:
-                s[chosen[shard.columns]] = 0.0
+        for s in self.state:
+            s[chosen] = 0.0
 
-    def _look(self, run: Callable[[Callable[[int], float], int], list[float]]) -> dict[str, Any]:
+    def _look(self, held_out: HeldOut) -> dict[str, Any]:
         """Measure the held-out loss; keep the weights where it is the lowest so far."""
-        assert self.held_out is not None
         p = self.progress
-        valid = self.held_out.nats_per_char(run)
+        valid = held_out.nats_per_char(self.used)
         better = self.best_valid is None or valid < self.best_valid
         if better:
-            self.best = self.model.weights.flat.copy()
+            self.best = self.used.weights.flat.copy()
             p["best"], p["looks"] = [self.step, valid], 0
         else:
             p["looks"] += 1
@@ -384,13 +353,13 @@ class Training:
         return {"valid": valid, "best": better}
 
     def sample(self) -> str:
-        """A text from the weights as they are now. It draws from a generator of its own, so that
+        """A text from the model as it is now. It draws from a generator of its own, so that
         looking on changes nothing."""
         s = self.config.sample
         rng = np.random.default_rng([self.config.train.rng_seed, self.step])
         empty = np.empty(0, np.int32)
         pieces = generate(
-            self.model,
+            self.used,
             self.corpus.vocabulary,
             empty,
             rng,
@@ -409,6 +378,3 @@ def rng_state_is_known(state: Any) -> bool:
     except (TypeError, ValueError, KeyError, AttributeError, OverflowError):
         return False
     return True
-
-
-

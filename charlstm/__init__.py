@@ -1,0 +1,80 @@
+"""A character-level language model: an LSTM (or GRU, or RNN) written by hand in NumPy.
+
+    import charlstm
+
+    for record in charlstm.train("corpus.txt", "model.npz"):
+        ...
+    model = charlstm.load("model.npz")
+    print("".join(model.sample(seed="Once ", length=100)))
+    print(model.evaluate("Once upon a time").bits_per_char)
+
+What is named here is the public interface. It is imported when it is first used, so that
+importing the package costs nothing.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from charlstm.api import LanguageModel, load, train
+    from charlstm.config import Config, Setting
+    from charlstm.errors import (
+        CharLSTMError,
+        CheckpointError,
+        ConfigError,
+        CorpusError,
+        DivergedError,
+        OutputError,
+        UsageError,
+        VocabularyError,
+    )
+    from charlstm.evaluation import Evaluation
+    from charlstm.training import Record, Training
+
+_HOMES = {
+    "api": ("LanguageModel", "load", "train"),
+    "config": ("Config", "Setting"),
+    "errors": (
+        "CharLSTMError",
+        "CheckpointError",
+        "ConfigError",
+        "CorpusError",
+        "DivergedError",
+        "OutputError",
+        "UsageError",
+        "VocabularyError",
+    ),
+    "evaluation": ("Evaluation",),
+    "training": ("Record", "Training"),
+}
+
+__all__ = [
+    "CharLSTMError",
+    "CheckpointError",
+    "Config",
+    "ConfigError",
+    "CorpusError",
+    "DivergedError",
+    "Evaluation",
+    "LanguageModel",
+    "OutputError",
+    "Record",
+    "Setting",
+    "Training",
+    "UsageError",
+    "VocabularyError",
+    "load",
+    "train",
+]
+
+
+def __getattr__(name: str) -> Any:
+    for home, names in _HOMES.items():
+        if name in names:
+            import importlib
+
+            return getattr(importlib.import_module(f"charlstm.{home}"), name)
+    raise AttributeError(f"module 'charlstm' has no attribute {name!r}")

@@ -1,0 +1,131 @@
+"""The library's front door: load a model, sample from it, score with it, train one."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from charlstm.checkpoint import Checkpoint, read_checkpoint
+from charlstm.config import Config, Setting, read_config
+from charlstm.corpus import Corpus, Notice
+from charlstm.errors import UsageError
+from charlstm.evaluation import Evaluation, evaluate
+from charlstm.sampling import Piece, generate
+from charlstm.training import Training
+
+Path_ = str | os.PathLike[str]
+
+
+class LanguageModel:
+    """A trained model with its vocabulary: what `load` gives."""
+
+    def __init__(self, checkpoint: Checkpoint) -> None:
+        self.checkpoint = checkpoint
+        self.config = checkpoint.config
+        self.vocabulary = checkpoint.vocabulary
+        self.model = checkpoint.model()
+
+    def pieces(
+        self, seed: str = "", *, rng_seed: int | None = None, **options: Any
+    ) -> Iterator[Piece]:
+        """As `sample`, but for one or more samples side by side (`count`), in settled stretches of
+        text with the reason for each sample's end; with `nats=True` also its surprisal."""
+        s = self.config.sample
+        settings = {
+            "length": s.length,
+            "temperature": s.temperature,
+            "top_k": s.top_k,
+            "top_p": s.top_p,
+            "stop": s.stop,
+            **options,
+        }
+        ids = self.vocabulary.encode_strictly(seed, "the seed")
+        return generate(
+            self.model, self.vocabulary, ids, np.random.default_rng(rng_seed), **settings
+        )
+
+    def sample(
+        self, seed: str = "", *, rng_seed: int | None = None, **options: Any
+    ) -> Iterator[str]:
+        """Yield characters that continue `seed`, which is not repeated.
+
+        Options are those of `charlstm.sampling.generate`: `length` (characters at most),
+        `temperature` (0: the likeliest each time), `top_k`, `top_p`, `stop` (texts to end before).
+        What is left out is as the model's configuration says. The same `rng_seed` gives the same
+        text. Raises `VocabularyError` for a seed with characters the model does not know.
+        """
+        for piece in self.pieces(seed, rng_seed=rng_seed, count=1, **options):
+            yield from piece.text
+
+    def evaluate(self, text: str) -> Evaluation:
+        """Score a text as one stream: nats and bits per character, perplexity."""
+        return evaluate(self.model, self.vocabulary.encode(text))
+
+
+def load(path: Path_ = "charlstm.npz") -> LanguageModel:
+    """Read a checkpoint. Raises `UsageError` where it is missing, `CheckpointError` where it is
+    damaged."""
+    return LanguageModel(read_checkpoint(path))
+
+
+FIXED_ON_RESUME = ("text.", "model.", "train.batch", "train.length", "train.optimizer", "train.rng")
+"""Beginnings of the keys that a run cannot change on the way."""
+
+
+def train(
+    corpus: Path_ | Sequence[Path_],
+    output: Path_ | None = None,
+    *,
+    config: str | Iterable[str] = (),
+    settings: Mapping[str, Any] | Iterable[Setting] = (),
+    valid: Path_ | None = None,
+    resume: bool = False,
+    force: bool = False,
+    notice: Notice = lambda message: None,
+) -> Training:
+    """Train a model on text files; iterate over the result, a `Record` a step.
+
+        for record in charlstm.train("corpus.txt", "model.npz", settings={"train.steps": 500}):
+            print(record.step, record.train)
+
+    `config` names bundled configurations or YAML files, later ones on top; `settings` are single
+    keys over them. The checkpoint is written to `output` on the way and at the end; without
+    `output` it is to be had from `Training.checkpoint()`. An output that exists is an error unless
+    it is to be gone on with (`resume`) or replaced (`force`).
+    """
+    sources = [corpus] if isinstance(corpus, str | os.PathLike) else list(corpus)
+    if not sources:
+        raise UsageError("no corpus is given; name a text file, or - for standard input")
+    names = [config] if isinstance(config, str) else list(config)
+    if isinstance(settings, Mapping):
+        settings = [Setting(key, value, "settings") for key, value in settings.items()]
+    changes = [setting for name in names for setting in read_config(name)] + list(settings)
+    if output is not None and Path(output).exists() and not (resume or force):
+        raise UsageError(
+            f"{output} exists; go on with it (--resume), replace it (--force) "
+            "or write to another file (-o FILE)"
+        )
+    if not resume:
+        wanted = Config().updated(changes)
+        text = Corpus.from_files(sources, wanted.text.encoding, wanted.text.valid, valid, notice)
+        return Training.start(text, wanted, output)
+    if output is None:
+        raise UsageError("nothing to go on with: resume needs the checkpoint as output")
+    checkpoint = read_checkpoint(output)
+    before = checkpoint.config
+    after = before.updated(changes)
+    for setting in changes:
+        section, _, name = setting.key.partition(".")
+        old, new = (getattr(getattr(c, section), name) for c in (before, after))
+        if old != new and setting.key.startswith(FIXED_ON_RESUME):
+            raise UsageError(
+                f"{setting.where}: {setting.key} is {old!r} in {output} and cannot change on "
+                "--resume; leave it out, or start anew with -o or --force"
+            )
+    checkpoint.config = after
+    text = Corpus.from_files(sources, after.text.encoding, after.text.valid, valid, notice)
+    return Training.resume(text, checkpoint, output)

@@ -1,0 +1,98 @@
+"""The command line: a thin layer over `charlstm.api` that knows click, streams and exit codes."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import sys
+from collections.abc import Sequence
+
+import click
+
+from charlstm import __version__
+from charlstm.cli.evaluate import evaluate
+from charlstm.cli.info import info
+from charlstm.cli.options import debug_option
+from charlstm.cli.sample import sample
+from charlstm.cli.streams import error
+from charlstm.cli.train import train
+from charlstm.errors import CharLSTMError
+
+THREAD_SETTINGS = ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OMP_NUM_THREADS")
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="charlstm", message="%(prog)s %(version)s")
+@debug_option
+def cli() -> None:
+    """Train a character-level LSTM on any text, generate from it, score text with it.
+
+    \b
+      charlstm train corpus.txt             writes charlstm.npz
+      charlstm sample --seed "hell"         reads charlstm.npz
+      charlstm evaluate other.txt           how well does it predict this text?
+    """
+
+
+for command in (train, sample, evaluate, info):
+    cli.add_command(command)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line and return its exit code; every error is one line on stderr."""
+    # The products here are small: a BLAS that spreads them over threads loses half its speed.
+    # It must be told before NumPy is loaded, which the commands do.
+    for name in THREAD_SETTINGS:
+        os.environ.setdefault(name, "1")
+    for stream in (sys.stdout, sys.stderr):
+        if stream is not None and hasattr(stream, "reconfigure"):
+            stream.reconfigure(encoding="utf-8", errors="backslashreplace")
+    context: dict[str, bool] = {}
+    try:
+        result = cli.main(
+            None if arguments is None else list(arguments),
+            prog_name="charlstm",
+            standalone_mode=False,
+            obj=context,
+        )
+        if sys.stdout is not None:
+            sys.stdout.flush()
+        return result if isinstance(result, int) else 0
+    except CharLSTMError as e:
+        if context.get("debug"):
+            raise
+        error(str(e))
+        return e.exit_code
+    except click.ClickException as e:
+        ctx = getattr(e, "ctx", None)
+        where = ctx.command_path if ctx is not None else "charlstm"
+        error(f"{e.format_message().rstrip('.')}; see {where} --help")
+        return 2
+    except (KeyboardInterrupt, click.Abort):
+        return 128 + signal.SIGINT
+    except BrokenPipeError:
+        _silence_stdout()
+        return 128 + signal.SIGPIPE
+    except OSError as e:
+        if context.get("debug"):
+            raise
+        _silence_stdout()
+        error(f"standard output cannot be written: {e.strerror or e}")
+        return 6
+    except MemoryError:
+        error("out of memory; try a smaller model.hidden, train.batch or train.length")
+        return 6
+
+
+def _silence_stdout() -> None:
+    """Let nothing more go to a standard output that is broken: the interpreter flushes at exit."""
+    with contextlib.suppress(OSError, ValueError, AttributeError):
+        null = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(null, sys.stdout.fileno())
+        os.close(null)
+
+
+def run() -> None:
+    """The `charlstm` command."""
+    sys.exit(main())

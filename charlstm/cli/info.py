@@ -1,0 +1,83 @@
+"""charlstm info: what is in a checkpoint."""
+
+from __future__ import annotations
+
+import json
+import math
+from typing import Any
+
+import click
+
+from charlstm.cli.options import debug_option
+from charlstm.cli.streams import write
+
+
+@click.command()
+@click.argument("file", default="charlstm.npz", envvar="CHARLSTM_MODEL", metavar="[FILE]")
+@click.option("-m", "--model", metavar="FILE", help="The same as FILE.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@debug_option
+def info(file: str, model: str | None, as_json: bool) -> None:
+    """Show what is in a checkpoint: configuration, vocabulary, size, training so far, digest."""
+    from pathlib import Path
+
+    from charlstm.checkpoint import VERSION, read_checkpoint
+
+    path = model or file
+    checkpoint = read_checkpoint(path)
+    p, config = checkpoint.progress, checkpoint.config
+    t = config.train
+    chars = p["step"] * t.batch * t.length
+    best = p["best"]
+    document: dict[str, Any] = {
+        "file": str(path),
+        "bytes": Path(path).stat().st_size,
+        "format": VERSION,
+        "sha256": checkpoint.digest,
+        "parameters": len(checkpoint.best),
+        "vocabulary": "".join(checkpoint.vocabulary.characters),
+        "trained": {
+            "steps": p["step"],
+            "characters": chars,
+            "epochs": chars / p["corpus"]["train"],
+            "corpus": p["corpus"],
+            "best_step": best[0] if best else None,
+            "best_nats_per_char": best[1] if best else None,
+            "history": p["history"],
+        },
+        "config": config.to_dict(),
+    }
+    if as_json:
+        write(json.dumps(document, ensure_ascii=False) + "\n")
+        return
+    m, V = config.model, len(checkpoint.vocabulary)
+    trained = document["trained"]
+    shown = "".join(checkpoint.vocabulary.characters[:60])
+    held_out = (
+        "none"
+        if best is None
+        else (
+            f"{best[1] / math.log(2):.4f} bits per character ({best[1]:.4f} nats) "
+            f"at step {best[0]:,}"
+        )
+    )
+    lines = {
+        "checkpoint": f"{path} ({document['bytes']:,} bytes, format {VERSION})",
+        "sha256": checkpoint.digest,
+        "network": f"{m.cell}, hidden {m.hidden}, layers {m.layers}: "
+        f"{document['parameters']:,} parameters",
+        "vocabulary": f"{V:,} characters: {json.dumps(shown, ensure_ascii=False)}"
+        + (" …" if V > 60 else ""),
+        "corpus": f"{p['corpus']['train']:,} characters trained on, "
+        f"{p['corpus']['valid']:,} held out",
+        "trained": f"{p['step']:,} steps, {chars:,} characters, {trained['epochs']:.2f} epochs",
+        "held-out loss": held_out,
+    }
+    for section, keys in config.to_dict().items():
+        lines[section] = ", ".join(f"{k} {_shown(v)}" for k, v in keys.items())
+    width = max(map(len, lines)) + 2
+    write("".join(f"{name:<{width}}{value}\n" for name, value in lines.items()))
+
+
+def _shown(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)

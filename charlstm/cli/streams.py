@@ -1,0 +1,36 @@
+"""Standard output and standard error."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+
+from charlstm.errors import OutputError
+
+
+def write(text: str) -> None:
+    """Write to standard output at once."""
+    if sys.stdout is None:
+        raise OutputError("standard output is closed")
+    sys.stdout.write(text)
+    sys.stdout.flush()
+
+
+def notice(message: str) -> None:
+    """Say something on standard error. Where that is closed or full, go on without it."""
+    with contextlib.suppress(OSError, ValueError, AttributeError):
+        sys.stderr.write(f"charlstm: {message}\n")
+        sys.stderr.flush()
+
+
+def error(message: str) -> None:
+    """Say what went wrong, in one line."""
+    notice("error: " + " ".join(message.split("\n")))
+
+
+def terminal(stream: object) -> bool:
+    """Whether a standard stream is a terminal."""
+    try:
+        return bool(stream.isatty())  # type: ignore[attr-defined]
+    except (AttributeError, ValueError):
+        return False

@@ -1,0 +1,285 @@
+"""charlstm train: a model from text."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+import signal
+import sys
+import time
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, Any, TextIO
+
+import click
+
+from charlstm.cli.options import config_options, debug_option, settings
+from charlstm.cli.streams import notice, terminal
+from charlstm.errors import OutputError, UsageError
+
+if TYPE_CHECKING:
+    from charlstm.training import Record, Training
+
+LOG_EVERY = 100
+"""Steps between two lines of the log that no look at the held-out text asks for."""
+
+PLAIN_SECONDS = 10.0
+"""Time between two lines of progress where there is no terminal to draw a bar on."""
+
+
+def sources_or_stdin(names: tuple[str, ...], what: str) -> tuple[str, ...]:
+    """The files that are named; with none, standard input where something is piped into it."""
+    if names:
+        return names
+    if sys.stdin is None or terminal(sys.stdin):
+        raise click.UsageError(f"no {what} is given; name a text file, or pipe one in")
+    return ("-",)
+
+
+@click.command()
+@click.argument("corpus", metavar="[CORPUS]...", nargs=-1)
+@click.option(
+    "-o",
+    "--output",
+    "-m",
+    "--model",
+    "output",
+    metavar="FILE",
+    default="charlstm.npz",
+    envvar="CHARLSTM_MODEL",
+    show_default=True,
+    help="Where the model goes (environment: CHARLSTM_MODEL).",
+)
+@click.option("--resume", is_flag=True, help="Go on with the output, from where it stands.")
+@click.option("--force", is_flag=True, help="Replace the output.")
+@click.option(
+    "--valid", metavar="FILE", help="Held-out text, instead of the last tenth of the corpus."
+)
+@click.option("--epochs", metavar="N", help="End after N passes over the text (default 20).")
+@click.option("--steps", metavar="N", help="End after N steps.")
+@click.option("--max-time", metavar="TIME", help="End after so long, such as 90s, 10m or 2h.")
+@click.option(
+    "--save-every",
+    metavar="N|TIME",
+    help="Write the output every N steps or so often (default 60s), besides at every "
+    "new best and at the end.",
+)
+@click.option("--sample-every", metavar="N", help="Show a sample every N steps.")
+@click.option("--rng-seed", metavar="N", help="Another number gives another run (default 0).")
+@click.option("--log", metavar="FILE", help="Write progress to FILE, one JSON object a line.")
+@click.option("-q", "--quiet", is_flag=True, help="No progress, errors only.")
+@config_options
+@debug_option
+def train(
+    corpus: tuple[str, ...],
+    output: str,
+    resume: bool,
+    force: bool,
+    valid: str | None,
+    log: str | None,
+    quiet: bool,
+    configs: tuple[str, ...],
+    sets: tuple[str, ...],
+    **values: str | None,
+) -> int:
+    """Train a model on text files, read in order, or on standard input (-).
+
+    The last tenth of the text is held out; the weights that do best on it are kept, and training
+    ends when that has not improved for a while, or at the first limit that is reached.
+    """
+    if resume and force:
+        raise UsageError("--resume goes on with the output, --force replaces it; give one")
+    sources = sources_or_stdin(corpus, "CORPUS")
+    gathered = settings(
+        configs,
+        sets,
+        {f"--{name.replace('_', '-')}": (f"train.{name}", value) for name, value in values.items()},
+    )
+    from charlstm import api
+
+    say = (lambda message: None) if quiet else notice
+    training = api.train(
+        sources,
+        output,
+        settings=gathered,
+        valid=valid,
+        resume=resume,
+        force=force,
+        notice=say,
+    )
+    for message in training.notices:
+        say(message)
+    if training.finished:
+        say(
+            f"nothing to do: {training.finished}; "
+            "raise --epochs, --steps or train.patience to go on"
+        )
+        return 0
+    with contextlib.ExitStack() as stack:
+        signals = stack.enter_context(_Signals(training))
+        progress = stack.enter_context(_Progress(training, quiet))
+        log_file = None if log is None else stack.enter_context(_Log(log, resume))
+        for record in training:
+            progress.show(record)
+            if log_file is not None:
+                log_file.write(record)
+    if not quiet:
+        notice(_summary(training, output))
+    if signals.received is not None:
+        return 128 + signals.received
+    return 0
+
+
+def _summary(training: Training, output: str) -> str:
+    best = training.held_out_loss()
+    held_out = (
+        "nothing held out"
+        if best is None
+        else f"held-out {best / math.log(2):.4f} bits per character ({best:.4f} nats)"
+    )
+    model = "" if output == "charlstm.npz" else f" -m {output}"
+    return (
+        f"wrote {output} after {training.step:,} steps, {training.epoch:.2f} epochs: {held_out}; "
+        f"try: charlstm sample{model}"
+    )
+
+
+class _Signals:
+    """While it is entered, a signal to stop ends training after the step that is being done;
+    a second one ends the process at once. A signal that is ignored (nohup) stays so."""
+
+    def __init__(self, training: Training) -> None:
+        self.training = training
+        self.received: int | None = None
+        self.before: dict[int, Any] = {}
+
+    def __enter__(self) -> _Signals:
+        for name in ("SIGINT", "SIGTERM", "SIGHUP"):
+            number = getattr(signal, name, None)
+            if number is not None and signal.getsignal(number) is not signal.SIG_IGN:
+                with contextlib.suppress(ValueError):  # not in the main thread
+                    self.before[number] = signal.signal(number, self._stop)
+        return self
+
+    def _stop(self, number: int, frame: FrameType | None) -> None:
+        self.received = number
+        self.training.stop()
+        for each in self.before:
+            signal.signal(each, signal.SIG_DFL)
+
+    def __exit__(self, *exc: object) -> None:
+        for number, handler in self.before.items():
+            signal.signal(number, handler)
+
+
+class _Log:
+    """One JSON object a line: every look at the held-out text, and a line now and then."""
+
+    def __init__(self, path: str, resume: bool) -> None:
+        try:
+            self.file: TextIO = Path(path).open("a" if resume else "w", encoding="utf-8")  # noqa: SIM115
+        except OSError as e:
+            raise OutputError(f"{path}: cannot be written: {e.strerror}") from e
+        self.nats, self.steps = 0.0, 0
+
+    def __enter__(self) -> _Log:
+        return self
+
+    def write(self, record: Record) -> None:
+        if math.isfinite(record.train):
+            self.nats, self.steps = self.nats + record.train, self.steps + 1
+        if not self.steps or (record.valid is None and record.step % LOG_EVERY):
+            return
+        line = {
+            "step": record.step,
+            "epoch": round(record.epoch, 6),
+            "chars": record.chars,
+            "seconds": round(record.seconds, 3),
+            "train": self.nats / self.steps,
+            "valid": record.valid,
+            "lr": record.lr,
+            "gradient_norm": record.gradient_norm,
+        }
+        self.nats, self.steps = 0.0, 0
+        with contextlib.suppress(OSError):  # a full disk costs the log, not the training
+            self.file.write(json.dumps(line) + "\n")
+            self.file.flush()
+
+    def __exit__(self, *exc: object) -> None:
+        with contextlib.suppress(OSError):
+            self.file.close()
+
+
+class _Progress:
+    """A bar on a terminal, a line now and then elsewhere, nothing when quiet."""
+
+    def __init__(self, training: Training, quiet: bool) -> None:
+        self.training, self.quiet = training, quiet
+        self.bar: Any = None
+        self.began = self.shown_at = time.monotonic()
+        self.chars_before = training.chars
+        self.mean: float | None = None
+        self.valid = training.best_valid
+        if not quiet and terminal(sys.stderr):
+            from tqdm import tqdm
+
+            t = training.config.train
+            total = training.total_steps
+            self.bar = tqdm(
+                total=None if total is None else total * t.batch * t.length,
+                initial=training.chars,
+                unit="char",
+                unit_scale=True,
+                dynamic_ncols=True,
+                smoothing=0.1,
+                file=sys.stderr,
+            )
+
+    def __enter__(self) -> _Progress:
+        return self
+
+    def show(self, record: Record) -> None:
+        if self.quiet:
+            return
+        if math.isfinite(record.train):
+            mean = record.train if self.mean is None else self.mean
+            self.mean = mean + 0.02 * (record.train - mean)
+        if record.valid is not None:
+            self.valid = record.valid
+        try:
+            if record.sample is not None:
+                self._line(f"--- sample at step {record.step:,}\n{record.sample}\n---")
+            if record.notice is not None:
+                self._line(f"charlstm: {record.notice}")
+            if self.bar is not None:
+                self.bar.set_description_str(f"epoch {record.epoch:.1f}", refresh=False)
+                self.bar.set_postfix_str(self._losses(), refresh=False)
+                self.bar.update(record.chars - self.bar.n)
+            elif time.monotonic() - self.shown_at >= PLAIN_SECONDS:
+                self.shown_at = time.monotonic()
+                speed = (record.chars - self.chars_before) / max(record.seconds, 1e-9)
+                self._line(
+                    f"charlstm: {record.seconds:.0f} s, step {record.step:,}, epoch "
+                    f"{record.epoch:.1f}, {speed / 1000:.0f}k characters/s, {self._losses()}"
+                )
+        except (OSError, ValueError, AttributeError):  # stderr is gone: train on without it
+            self.quiet, self.bar = True, None
+
+    def _losses(self) -> str:
+        bits = "" if self.mean is None else f"train {self.mean / math.log(2):.3f}"
+        if self.valid is not None:
+            bits += f", held-out {self.valid / math.log(2):.3f}"
+        return bits + " bits/char"
+
+    def _line(self, text: str) -> None:
+        if self.bar is not None:
+            self.bar.write(text, file=sys.stderr)
+        else:
+            sys.stderr.write(text + "\n")
+            sys.stderr.flush()
+
+    def __exit__(self, *exc: object) -> None:
+        if self.bar is not None:
+            with contextlib.suppress(OSError, ValueError):
+                self.bar.close()
