@@ -1,4 +1,4 @@
-"""Where arrays come from: aligned to cache lines."""
+"""Arrays and matrix products, arranged so that the processor is quick with them."""
 
 from __future__ import annotations
 
@@ -12,6 +12,13 @@ Array = NDArray[Any]
 
 CACHE_LINE = 64
 """Bytes. A vector register of the widest kind is as long."""
+
+SMALL_PRODUCT = 100**3
+"""OpenBLAS multiplies (M, K) by (K, N) without first repacking the matrices as long as M*N*K is
+no more than this; at these sizes that is up to a fifth faster."""
+
+FEWEST_ROWS = 16
+"""Products of fewer rows than this are not worth their calls."""
 
 
 def empty(shape: tuple[int, ...], dtype: DTypeLike) -> Array:
@@ -31,3 +38,27 @@ def zeros(shape: tuple[int, ...], dtype: DTypeLike) -> Array:
     array = empty(shape, dtype)
     array[...] = 0
     return array
+
+
+def stack_count(rows: int, matrix: int) -> int:
+    """Into how many equal stacks (a divisor of `rows`) to cut the rows that are multiplied by a
+    matrix of `matrix` elements, so that every product is a small one; 1 where that is not
+    possible."""
+    for parts in range(1, rows // FEWEST_ROWS + 1):
+        if rows % parts == 0 and rows // parts * matrix <= SMALL_PRODUCT:
+            return parts
+    return 1
+
+
+def multiply_rows(x: Array, W: Array, out: Array) -> None:
+    """out = x W for many rows: x (..., n, K), W (..., K, N), out (..., n, N), as small products.
+
+    The n rows of `x` and of `out` must be evenly spaced, so that cutting them copies nothing.
+    """
+    n, (K, N) = x.shape[-2], W.shape[-2:]
+    cut = (stack_count(n, K * N), -1)
+    if cut[0] == 1:
+        np.matmul(x, W, out=out)
+    else:
+        x, out = (m.reshape(*m.shape[:-2], *cut, m.shape[-1]) for m in (x, out))
+        np.matmul(x, W[..., None, :, :], out=out)

@@ -29,13 +29,14 @@ halved, because the weights that they are made with are (`scale`, once a segment
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
 from charlstm.arrays import Array
 
-States = tuple[Array, ...]
+States = Sequence[Array]
 
 HALF = np.array(0.5, np.float32)  # an array: a Python float costs a conversion each time
 ONE = np.array(1.0, np.float32)
@@ -73,7 +74,8 @@ class Cell(Protocol):
         """Name the parts of one step's activations (A, B, H), once, for `forward`."""
 
     def forward(self, a: Any, v: Array, state: States, after: States) -> None:
-        """From u in `a`, v and `state` compute the activations and the state `after`."""
+        """From u in `a`, v and `state` compute the activations and the state `after`, which may
+        be the arrays of `state`."""
 
     def derivatives(self, a: Array, state: States, after: States, d: Array) -> None:
         """From activations (A, T, B, H) and the states before and after each step write the

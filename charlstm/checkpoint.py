@@ -26,13 +26,18 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import math
 import os
-import tempfile
+import re
+import secrets
+import struct
 import zipfile
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import DTypeLike
@@ -41,7 +46,13 @@ from charlstm.arrays import Array
 from charlstm.cells import CELLS
 from charlstm.config import Config, from_dict
 from charlstm.corpus import Vocabulary
-from charlstm.errors import CharLSTMError, CheckpointError, OutputError, UsageError
+from charlstm.errors import (
+    CheckpointError,
+    ConfigError,
+    DivergedError,
+    OutputError,
+    UsageError,
+)
 from charlstm.model import Model, State, state_names, weight_shapes
 from charlstm.optimizers import OPTIMIZERS
 
@@ -66,8 +77,8 @@ class Checkpoint:
     optimizer: dict[str, Array]
     """Flat vectors (P,) by name."""
     state: State
-    progress: dict[str, Any] = field(default_factory=dict)
-    """Where training stands: step, position, losses, random state. Plain JSON values."""
+    progress: dict[str, Any]
+    """Where training stands: the values that `_PROGRESS` names, plain JSON."""
     digest: str = ""
     """SHA-256 of the file's contents, in hexadecimal; known once written or read."""
 
@@ -120,15 +131,16 @@ def _members(checkpoint: Checkpoint) -> Iterator[tuple[str, bytes, memoryview]]:
         "config": config.to_dict(),
         "progress": checkpoint.progress,
     }
-    metadata = json.dumps(document, ensure_ascii=False, allow_nan=False).encode("utf-8")
+    try:
+        metadata = json.dumps(document, allow_nan=False).encode()
+    except ValueError:
+        raise DivergedError("a loss is not a finite number; not saved") from None
     arrays: dict[str, Array] = {"vocabulary": vocabulary.points, "counts": vocabulary.counts}
     flats = {"best": checkpoint.best, "last": checkpoint.last}
     if checkpoint.average is not None:
         flats["average"] = checkpoint.average
     flats |= {f"optimizer/{name}": flat for name, flat in checkpoint.optimizer.items()}
     for group, flat in flats.items():
-        if not np.isfinite(flat).all():
-            raise CharLSTMError(f"{group} holds numbers that are not finite; not saved")
         for name, array in checkpoint.model(flat).weights.items():
             arrays[f"{group}/{name}"] = array
     names = state_names(CELLS[config.model.cell], config.model.layers)
@@ -138,7 +150,9 @@ def _members(checkpoint: Checkpoint) -> Iterator[tuple[str, bytes, memoryview]]:
     for name, dtype, shape in _layout(config, V, B):
         array = np.ascontiguousarray(arrays[name], dtype)
         assert array.shape == shape, (name, array.shape, shape)
-        yield name, _header(dtype, shape), memoryview(array.reshape(-1).view(np.uint8))
+        if not np.isfinite(array).all():
+            raise DivergedError(f"{name} holds numbers that are not finite; not saved")
+        yield name, _header(dtype, shape), array.reshape(-1).view(np.uint8).data
 
 
 def write_checkpoint(path: str | os.PathLike[str], checkpoint: Checkpoint) -> None:
@@ -148,10 +162,8 @@ def write_checkpoint(path: str | os.PathLike[str], checkpoint: Checkpoint) -> No
     """
     target = Path(os.path.realpath(path))  # a symbolic link stays one
     digest = hashlib.sha256()
-    temporary = None
     try:
         with _temporary(target) as file:
-            temporary = file.name
             with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
 
                 def add(name: str, header: bytes, contents: memoryview) -> None:
@@ -169,26 +181,23 @@ def write_checkpoint(path: str | os.PathLike[str], checkpoint: Checkpoint) -> No
                 add("sha256", _header("|u1", (32,)), memoryview(digest.digest()))
             file.flush()
             os.fsync(file.fileno())
-        os.replace(temporary, target)
-        temporary = None
+            file.close()
+            os.replace(file.name, target)
         _sync_directory(target.parent)
     except OSError as e:
         raise OutputError(f"{path}: cannot be written: {e.strerror or e}") from e
-    finally:
-        if temporary is not None:
-            Path(temporary).unlink(missing_ok=True)
     checkpoint.digest = digest.hexdigest()
 
 
-def _temporary(target: Path) -> Any:
-    """An open temporary file beside `target`, with the permissions that `open` would give."""
-    file = tempfile.NamedTemporaryFile(
-        "wb", prefix=f".{target.name}.", suffix=".tmp", dir=target.parent, delete=False
-    )
-    umask = os.umask(0)
-    os.umask(umask)
-    os.chmod(file.name, 0o666 & ~umask)
-    return file
+@contextmanager
+def _temporary(target: Path) -> Iterator[BinaryIO]:
+    """A new file beside `target`, gone at the end unless it has been renamed."""
+    path = target.parent / f".{target.name}.{secrets.token_hex(4)}.tmp"
+    try:
+        with open(path, "xb") as file:
+            yield file
+    finally:
+        path.unlink(missing_ok=True)
 
 
 def _sync_directory(directory: Path) -> None:
@@ -203,15 +212,16 @@ def _sync_directory(directory: Path) -> None:
 
 def check_writable(path: str | os.PathLike[str]) -> None:
     """Raise at once the error that writing `path` would end in."""
-    target = Path(os.path.realpath(path))
-    if target.is_dir():
-        raise UsageError(f"{path}: is a directory; name a file")
     try:
-        with _temporary(target) as file:
+        target = Path(os.path.realpath(path))
+        if target.is_dir():
+            raise UsageError(f"{path}: is a directory; name a file")
+        with _temporary(target):
             pass
-        os.unlink(file.name)
     except OSError as e:
         raise OutputError(f"{path}: cannot be written: {e.strerror or e}") from e
+    except ValueError:
+        raise UsageError(f"{os.fspath(path)!r}: not a file name") from None
 
 
 # --- reading -----------------------------------------------------------------------------------
@@ -227,14 +237,15 @@ def read_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
         data = Path(path).read_bytes()
     except FileNotFoundError:
         raise UsageError(
-            f"{path}: no such checkpoint; train one with: charlstm train CORPUS, or name one with -m"
+            f"{path}: no such checkpoint; "
+            "train one with: charlstm train CORPUS, or name one with -m"
         ) from None
     except IsADirectoryError:
         raise CheckpointError(f"{path}: is a directory, not a checkpoint") from None
     except OSError as e:
         raise CheckpointError(f"{path}: cannot be read: {e.strerror}") from None
     except ValueError:
-        raise UsageError(f"{path!r}: not a file name") from None
+        raise UsageError(f"{os.fspath(path)!r}: not a file name") from None
     try:
         return _decode(data)
     except _Bad as e:
@@ -251,20 +262,19 @@ def _decode(data: bytes) -> Checkpoint:
     V, B = document["vocabulary"], document["streams"]
     try:
         config = from_dict(document["config"], "its configuration")
-    except CharLSTMError as e:
+    except ConfigError as e:
         raise _Bad(f"a damaged checkpoint: {e}") from None
-    expected = {"metadata", "sha256"}
+    if config.train.batch != B:
+        raise _Bad(f"a damaged checkpoint: {B} streams, but {config.train.batch} configured")
+    expected = ["metadata"]
     arrays: dict[str, Array] = {}
     for name, dtype, shape in _layout(config, V, B):
         if name not in members:
             raise _Bad(f"a damaged checkpoint: {name} is missing")
         arrays[name] = _array(name, members[name], dtype, shape)
-        expected.add(name)
-        if len(expected) > len(members):  # before a configuration of a million layers is walked
-            raise _Bad("a damaged checkpoint: arrays are missing")
-    if expected != members.keys():
-        extra = sorted(members.keys() - expected)
-        raise _Bad(f"a damaged checkpoint: unexpected member {extra[0]!r}")
+        expected.append(name)
+    if [*expected, "sha256"] != list(members):
+        raise _Bad("a damaged checkpoint: its members are not those of its configuration")
     digest = _digest(members)
     vocabulary = _vocabulary(arrays["vocabulary"], arrays["counts"])
     m = config.model
@@ -303,6 +313,7 @@ def _unzip(data: bytes) -> dict[str, memoryview]:
     if data[-22:-18] != b"PK\x05\x06" or data[-2:] != b"\0\0":
         raise _Bad("a truncated or damaged checkpoint: the archive does not end where it should")
     members: dict[str, memoryview] = {}
+    whole, at = memoryview(data), 0
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
             for info in archive.infolist():
@@ -311,9 +322,18 @@ def _unzip(data: bytes) -> dict[str, memoryview]:
                     raise _Bad(f"not a checkpoint: {name!r} is compressed or encrypted")
                 if name in members or name == info.filename:
                     raise _Bad(f"not a checkpoint: unexpected member {info.filename!r}")
-                if info.file_size != info.compress_size or info.file_size > len(data):
-                    raise _Bad(f"a damaged checkpoint: {name} has a wrong size")
-                members[name] = memoryview(archive.read(info))  # checks the CRC
+                if info.header_offset != at:  # one after the other, nothing hidden between
+                    raise _Bad(f"a damaged checkpoint: {name!r} is not where it should be")
+                with archive.open(info):  # checks the header in front of the contents
+                    at += 30 + sum(struct.unpack("<2H", data[at + 26 : at + 30]))
+                contents = whole[at : at + info.file_size]
+                at += info.file_size
+                sizes = {info.file_size, info.compress_size, len(contents)}
+                if len(sizes) > 1 or zlib.crc32(contents) != info.CRC:
+                    raise _Bad(f"a damaged checkpoint: {name!r} is not what was written")
+                members[name] = contents
+            if at != archive.start_dir:
+                raise _Bad("a damaged checkpoint: something stands between its members")
     except _Bad:
         raise
     except Exception as e:  # zipfile raises many kinds on hostile bytes, all with one meaning
@@ -338,21 +358,81 @@ def _metadata(members: dict[str, memoryview]) -> dict[str, Any]:
     start = 10 + int.from_bytes(member[8:10], "little")
     text = _array("metadata", member, "|u1", (max(0, len(member) - start),)).tobytes()
     try:
-        document = json.loads(text.decode("utf-8"))
+        document = json.loads(text.decode("utf-8"), parse_constant=_refuse)
     except (ValueError, RecursionError):
         raise _Bad("a damaged checkpoint: its metadata cannot be read") from None
     if not isinstance(document, dict) or document.get("format") != FORMAT:
         raise _Bad("not a checkpoint: an archive of something else")
     version = document.get("version")
-    if version != VERSION:
-        raise _Bad(f"a checkpoint of version {version}; this program reads version {VERSION}")
+    if type(version) is not int or version != VERSION:
+        raise _Bad(f"a checkpoint of version {version!r:.40}; this program reads {VERSION}")
     for name in ("vocabulary", "streams"):
-        value = document.get(name)
-        if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value < 2**31:
-            raise _Bad(f"a damaged checkpoint: {name} is {value!r}")
-    if not isinstance(document.get("progress"), dict):
-        raise _Bad("a damaged checkpoint: progress is missing")
+        if not _count(document.get(name), 1):
+            raise _Bad(f"a damaged checkpoint: {name} is {document.get(name)!r:.40}")
+    if not isinstance(document.get("config"), dict):
+        raise _Bad("a damaged checkpoint: its configuration is missing")
+    _check_progress(document.get("progress"))
     return document
+
+
+def _refuse(constant: str) -> None:
+    """JSON knows no NaN and no Infinity, but `json.loads` does."""
+    raise ValueError(constant)
+
+
+def _count(value: Any, low: int = 0) -> bool:
+    return type(value) is int and low <= value < 2**53
+
+
+def _loss(value: Any) -> bool:
+    return type(value) in (int, float) and abs(value) < 2**53 and math.isfinite(value)
+
+
+def _row(value: Any, *checks: Callable[[Any], bool]) -> bool:
+    return (
+        isinstance(value, list)
+        and len(value) == len(checks)
+        and all(check(v) for check, v in zip(checks, value, strict=True))
+    )
+
+
+def _random_state(value: Any) -> bool:
+    """Whether a generator takes the state, and has no other one than it then."""
+    bits = np.random.default_rng().bit_generator
+    try:
+        bits.state = value
+    except Exception:  # of many kinds, all with one meaning
+        return False
+    known = json.dumps(bits.state, sort_keys=True) == json.dumps(value, sort_keys=True)
+    return known and value["has_uint32"] in (0, 1)
+
+
+_PROGRESS: dict[str, Callable[[Any], bool]] = {
+    "corpus": lambda v: (
+        isinstance(v, dict)
+        and v.keys() == {"sha256", "train", "valid"}
+        and isinstance(v["sha256"], str)
+        and re.fullmatch("[0-9a-f]{64}", v["sha256"]) is not None
+        and _count(v["train"], 1)
+        and _count(v["valid"])
+    ),
+    "step": _count,
+    "position": _count,
+    "random": _random_state,
+    "since": lambda v: _row(v, _loss, _count),
+    "best": lambda v: v is None or _row(v, _count, _loss),
+    "looks": _count,
+    "history": lambda v: isinstance(v, list) and all(_row(r, _count, _loss, _loss) for r in v),
+}
+"""What stands in a checkpoint's progress (see `Training.start`), and whether a value can."""
+
+
+def _check_progress(progress: Any) -> None:
+    if not isinstance(progress, dict) or progress.keys() != _PROGRESS.keys():
+        raise _Bad("a damaged checkpoint: progress is missing")
+    for name, holds in _PROGRESS.items():
+        if not holds(progress[name]):
+            raise _Bad(f"a damaged checkpoint: {name} is {progress[name]!r:.40}")
 
 
 def _digest(members: dict[str, memoryview]) -> str:
@@ -368,8 +448,10 @@ def _digest(members: dict[str, memoryview]) -> str:
 
 def _vocabulary(points: Array, counts: Array) -> Vocabulary:
     wide = points.astype(np.int64)
-    if (np.diff(wide) <= 0).any() or wide[-1] > 0x10FFFF or (counts < 0).any():
+    if (np.diff(wide) <= 0).any() or wide[-1] > 0x10FFFF:
         raise _Bad("a damaged checkpoint: its vocabulary is not in order")
     if ((wide >= 0xD800) & (wide <= 0xDFFF)).any():
         raise _Bad("a damaged checkpoint: its vocabulary is not text")
-    return Vocabulary(points, counts)
+    if counts.min() < 1 or counts.sum(dtype=np.float64) >= 2.0**53:
+        raise _Bad("a damaged checkpoint: its characters are not counted right")
+    return Vocabulary(points.copy(), counts.copy())

@@ -8,11 +8,15 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import DTypeLike
 
-from charlstm.arrays import Array, empty
+from charlstm.arrays import Array, empty, multiply_rows
 from charlstm.recurrent import Input
 
 CACHE_BYTES = 1 << 19
-"""The softmax is worked off in blocks of positions whose logits fit into this much memory."""
+"""Positions are worked off in blocks, so that what is made of them takes this much memory."""
+
+MODERATE = 60.0
+"""As long as all logits of a block are between minus and plus this, exp can neither overflow nor
+vanish in float32, and the pass that takes their maxima off beforehand is saved."""
 
 
 class OneHot:
@@ -23,19 +27,19 @@ class OneHot:
     """
 
     def __init__(self, G: int, V: int, N: int, H: int, dtype: DTypeLike) -> None:
+        # where there are fewer rows than positions, bias and scale go to the rows, in a table
+        self.table = empty((G, V, H), dtype) if V <= N else None
         self.rows = empty((G, N, H), dtype)
+        self.unknown = empty((G, 1, H), dtype)
         self.ones = np.ones((1, N), dtype)
-        self.table = empty((G, V, H), dtype)
 
     def prepare(self, ids: Array, Wx: Array, b: Array, scale: Array) -> Input:
         """Return a function that writes u = (x Wx + b) * scale for the steps start to end.
 
         ids (T, B), Wx (G, V, H), b (G, 1, H), scale (G, 1, 1); u (G, end - start, B, H).
         """
-        b = b * scale
-        few = ids.size < Wx.shape[1]  # bias and scale go where there are fewer rows
-        table = Wx if few else self.table
-        if not few:
+        table, b = self.table, b * scale
+        if table is not None:
             np.multiply(Wx, scale, out=table)
             np.add(table, b, out=table)
         unknown = ids < 0
@@ -43,9 +47,9 @@ class OneHot:
 
         def write(start: int, end: int, u: Array) -> None:
             part = ids[start:end]
-            for k in range(len(u)):
-                np.take(table[k], part, axis=0, out=u[k], mode="clip")
-            if few:
+            for rows, u_gate in zip(Wx if table is None else table, u, strict=True):
+                rows.take(part, 0, u_gate, "clip")
+            if table is None:
                 np.multiply(u, scale[:, None], out=u)
                 np.add(u, b[:, None], out=u)
             if any_unknown:
@@ -60,42 +64,43 @@ class OneHot:
         a row of ones.
         """
         G, T, B, H = du.shape
-        N = T * B
-        flat = ids.reshape(N)
-        # unsigned: unknown characters, below zero, come last; 16 bits are sorted by radix
-        flat = flat.astype(np.uint16 if dWx.shape[1] < 1 << 16 else np.uint64)
+        N, V = T * B, dWx.shape[1]
+        flat = np.where(ids < 0, V, ids).reshape(N)  # V: all that is unknown
+        if V < 1 << 16:
+            flat = flat.astype(np.uint16)  # sorted by radix, four times as fast
         order = np.argsort(flat, kind="stable")
         rows = self.rows[:, :N]
-        np.take(du.reshape(G, N, H), order, axis=1, out=rows, mode="clip")
+        du.reshape(G, N, H).take(order, 1, rows, "clip")
         in_order = flat[order]
         ends = np.append(np.flatnonzero(np.diff(in_order)) + 1, N)
         dWx[...] = 0.0
+        self.unknown[...] = 0.0
         start = 0
         for row, end in zip(in_order[ends - 1].tolist(), ends.tolist(), strict=True):
-            if row < dWx.shape[1]:
-                out = dWx[:, row : row + 1]
-                np.matmul(self.ones[:, : end - start], rows[:, start:end], out=out)
-                start = end
-        np.add.reduce(dWx, axis=1, keepdims=True, out=db)  # a position is in at most one row
-        if start < N:
-            db += np.add.reduce(rows[:, start:], axis=1, keepdims=True)
+            out = dWx[:, row : row + 1] if row < V else self.unknown
+            np.matmul(self.ones[:, : end - start], rows[:, start:end], out=out)
+            start = end
+        np.add.reduce(dWx, axis=1, keepdims=True, out=db)  # every position is in one of the rows
+        np.add(db, self.unknown, out=db)  # or here
 
 
 class Dense:
     """Input of a layer that stands on another one: u = x Wx + b with x the hidden states below."""
 
     def __init__(self, G: int, D: int, N: int, H: int, dtype: DTypeLike) -> None:
-        self.scaled = empty((G, D, H), dtype)
-        self.dx = empty((N, D), dtype)
+        self.Wx = empty((G, D, H), dtype)  # Wx times scale
+        self.WxT = empty((G, H, D), dtype)
+        self.block = min(N, max(16, CACHE_BYTES // (G * D * np.dtype(dtype).itemsize)))
+        self.dx = empty((G, self.block, D), dtype)  # of a block of positions, by gate
 
     def prepare(self, x: Array, Wx: Array, b: Array, scale: Array) -> Input:
         """As `OneHot.prepare`. x (T, B, D), Wx (G, D, H)."""
-        scaled, b = np.multiply(Wx, scale, out=self.scaled), b * scale
+        Wx, b = np.multiply(Wx, scale, out=self.Wx), b * scale
 
         def write(start: int, end: int, u: Array) -> None:
             G, T, B, H = u.shape
             u = u.reshape(G, T * B, H)
-            np.matmul(x[start:end].reshape(T * B, -1), scaled, out=u)
+            multiply_rows(x[start:end].reshape(1, T * B, -1), Wx, u)
             np.add(u, b, out=u)
 
         return write
@@ -104,52 +109,59 @@ class Dense:
         """dWx = x^T du, db = sum of du, dx = du Wx^T summed over the gates."""
         G, T, B, H = du.shape
         N = T * B
-        du = du.reshape(G, N, H)
+        du, out = du.reshape(G, N, H), dx.reshape(N, -1)
         np.matmul(x.reshape(N, -1).T, du, out=dWx)
         np.add.reduce(du, axis=1, keepdims=True, out=db)
-        out, part = dx.reshape(N, -1), self.dx[:N]
-        np.matmul(du[0], Wx[0].T, out=out)
-        for k in range(1, G):
-            np.matmul(du[k], Wx[k].T, out=part)
-            np.add(out, part, out=out)
+        np.copyto(self.WxT, Wx.transpose(0, 2, 1))
+        for at in range(0, N, self.block):
+            part = slice(at, min(N, at + self.block))
+            dx_gates = self.dx[:, : part.stop - at]
+            multiply_rows(du[:, part], self.WxT, dx_gates)
+            np.add.reduce(dx_gates, axis=0, out=out[part])
 
 
 class SoftmaxOutput:
-    """Output projection, softmax and cross-entropy: y = Wy h + by, p = softmax(y).
+    """Output projection, softmax and cross-entropy: y = h Wy^T + by, p = softmax(y).
 
     The loss of one position is -ln p[target] in nats, and d loss / d y = p - onehot(target).
-    The vocabulary is the leading axis of the logits (V, n), so that maxima and sums run along
-    contiguous rows; positions are worked off in blocks, so that a large vocabulary stays in
-    cache and no (V, N) array exists.
+    Positions are worked off in blocks, so that the logits of a block (n, V) stay in cache and
+    no (N, V) array exists.
     """
 
     def __init__(self, V: int, N: int, H: int, dtype: DTypeLike) -> None:
         self.block = min(N, max(16, CACHE_BYTES // (V * np.dtype(dtype).itemsize)))
-        self.y = empty((V * self.block,), dtype)
+        self.y = empty((self.block, V), dtype)
+        self.WyT = empty((H, V), dtype)
         self.dWy = empty((V, H), dtype)
-        self.columns = np.arange(self.block)
+        self.dby = empty((V,), dtype)
+        self.positions = np.arange(self.block)
+        self.ones = np.ones(max(V, self.block), dtype)  # sums as products: quicker than add.reduce
 
     def _probabilities(
-        self, h: Array, Wy: Array, by: Array, targets: Array, nats: Array
+        self, h: Array, by: Array, targets: Array, nats: Array
     ) -> tuple[Array, Array]:
-        """Write the loss of the n positions into nats; return exp(y - max) (V, n) and its sums."""
-        n, V = len(h), len(Wy)
-        y = self.y[: V * n].reshape(V, n)
-        np.matmul(Wy, h.T, out=y)
-        np.add(y, by[:, None], out=y)
-        np.subtract(y, np.maximum.reduce(y, axis=0), out=y)
-        np.negative(y[targets, self.columns[:n]], out=nats)
+        """Write the loss of the n positions into nats; return y (n, V) with exp(y) in it, up to
+        a factor for each position, and the sums over the vocabulary."""
+        n = len(h)
+        y = self.y[:n]
+        multiply_rows(h, self.WyT, y)
+        np.add(y, by, out=y)
+        moderate = max(y.max(), -y.min()) <= MODERATE  # not if any is not a number
+        if not moderate:
+            np.subtract(y, y.max(axis=1, keepdims=True), out=y)
+        np.negative(y[self.positions[:n], targets], out=nats)
         np.exp(y, out=y)
-        sums = np.add.reduce(y, axis=0)
+        sums = np.matmul(y, self.ones[: y.shape[1]])
         np.add(nats, np.log(sums), out=nats)
         return y, sums
 
     def loss(self, h: Array, Wy: Array, by: Array, targets: Array) -> Array:
         """Nats of each position (N,). h (N, H), Wy (V, H), by (V,), targets (N,)."""
         nats = empty((len(h),), h.dtype)
+        np.copyto(self.WyT, Wy.T)
         for at in range(0, len(h), self.block):
             part = slice(at, at + self.block)
-            self._probabilities(h[part], Wy, by, targets[part], nats[part])
+            self._probabilities(h[part], by, targets[part], nats[part])
         return nats
 
     def loss_and_gradient(
@@ -165,17 +177,18 @@ class SoftmaxOutput:
     ) -> Array:
         """As `loss`; also write the gradients of scale * (sum of the nats)."""
         nats = empty((len(h),), h.dtype)
+        np.copyto(self.WyT, Wy.T)
         for at in range(0, len(h), self.block):
             part = slice(at, at + self.block)
-            y, sums = self._probabilities(h[part], Wy, by, targets[part], nats[part])
-            np.multiply(y, scale / sums, out=y)
-            y[targets[part], self.columns[: len(sums)]] -= scale  # dy = scale (p - onehot)
-            np.matmul(y.T, Wy, out=dh[part])
-            if at == 0:
-                np.matmul(y, h[part], out=dWy)
-                np.add.reduce(y, axis=1, out=dby)
-            else:
-                np.matmul(y, h[part], out=self.dWy)
+            y, sums = self._probabilities(h[part], by, targets[part], nats[part])
+            n = len(y)
+            np.multiply(y, (scale / sums)[:, None], out=y)
+            y[self.positions[:n], targets[part]] -= scale  # dy = scale (p - onehot)
+            multiply_rows(y, Wy, dh[part])
+            first = at == 0
+            np.matmul(y.T, h[part], out=dWy if first else self.dWy)
+            np.matmul(self.ones[:n], y, out=dby if first else self.dby)
+            if not first:
                 np.add(dWy, self.dWy, out=dWy)
-                dby += np.add.reduce(y, axis=1)
+                np.add(dby, self.dby, out=dby)
         return nats

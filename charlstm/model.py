@@ -185,46 +185,59 @@ class Unrolled:
 
 
 class Stepper:
-    """The model one character at a time, for K streams, with nothing allocated in a step."""
+    """The model one character at a time, for K streams, with nothing allocated in a step.
+
+    A single stream takes products of a vector with a matrix, the gates side by side in its
+    columns, which cost less to call than those of many streams.
+    """
 
     def __init__(self, model: Model, K: int) -> None:
-        self.model = model
-        cell, H, G, dtype = model.cell, model.H, len(model.cell.gates), model.dtype
-        weights = model.weights
-        scale = np.array(cell.scale, dtype).reshape(G, 1, 1)
-        self.layers = range(model.layers)
-        self.Wx = [weights[f"layer{k}.Wx"] * scale for k in self.layers]
-        self.Wh = [weights[f"layer{k}.Wh"] * scale for k in self.layers]
-        self.b = [weights[f"layer{k}.b"] * scale for k in self.layers]
-        self.table = self.Wx[0] + self.b[0]  # (G, V, H)
-        self.WyT, self.by = weights["Wy"].T, weights["by"]
-        memory = [empty((cell.activations, K, H), dtype) for _ in self.layers]
+        self.cell, self.single, self.n = model.cell, K == 1, len(model.cell.states)
+        H, G, dtype, weights = model.H, len(model.cell.gates), model.dtype, model.weights
+        scale = np.array(model.cell.scale, dtype).reshape(G, 1, 1)
+        self.Wx, self.Wh, self.b = (
+            [weights[f"layer{k}.{name}"] * scale for k in range(model.layers)]
+            for name in ("Wx", "Wh", "b")
+        )
+        # u of every character, and last, where id -1 finds it, that of an unknown one
+        table = np.append(self.Wx[0] + self.b[0], self.b[0], axis=1)  # (G, V + 1, H)
+        self.table = np.ascontiguousarray(table.transpose(1, 0, 2)) if K == 1 else table
+        self.Wy, self.by = weights["Wy"], weights["by"]
+        # no logit can exceed this: hidden states lie between -1 and 1
+        self.bound = float(np.max(np.abs(self.Wy).sum(axis=1) + np.abs(self.by)))
+        memory = [empty((model.cell.activations, K, H), dtype) for _ in range(model.layers)]
         self.u = [m[:G] for m in memory]
-        self.views = [cell.forward_views(m) for m in memory]
+        self.views = [model.cell.forward_views(m) for m in memory]
         self.v = empty((G, K, H), dtype)
         self.logits = empty((K, model.V), dtype)
-        self.after = tuple(empty((K, H), dtype) for _ in cell.states)
+        self.columns = [np.hstack(list(Wh)) for Wh in self.Wh]  # (H, G H)
+        self.flat_u, self.flat_v = self.u[0][:, 0], self.v.reshape(-1)
+        self.flat_logits = self.logits.reshape(-1)
 
     def step(self, ids: Sequence[int] | Array, state: State) -> Array:
         """Feed one character to each stream; `state` becomes the state after it, in place.
 
         Returns the logits (K, V) of the next character, valid until the next call.
         """
-        cell, v, after = self.model.cell, self.v, self.after
-        n = len(after)
-        np.take(self.table, ids, axis=1, out=self.u[0], mode="clip")
-        ids = np.asarray(ids)
-        if (ids < 0).any():
-            self.u[0][:, ids < 0] = self.b[0]
-        for k in self.layers:
+        cell, single, n = self.cell, self.single, self.n
+        if single:
+            np.copyto(self.flat_u, self.table[ids[0]])
+        else:
+            np.take(self.table, ids, axis=1, out=self.u[0], mode="wrap")
+        for k, views in enumerate(self.views):
             if k:
                 np.matmul(state[(k - 1) * n], self.Wx[k], out=self.u[k])
                 np.add(self.u[k], self.b[k], out=self.u[k])
-            here = tuple(state[k * n : (k + 1) * n])
-            np.matmul(here[0], self.Wh[k], out=v)
-            cell.forward(self.views[k], v, here, after)
-            for s, s_ in zip(here, after, strict=True):
-                np.copyto(s, s_)
-        np.matmul(state[-n], self.WyT, out=self.logits)
-        np.add(self.logits, self.by, out=self.logits)
+            here = state[k * n : (k + 1) * n]
+            if single:
+                np.dot(here[0][0], self.columns[k], out=self.flat_v)
+            else:
+                np.matmul(here[0], self.Wh[k], out=self.v)
+            cell.forward(views, self.v, here, here)
+        if single:
+            np.dot(self.Wy, state[-n][0], out=self.flat_logits)
+            np.add(self.flat_logits, self.by, out=self.flat_logits)
+        else:
+            np.matmul(state[-n], self.Wy.T, out=self.logits)
+            np.add(self.logits, self.by, out=self.logits)
         return self.logits

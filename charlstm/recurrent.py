@@ -16,7 +16,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from numpy.typing import DTypeLike
 
-from charlstm.arrays import Array, empty
+from charlstm.arrays import Array, empty, stack_count
 from charlstm.cells import Cell
 
 CACHE_BYTES = 3 << 18
@@ -45,8 +45,12 @@ class Recurrent:
         self.v = empty((G, B, H), dtype)
         self.scale = np.array(cell.scale, dtype).reshape(G, 1, 1)
         self.scaled = empty((G, H, H), dtype)  # Wh times scale
+        parts = stack_count(B, H * H)  # the products with Wh are made for B / parts streams each
+        rows = (parts, B // parts, H)
+        self.v_parts = self.v.reshape(G, *rows)
         # h[t] is before step t, h[t + 1] after it; the other states likewise, within a chunk
         self.h = empty((T + 1, B, H), dtype)
+        self.h_parts = [h.reshape(rows) for h in self.h]
         self.inner = [empty((self.chunk + 1, B, H), dtype) for _ in cell.states[1:]]
         # views made once, so that the loops over time make none
         self.forward_steps = [cell.forward_views(self.a[:, t]) for t in range(self.chunk)]
@@ -60,7 +64,7 @@ class Recurrent:
         self.du = self.d[cell.du]  # (G, T, B, H)
         self.dv = self.d[cell.dv]  # (G, T, B, H)
         self.backward_steps = [cell.backward_views(self.d[:, t]) for t in range(T)]
-        self.dvs = [self.dv[:, t] for t in range(T)]
+        self.dv_parts = [self.dv[:, t].reshape(G, *rows) for t in range(T)]
         self.WhT = empty((G, H, H), dtype)
         self.dWh = empty((G, H, H), dtype)
         # the gradient of the state before step t is at t % 2
@@ -74,7 +78,8 @@ class Recurrent:
         With `training`, keep what `backward` needs.
         """
         cell, v, slots, after, G = self.cell, self.v, self.slots, self.slots_after, len(self.v)
-        scaled = np.multiply(Wh, self.scale, out=self.scaled)
+        scaled = np.multiply(Wh, self.scale, out=self.scaled)[:, None]
+        h_parts, v_parts = self.h_parts, self.v_parts
         np.copyto(self.h[0], state[0])
         for s, before in zip(self.inner, state[1:], strict=True):
             np.copyto(s[0], before)
@@ -83,7 +88,7 @@ class Recurrent:
             n = end - start
             write_u(start, end, self.a[:G, :n])
             for t in range(start, end):
-                np.matmul(slots[t][0], scaled, out=v)  # v = h Wh
+                np.matmul(h_parts[t], scaled, out=v_parts)  # v = h Wh
                 cell.forward(self.forward_steps[t - start], v, slots[t], after[t])
             if training:
                 cell.derivatives(
@@ -106,8 +111,9 @@ class Recurrent:
         gradient of the state before the first step.
         """
         cell, v, h = self.cell, self.v, self.h
-        WhT = self.WhT
-        np.copyto(WhT, Wh.transpose(0, 2, 1))  # contiguous: small products run faster
+        dv_parts, v_parts = self.dv_parts, self.v_parts
+        np.copyto(self.WhT, Wh.transpose(0, 2, 1))  # contiguous: small products run faster
+        WhT = self.WhT[:, None]
         G, _, B, H = self.dv.shape
         for k, ds in enumerate(self.dslots[T % 2]):
             ds[...] = 0.0 if dstate is None else dstate[k]
@@ -117,7 +123,7 @@ class Recurrent:
                 dafter, dbefore = self.dslots[(t + 1) % 2], self.dslots[t % 2]
                 np.add(dafter[0], dh[t], out=dafter[0])
                 cell.backward(self.backward_steps[t], dafter, dbefore)
-                np.matmul(self.dvs[t], WhT, out=v)  # dh = dv Wh^T, summed over the gates
+                np.matmul(dv_parts[t], WhT, out=v_parts)  # dh = dv Wh^T, summed over the gates
                 if cell.direct:
                     np.add(v[0], dbefore[0], out=v[0])
                 np.add.reduce(v, axis=0, out=dbefore[0])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
@@ -12,6 +13,9 @@ from charlstm.arrays import Array
 from charlstm.corpus import Vocabulary
 from charlstm.evaluation import SEGMENT
 from charlstm.model import Model, State, Stepper, Unrolled
+
+TINY = 1e-30
+"""A temperature below which dividing by it would overflow, and nothing would change any more."""
 
 
 def choose(
@@ -29,8 +33,7 @@ def choose(
         return likeliest
     y = logits.astype(np.float64)
     y -= np.maximum.reduce(y, axis=1, keepdims=True)
-    with np.errstate(over="ignore"):  # a tiny temperature: -inf is right
-        y /= temperature
+    y /= max(temperature, TINY)
     p = np.exp(y, out=y)  # not normalised: the draw below is scaled instead
     if 0 < top_k < p.shape[1]:
         # by rank, not by value, so that equals do not make more than k
@@ -43,11 +46,27 @@ def choose(
         falling[before >= top_p * falling.sum(axis=1, keepdims=True)] = 0.0
         np.put_along_axis(p, order, falling, axis=1)
     cumulative = np.add.accumulate(p, axis=1)
-    total = cumulative[:, -1]
-    draw = np.minimum(rng.random(len(p)) * total, np.nextafter(total, 0.0))
     # the first place whose cumulative sum exceeds the draw: never one of probability zero
-    places: Array = np.add.reduce(cumulative <= draw[:, None], axis=1, dtype=np.intp)
+    totals = cumulative[:, -1]
+    draws = np.minimum(rng.random(len(p)) * totals, np.nextafter(totals, 0.0))
+    places: Array = np.add.reduce(cumulative <= draws[:, None], axis=1, dtype=np.intp)
     return places
+
+
+SAFE = 600.0
+"""Logits between plus and minus this can be exponentiated, and the results added, in float64."""
+
+
+def _draw_one(logits: Array, sharpness: Array, rng: np.random.Generator) -> tuple[int]:
+    """As `choose` for one stream, uncut, whose logits (1, V) times `sharpness`, the inverse of the
+    temperature, are known to be `SAFE`: at a third of the cost."""
+    y = logits[0].astype(np.float64)
+    np.multiply(y, sharpness, out=y)
+    np.exp(y, out=y)
+    cumulative = y.cumsum()
+    total = cumulative.item(-1)
+    draw = min(rng.random() * total, math.nextafter(total, 0.0))
+    return (int(cumulative.searchsorted(draw, "right")),)
 
 
 class Piece(NamedTuple):
@@ -121,7 +140,7 @@ def generate(
         return
     tails = [_Tail(stop) for _ in range(count)]
     totals = np.zeros(count)
-    running = set(range(count))
+    running = list(range(count))
     logits: Array
     if not len(seed) and "\n" in vocabulary:
         seed = vocabulary.encode("\n")
@@ -134,21 +153,35 @@ def generate(
         state = model.zero_state(count)
         with np.errstate(divide="ignore"):
             logits = np.tile(np.log(vocabulary.counts / vocabulary.counts.sum()), (count, 1))
+    sharpness = np.array(1.0 / max(temperature, TINY))
+    cut = top_k > 0 or top_p < 1.0 or temperature == 0.0
+    quick = count == 1 and not cut and stepper.bound * float(sharpness) < SAFE
+    single = count == 1 and not stop  # nothing to hold back, nothing to wait for
+    characters = vocabulary.characters
+    ids: Sequence[int] | Array
     for drawn in range(1, length + 1):
-        ids = choose(logits, temperature, top_k, top_p, rng)
+        if quick:
+            ids = _draw_one(logits, sharpness, rng)
+        else:
+            ids = choose(logits, temperature, top_k, top_p, rng)
         if nats:
             y = logits.astype(np.float64)
             y -= y.max(axis=1, keepdims=True)
             totals += np.log(np.exp(y).sum(axis=1)) - y[np.arange(count), ids]
-        for k in sorted(running):
-            text, stopped = tails[k].push(vocabulary.characters[ids[k]])
-            reason = "stop" if stopped else "length" if drawn == length else None
+        end = "length" if drawn == length else None
+        if single:
+            yield Piece(0, characters[ids[0]], end, totals.item(0) if nats else 0.0)
+            if end:
+                return
+        for k in () if single else running.copy():
+            text, stopped = tails[k].push(characters[ids[k]])
+            reason = "stop" if stopped else end
             if reason == "length":
                 text += tails[k].held
             if text or reason:
-                yield Piece(k, text, reason, float(totals[k]))
+                yield Piece(k, text, reason, totals.item(k))
             if reason:
-                running.discard(k)
+                running.remove(k)
         if not running:
             return
         logits = stepper.step(ids, state)

@@ -369,12 +369,3 @@ class Training:
             top_p=s.top_p,
         )
         return "".join(piece.text for piece in pieces)
-
-
-def rng_state_is_known(state: Any) -> bool:
-    """Whether a random state read from a file is one that the generator takes."""
-    try:
-        np.random.default_rng().bit_generator.state = state
-    except (TypeError, ValueError, KeyError, AttributeError, OverflowError):
-        return False
-    return True

@@ -15,7 +15,7 @@ from charlstm.cli.evaluate import evaluate
 from charlstm.cli.info import info
 from charlstm.cli.options import debug_option
 from charlstm.cli.sample import sample
-from charlstm.cli.streams import error
+from charlstm.cli.streams import ReaderGone, error
 from charlstm.cli.train import train
 from charlstm.errors import CharLSTMError
 
@@ -71,7 +71,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     except (KeyboardInterrupt, click.Abort):
         return 128 + signal.SIGINT
-    except BrokenPipeError:
+    except (ReaderGone, BrokenPipeError):
         _silence_stdout()
         return 128 + signal.SIGPIPE
     except OSError as e:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import sys
 from typing import Any
 
 import click
@@ -147,8 +146,6 @@ def sample(
                 break
             current += 1
     printer.end()
-    if sys.stdout is not None:
-        sys.stdout.flush()
 
 
 class _Plain:

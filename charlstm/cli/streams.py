@@ -8,12 +8,19 @@ import sys
 from charlstm.errors import OutputError
 
 
+class ReaderGone(Exception):
+    """Nobody reads standard output any more, as when it is piped into `head`."""
+
+
 def write(text: str) -> None:
     """Write to standard output at once."""
     if sys.stdout is None:
         raise OutputError("standard output is closed")
-    sys.stdout.write(text)
-    sys.stdout.flush()
+    try:
+        sys.stdout.write(text)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        raise ReaderGone from None
 
 
 def notice(message: str) -> None:

@@ -1,0 +1,441 @@
+"""The command line as a whole process: results, pipelines, errors and exit codes."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+CORPORA = ROOT / "corpora"
+
+
+def run(
+    *arguments: str | Path,
+    stdin: bytes | str = b"",
+    cwd: Path | None = None,
+    env: dict[str, str] | None = None,
+) -> subprocess.CompletedProcess[bytes]:
+    """`charlstm ARGUMENTS` in a process of its own."""
+    return subprocess.run(
+        [sys.executable, "-m", "charlstm", *map(str, arguments)],
+        input=stdin.encode() if isinstance(stdin, str) else stdin,
+        capture_output=True,
+        cwd=cwd,
+        env={**os.environ, "PYTHONPATH": str(ROOT), **(env or {})},
+        timeout=120,
+    )
+
+
+def fails(process: subprocess.CompletedProcess[bytes], code: int, *parts: str) -> str:
+    """Assert the exit code and an error of one line that has these parts."""
+    text = process.stderr.decode()
+    assert process.returncode == code, text
+    errors = [line for line in text.splitlines() if line.startswith("charlstm: error: ")]
+    assert len(errors) == 1, text
+    assert text.splitlines()[-1] == errors[0]
+    assert "Traceback" not in text
+    for part in parts:
+        assert part in errors[0]
+    return errors[0]
+
+
+@pytest.fixture(scope="session")
+def hello(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model of the word hello."""
+    path = tmp_path_factory.mktemp("models") / "h.npz"
+    process = run("train", "-", "-o", path, stdin="hello")
+    assert process.returncode == 0, process.stderr
+    assert process.stdout == b""
+    return path
+
+
+@pytest.fixture(scope="session")
+def korean(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model of the Korean story, a few steps old."""
+    path = tmp_path_factory.mktemp("models") / "ko.npz"
+    process = run("train", CORPORA / "ferry.txt", "-o", path, "--steps", "150", "-q")
+    assert process.returncode == 0, process.stderr
+    assert process.stderr == b""
+    return path
+
+
+def sampled(model: Path, *arguments: str | Path) -> str:
+    process = run("sample", "-m", model, *arguments)
+    assert process.returncode == 0, process.stderr
+    return process.stdout.decode("utf-8")
+
+
+class TestHello:
+    """The smallest main job."""
+
+    def test_prints_hello(self, hello: Path) -> None:
+        assert sampled(hello, "--seed", "hell", "-t", "0", "-n", "1") == "hello\n"
+
+    @pytest.mark.parametrize("alias", ["--prime", "--prompt"])
+    def test_the_seeds_other_names(self, hello: Path, alias: str) -> None:
+        assert sampled(hello, alias, "hell", "-t", "0", "-n", "1") == "hello\n"
+
+    def test_a_seed_from_a_file_and_from_standard_input(self, hello: Path, tmp_path: Path) -> None:
+        (tmp_path / "seed").write_text("hell")
+        assert sampled(hello, "--seed-file", tmp_path / "seed", "-t", "0", "-n", "1") == "hello\n"
+        process = run("sample", "-m", hello, "--seed-file", "-", "-t", "0", "-n", "1", stdin="hell")
+        assert process.stdout == b"hello\n"
+
+    def test_no_echo_length_stop_and_count(self, hello: Path) -> None:
+        assert sampled(hello, "--seed", "hell", "-t", "0", "-n", "1", "--no-echo") == "o\n"
+        assert sampled(hello, "--seed", "hell", "-n", "0") == "hell\n"
+        assert sampled(hello, "--seed", "h", "-t", "0", "--stop", "o") == "hell\n"
+        assert sampled(hello, "--seed", "h", "-t", "0", "-n", "4", "--count", "3") == "hello\n" * 3
+        text = sampled(
+            hello, "--seed", "h", "-t", "0", "-n", "4", "--count", "2", "--separator", r"|\t"
+        )
+        assert text == "hello|\thello\n"
+
+    def test_json(self, hello: Path) -> None:
+        text = sampled(hello, "--seed", "hell", "-t", "0", "-n", "9", "--stop", "ll", "--json")
+        document = json.loads(text)
+        assert document["seed"] == "hell"
+        assert document["text"] == "ohe"
+        assert document["stop"] == "stop"
+        assert 0.0 < document["nats"] < 3.0
+
+    def test_the_same_number_the_same_text(self, korean: Path) -> None:
+        one, two, other = (
+            sampled(korean, "--rng-seed", n, "-n", "80", "-t", "1") for n in ("1", "1", "2")
+        )
+        assert one == two != other
+
+    def test_skipping_what_is_not_known(self, hello: Path) -> None:
+        process = run(
+            "sample", "-m", hello, "--seed", "h!e?ll", "--unknown", "skip", "-t", "0", "-n", "1"
+        )
+        assert process.stdout == b"hello\n"
+        assert b"skipped 2 characters" in process.stderr
+
+    def test_a_number_as_seed_gets_a_hint(self, tmp_path: Path) -> None:
+        run("train", "-", stdin="1234512345", cwd=tmp_path)
+        process = run("sample", "--seed", "12", "-n", "3", cwd=tmp_path)
+        assert process.returncode == 0
+        assert b"--rng-seed 12" in process.stderr
+
+    def test_the_model_that_the_environment_names(self, hello: Path, tmp_path: Path) -> None:
+        process = run("info", cwd=tmp_path, env={"CHARLSTM_MODEL": str(hello)})
+        assert str(hello) in process.stdout.decode()
+
+
+class TestEvaluateAndInfo:
+    def test_evaluate_plain_and_json_agree(self, hello: Path, tmp_path: Path) -> None:
+        (tmp_path / "t").write_text("hello!hello")
+        plain = run("evaluate", tmp_path / "t", "-m", hello).stdout.decode()
+        document = json.loads(run("evaluate", tmp_path / "t", "-m", hello, "--json").stdout)
+        numbers = [float(line.split()[-1]) for line in plain.splitlines()]
+        assert numbers == pytest.approx(
+            [
+                document[k]
+                for k in (
+                    "nats_per_char",
+                    "bits_per_char",
+                    "perplexity",
+                    "characters",
+                    "unknown",
+                )
+            ],
+            abs=1e-4,
+        )
+        assert document["characters"] == 10
+        assert document["unknown"] == 1
+
+    def test_evaluate_from_a_pipe_and_of_several_files(self, korean: Path, tmp_path: Path) -> None:
+        text = (CORPORA / "ferry.txt").read_bytes()[-3000:].decode("utf-8", "ignore")
+        (tmp_path / "a").write_text(text[:500], encoding="utf-8")
+        (tmp_path / "b").write_text(text[500:], encoding="utf-8")
+        files = run("evaluate", tmp_path / "a", tmp_path / "b", "-m", korean).stdout
+        assert files == run("evaluate", "-", "-m", korean, stdin=text).stdout
+        assert files == run("evaluate", "-m", korean, stdin=text).stdout
+
+    def test_info(self, korean: Path) -> None:
+        plain = run("info", korean).stdout.decode("utf-8")
+        document = json.loads(run("info", "-m", korean, "--json").stdout)
+        assert document["trained"]["steps"] == 150
+        assert document["config"]["model"]["hidden"] == 100
+        assert len(document["sha256"]) == 64
+        assert document["sha256"] in plain
+        assert document["bytes"] == korean.stat().st_size
+        assert "가" in document["vocabulary"]
+
+
+class TestTrain:
+    def test_files_and_a_pipe_are_the_same_text(self, tmp_path: Path) -> None:
+        text = (CORPORA / "lighthouse.txt").read_bytes()
+        (tmp_path / "a").write_bytes(text[:30000])
+        (tmp_path / "b").write_bytes(text[30000:])
+        one, two = tmp_path / "1.npz", tmp_path / "2.npz"
+        settings = ("--steps", "5", "-q")
+        run("train", tmp_path / "a", tmp_path / "b", "-o", one, *settings)
+        run("train", "-o", two, *settings, stdin=text)
+        assert one.read_bytes() == two.read_bytes()
+
+    def test_progress_log_and_samples(self, tmp_path: Path) -> None:
+        process = run(
+            "train",
+            CORPORA / "ferry.txt",
+            *("-o", "m.npz", "--steps", "120", "--log", "log", "--sample-every", "60"),
+            *("--set", "train.eval_every=50"),
+            cwd=tmp_path,
+        )
+        assert process.returncode == 0
+        assert process.stdout == b""
+        stderr = process.stderr.decode("utf-8")
+        assert stderr.count("--- sample at step") == 2
+        assert re.search(
+            r"wrote m\.npz after 120 steps.* bits per character.*charlstm sample", stderr
+        )
+        lines = [json.loads(line) for line in (tmp_path / "log").read_text().splitlines()]
+        assert [line["step"] for line in lines] == [50, 100]
+        assert lines[1]["train"] < lines[0]["train"]
+        assert set(lines[0]) == {
+            *("step", "epoch", "chars", "seconds", "train", "valid", "lr", "gradient_norm")
+        }
+
+    def test_held_out_text_from_a_file(self, tmp_path: Path) -> None:
+        (tmp_path / "v").write_text("hello hello ")
+        process = run("train", "-", "--valid", "v", stdin="hello " * 100, cwd=tmp_path)
+        assert process.returncode == 0
+        info = json.loads(run("info", "--json", cwd=tmp_path).stdout)
+        assert info["trained"]["corpus"]["train"] == 600
+        assert info["trained"]["corpus"]["valid"] == 12
+
+    def test_resume_and_force(self, tmp_path: Path) -> None:
+        corpus = CORPORA / "ferry.txt"
+        run("train", corpus, "--steps", "10", cwd=tmp_path)
+        fails(run("train", corpus, cwd=tmp_path), 2, "--resume", "--force", "-o")
+        process = run("train", corpus, "--resume", "--steps", "20", cwd=tmp_path)
+        assert process.returncode == 0, process.stderr
+        assert b"after 20 steps" in process.stderr
+        again = run("train", corpus, "--resume", "--steps", "20", cwd=tmp_path)
+        assert again.returncode == 0
+        assert b"nothing to do" in again.stderr
+        assert run("train", corpus, "--force", "--steps", "5", cwd=tmp_path).returncode == 0
+        fails(run("train", corpus, "--force", "--resume", cwd=tmp_path), 2, "--resume", "--force")
+        fails(run("train", CORPORA / "hello.txt", "--resume", cwd=tmp_path), 2, "not the one")
+        fails(
+            run("train", corpus, "--resume", "--set", "model.hidden=50", cwd=tmp_path),
+            2,
+            "model.hidden",
+        )
+
+    def test_max_time(self, tmp_path: Path) -> None:
+        process = run("train", CORPORA / "lighthouse.txt", "--max-time", "0.5s", cwd=tmp_path)
+        assert process.returncode == 0
+        history = json.loads(run("info", "--json", cwd=tmp_path).stdout)
+        assert 0 < history["trained"]["steps"] < 900
+
+    @pytest.mark.parametrize(
+        ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)]
+    )
+    def test_a_signal_saves_and_stops(self, tmp_path: Path, number: int, code: int) -> None:
+        process = subprocess.Popen(
+            [
+                *(sys.executable, "-m", "charlstm", "train", str(CORPORA / "lighthouse.txt")),
+                *("--epochs", "10000", "--save-every", "5", "--set", "train.patience=null"),
+            ],
+            cwd=tmp_path,
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+            stderr=subprocess.PIPE,
+        )
+        deadline = time.monotonic() + 60
+        while not (tmp_path / "charlstm.npz").exists() and time.monotonic() < deadline:
+            time.sleep(0.02)
+        process.send_signal(number)
+        _, stderr = process.communicate(timeout=60)
+        assert process.returncode == code
+        assert b"Traceback" not in stderr
+        steps = json.loads(run("info", "--json", cwd=tmp_path).stdout)["trained"]["steps"]
+        assert f"after {steps:,} steps".encode() in stderr
+
+    def test_divergence(self, tmp_path: Path) -> None:
+        process = run(
+            *("train", CORPORA / "lighthouse.txt", "-o", "m.npz", "--steps", "200"),
+            *("--set", "train.lr=1e39", "--set", "train.clip_norm=null"),
+            *("--set", "train.optimizer=sgd"),
+            cwd=tmp_path,
+        )
+        fails(process, 4, "diverged at step")
+
+
+class TestPipes:
+    """Nothing but results on stdout, no traceback when a reader leaves."""
+
+    def test_the_reader_leaves(self, korean: Path) -> None:
+        command = f"{sys.executable} -m charlstm sample -m {korean} -n 100000 | head -c 10"
+        process = subprocess.run(
+            ["bash", "-o", "pipefail", "-c", command],
+            capture_output=True,
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+            timeout=60,
+        )
+        assert len(process.stdout) == 10
+        assert process.stderr == b""
+        assert process.returncode == 141
+
+    @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full here")
+    @pytest.mark.parametrize("arguments", [["sample"], ["info"], ["--help"], ["evaluate", "-"]])
+    def test_a_full_output(self, hello: Path, arguments: list[str]) -> None:
+        with Path("/dev/full").open("w") as full:
+            process = subprocess.run(
+                [sys.executable, "-m", "charlstm", *arguments],
+                input=b"hello",
+                stdout=full,
+                stderr=subprocess.PIPE,
+                env={**os.environ, "PYTHONPATH": str(ROOT), "CHARLSTM_MODEL": str(hello)},
+                timeout=60,
+            )
+        assert process.returncode == 6, process.stderr
+        assert process.stderr.count(b"\n") == 1
+        assert b"Traceback" not in process.stderr
+
+    @pytest.mark.parametrize("redirect", [">&-", "2>&-", "2>/dev/full"])
+    def test_closed_streams(self, hello: Path, tmp_path: Path, redirect: str) -> None:
+        """A closed stdout is an error of the command that writes there; stderr can go missing."""
+        env = {**os.environ, "PYTHONPATH": str(ROOT)}
+        base = f"{sys.executable} -m charlstm"
+        train = f"printf hello | {base} train - -o {tmp_path}/m.npz {redirect}"
+        assert subprocess.run(["bash", "-c", train], env=env, timeout=60).returncode == 0
+        sample = f"{base} sample -m {hello} --seed hell -t 0 -n 1 {redirect}"
+        process = subprocess.run(["bash", "-c", sample], env=env, capture_output=True, timeout=60)
+        if redirect == ">&-":
+            assert process.returncode == 6
+            assert process.stderr.count(b"\n") == 1
+        else:
+            assert (process.returncode, process.stdout) == (0, b"hello\n")
+
+    @pytest.mark.parametrize(
+        "locale", [{"LC_ALL": "C"}, {"LC_ALL": "POSIX", "PYTHONUTF8": "0"}, {"LC_ALL": "C.UTF-8"}]
+    )
+    def test_utf8_whatever_the_locale(self, korean: Path, locale: dict[str, str]) -> None:
+        process = run("sample", "-m", korean, "--seed", "억수", "-n", "20", env=locale)
+        assert process.returncode == 0, process.stderr
+        text = process.stdout.decode("utf-8")
+        assert text.startswith("억수")
+        assert len(text) == 23
+        evaluated = run("evaluate", "-", "-m", korean, stdin="나루터에서", env=locale)
+        assert evaluated.returncode == 0
+
+
+class TestBadInput:
+    """One clear line and the right exit code."""
+
+    def test_a_missing_file(self, tmp_path: Path) -> None:
+        fails(run("train", "missing.txt", cwd=tmp_path), 2, "missing.txt", "no such file")
+        fails(run("sample", cwd=tmp_path), 2, "charlstm.npz", "charlstm train")
+        fails(run("evaluate", "-", cwd=tmp_path), 2, "charlstm.npz")
+        fails(run("info", "x.npz", cwd=tmp_path), 2, "x.npz")
+
+    def test_a_directory(self, tmp_path: Path, hello: Path) -> None:
+        fails(run("train", tmp_path), 3, "is a directory")
+        fails(run("evaluate", tmp_path, "-m", hello), 3, "is a directory")
+        fails(run("sample", "-m", tmp_path), 3, "is a directory")
+        fails(run("train", CORPORA / "hello.txt", "-o", tmp_path, "--force"), 2, "is a directory")
+
+    def test_an_output_that_cannot_be_written(self, tmp_path: Path) -> None:
+        output = tmp_path / "no" / "m.npz"
+        fails(run("train", CORPORA / "hello.txt", "-o", output), 6, "cannot be written")
+        log = tmp_path / "no" / "log"
+        fails(run("train", CORPORA / "hello.txt", "-o", tmp_path / "m.npz", "--log", log), 6, "log")
+
+    def test_an_empty_corpus(self, tmp_path: Path, hello: Path) -> None:
+        fails(run("train", "-", cwd=tmp_path), 3, "empty")
+        fails(run("train", "-", cwd=tmp_path, stdin="x"), 3, "one character")
+        fails(run("evaluate", "-", "-m", hello), 3, "at least two")
+
+    def test_invalid_utf8_names_the_byte(self, tmp_path: Path) -> None:
+        fails(run("train", "-", cwd=tmp_path, stdin=b"abc\xff"), 3, "byte 3", "utf-8")
+        process = run(
+            *("train", "-", "--set", "text.encoding=latin-1"), cwd=tmp_path, stdin=b"abc\xff" * 20
+        )
+        assert process.returncode == 0
+
+    @pytest.mark.parametrize(
+        ("arguments", "parts"),
+        [
+            (["--set", "model.hiden=5"], ["model.hiden", "model.hidden"]),
+            (["--set", "model.hidden=-5"], ["model.hidden", "from 1", "-5"]),
+            (["--set", "train.lr=no"], ["train.lr", "number"]),
+            (["--set", "hidden=5"], ["model.hidden"]),
+            (["--set", "nonsense"], ["KEY=VALUE"]),
+            (["-c", "mujon"], ["mujeong"]),
+            (["--steps", "0"], ["--steps", "from 1"]),
+            (["--max-time", "60"], ["--max-time", "90s"]),
+            (["--nonsense"], ["--nonsense"]),
+        ],
+    )
+    def test_wrong_settings(self, tmp_path: Path, arguments: list[str], parts: list[str]) -> None:
+        fails(run("train", CORPORA / "hello.txt", *arguments, cwd=tmp_path), 2, *parts)
+        assert not list(tmp_path.iterdir())
+
+    def test_a_wrong_configuration_file_names_the_line(self, tmp_path: Path) -> None:
+        (tmp_path / "c.yaml").write_text("model:\n  cell: lstm\n  hidden: many\n")
+        fails(
+            run("train", CORPORA / "hello.txt", "-c", "c.yaml", cwd=tmp_path),
+            2,
+            "c.yaml:3",
+            "model.hidden",
+            "many",
+        )
+
+    @pytest.mark.parametrize(
+        ("arguments", "parts"),
+        [
+            (["-t", "-1"], ["--temperature", "from 0", "-1"]),
+            (["-t", "nan"], ["--temperature"]),
+            (["--top-p", "0"], ["--top-p"]),
+            (["-n", "-1"], ["--length"]),
+            (["--seed", "hexl"], ["'x'", "position 2", "--unknown skip"]),
+            (["--seed", "h", "--seed-file", "f"], ["give one"]),
+        ],
+    )
+    def test_wrong_sampling(self, hello: Path, arguments: list[str], parts: list[str]) -> None:
+        process = run("sample", "-m", hello, *arguments)
+        fails(process, 2, *parts)
+        assert process.stdout == b""
+
+    def test_not_a_checkpoint(self, tmp_path: Path, hello: Path) -> None:
+        (tmp_path / "text").write_text("hello")
+        (tmp_path / "cut").write_bytes(hello.read_bytes()[:-100])
+        (tmp_path / "empty").write_bytes(b"")
+        for name in ("text", "cut", "empty"):
+            for command in (["sample", "-m"], ["info"], ["evaluate", "-", "-m"]):
+                fails(run(*command, name, cwd=tmp_path), 3, name, "checkpoint")
+
+    def test_debug_shows_the_traceback(self, tmp_path: Path) -> None:
+        process = run("info", "x.npz", "--debug", cwd=tmp_path)
+        assert process.returncode == 1
+        assert b"Traceback" in process.stderr
+
+
+def test_help_does_not_load_numpy() -> None:
+    """What --help needs is click and the standard library (and yaml, for the settings)."""
+    code = (
+        "import sys; from charlstm.cli import main; main(['--help']); "
+        "print(sorted({'numpy', 'tqdm'} & set(sys.modules)), file=sys.stderr)"
+    )
+    process = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        timeout=60,
+    )
+    assert process.stderr == b"[]\n"
+    assert b"evaluate" in process.stdout
+
+
+def test_version() -> None:
+    assert re.fullmatch(rb"charlstm \d+\.\d+\.\d+\n", run("--version").stdout)

@@ -1,0 +1,167 @@
+"""The tree keeps its own rules: floors, documentation, what it imports, what it ships."""
+
+from __future__ import annotations
+
+import ast
+import re
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import click
+import pytest
+
+import charlstm
+from charlstm.cli import cli
+from charlstm.config import bundled
+from charlstm.corpus import MIN_HELD_OUT
+
+ROOT = Path(__file__).parent.parent
+PACKAGE = ROOT / "charlstm"
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+ROOMS = [
+    *("errors", "arrays", "cells", "parameters", "optimizers"),
+    *("config", "corpus", "recurrent", "layers", "model"),
+    *("checkpoint", "evaluation", "sampling", "training", "api", "cli"),
+]
+"""Every file of the package, from the ground up."""
+
+RUNTIME = {"numpy", "click", "tqdm", "yaml"}
+
+
+def imports(path: Path) -> set[str]:
+    """Modules that a file imports, wherever in it; those of type checkers aside."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path.name} imports relatively"
+            found.add(node.module or "")
+            if node.module == "charlstm":
+                found |= {f"charlstm.{alias.name}" for alias in node.names}
+    return found
+
+
+def files() -> list[Path]:
+    return sorted(PACKAGE.rglob("*.py"))
+
+
+def test_every_file_has_its_floor() -> None:
+    names = {p.relative_to(PACKAGE).parts[0].removesuffix(".py") for p in files()}
+    assert names == {*ROOMS, "__init__", "__main__"}
+
+
+@pytest.mark.parametrize("path", files(), ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_a_file_imports_only_from_below(path: Path) -> None:
+    room = path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+    if room in ("__init__", "__main__"):
+        return
+    own = [name.split(".")[1] for name in imports(path) if name.startswith("charlstm.")]
+    for name in own:
+        if name == "__version__" or (name == "cli" and room == "cli"):
+            continue
+        assert ROOMS.index(name) < ROOMS.index(room), f"{room} imports {name}"
+
+
+@pytest.mark.parametrize("path", files(), ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_only_the_runtime_packages_are_imported(path: Path) -> None:
+    tops = {name.split(".")[0] for name in imports(path)}
+    assert tops - set(sys.stdlib_module_names) - {"charlstm", "__future__"} <= RUNTIME
+    if path.relative_to(PACKAGE).parts[0] != "cli":
+        assert not tops & {"click", "tqdm"}
+
+
+def test_declared_dependencies() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    names = {re.split(r"[><=~ ]", d)[0] for d in project["dependencies"]}
+    assert names == {"numpy", "click", "tqdm", "pyyaml"}
+
+
+@pytest.mark.parametrize("command", sorted(cli.commands))
+def test_every_option_is_in_the_readme(command: str) -> None:
+    assert f"charlstm {command}" in README
+    for parameter in cli.commands[command].params:
+        if isinstance(parameter, click.Option):
+            for name in parameter.opts + parameter.secondary_opts:
+                assert re.search(rf"{name}\b", README), f"{command} {name}"
+
+
+def test_every_configuration_is_in_the_readme() -> None:
+    assert len(bundled()) >= 4
+    for name in bundled():
+        assert f"| `{name}` |" in README
+
+
+def test_the_version_is_in_the_changelog() -> None:
+    changes = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+    assert f"## {charlstm.__version__}" in changes
+
+
+def block(marker: str) -> str:
+    """The code block of the README that follows <!-- marker -->."""
+    match = re.search(rf"<!-- {marker} -->\n```\w+\n(.*?)```", README, re.DOTALL)
+    assert match is not None
+    return match[1]
+
+
+def test_the_readmes_reader_of_checkpoints_agrees_with_evaluate(tmp_path: Path) -> None:
+    """A script of NumPy alone gets the figure that evaluate gets."""
+    text = (ROOT / "corpora" / "lighthouse.txt").read_text(encoding="utf-8")
+    (tmp_path / "corpus.txt").write_text(text, encoding="utf-8")
+    (tmp_path / "other.txt").write_text(text[-700:], encoding="utf-8")
+    training = charlstm.train(
+        tmp_path / "corpus.txt", tmp_path / "m.npz", settings={"train.steps": 60}
+    )
+    for _ in training:
+        pass
+    (tmp_path / "plain.py").write_text(block("plain"), encoding="utf-8")
+    process = subprocess.run(
+        [sys.executable, "-W", "ignore", "plain.py", "m.npz", "other.txt"],
+        cwd=tmp_path,
+        capture_output=True,
+        check=True,
+        text=True,
+    )
+    evaluation = charlstm.load(tmp_path / "m.npz").evaluate(text[-700:])
+    assert float(process.stdout) == pytest.approx(evaluation.nats_per_char, abs=1e-5)
+
+
+def test_the_readmes_python(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The example of the library runs as it stands."""
+    match = re.search(r"```python\n(import charlstm.*?)```", README, re.DOTALL)
+    assert match is not None
+    (tmp_path / "corpora").mkdir()
+    (tmp_path / "corpora" / "hello.txt").write_text("hello")
+    process = subprocess.run(
+        [sys.executable, "-c", match[1]],
+        cwd=tmp_path,
+        capture_output=True,
+        check=True,
+        text=True,
+        env={"PYTHONPATH": str(ROOT), "PATH": ""},
+    )
+    lines = process.stdout.split()
+    assert lines[0] == "hello"
+    assert 0.0 < float(lines[1]) < 1.0
+
+
+class TestCorpora:
+    """The texts that ship are what they are said to be."""
+
+    def test_hello(self) -> None:
+        assert (ROOT / "corpora" / "hello.txt").read_bytes() == b"hello"
+
+    def test_english(self) -> None:
+        text = (ROOT / "corpora" / "lighthouse.txt").read_text(encoding="utf-8")
+        assert len(text) >= 40_000
+        assert text.isascii()
+
+    def test_korean(self) -> None:
+        text = (ROOT / "corpora" / "ferry.txt").read_text(encoding="utf-8")
+        assert len(text) >= 20_000
+        assert len(re.findall(r"\([一-鿿]+\)", text)) >= 30
+        assert text.count("“") == text.count("”") > 100
+        assert len(text) * 0.1 > MIN_HELD_OUT

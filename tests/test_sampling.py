@@ -1,0 +1,497 @@
+"""Characters are drawn as the distribution says, and samples end where they should."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+import charlstm.sampling
+from charlstm.cells import CELLS
+from charlstm.corpus import Vocabulary, code_points
+from charlstm.evaluation import surprisals
+from charlstm.model import Model
+from charlstm.sampling import Piece, choose, generate, unescape
+
+Array = NDArray[Any]
+
+LETTERS = "\n abcde"
+every_cell = pytest.mark.parametrize("cell", list(CELLS))
+
+
+def make(cell: str = "lstm", letters: str = LETTERS, layers: int = 1, scale: float = 1.0) -> Model:
+    """A model with weights at random, over single letters."""
+    model = Model(cell, len(letters), 6, layers, np.float64)
+    rng = np.random.default_rng(3)
+    model.weights.flat[...] = rng.normal(0, scale, model.weights.flat.shape)
+    return model
+
+
+def vocabulary(letters: str = LETTERS, counts: list[int] | None = None) -> Vocabulary:
+    """A vocabulary of these letters, which are in order."""
+    assert sorted(letters) == list(letters)
+    return Vocabulary(code_points(letters), np.array(counts or [1] * len(letters)))
+
+
+def texts(pieces: list[Piece], count: int = 1) -> list[str]:
+    """The text of each sample."""
+    return ["".join(p.text for p in pieces if p.sample == k) for k in range(count)]
+
+
+def sample(model: Model, seed: str = "", rng_seed: int = 0, **options: Any) -> str:
+    """One sample's text."""
+    v = vocabulary()
+    rng = np.random.default_rng(rng_seed)
+    return texts(list(generate(model, v, v.encode(seed), rng, **options)))[0]
+
+
+def cycle(letters: str) -> Model:
+    """A model that goes through its letters for ever, each after the one before."""
+    V = len(letters)
+    model = Model("rnn", V, V, 1, np.float64)
+    w = model.weights
+    w["layer0.Wx"][0] = 10 * (2 * np.eye(V) - 1)
+    w["Wy"][...] = 100 * np.roll(np.eye(V), 1, axis=0)
+    return model
+
+
+# --- choosing ----------------------------------------------------------------------------------
+
+
+def softmax(y: Array, temperature: float = 1.0) -> Array:
+    p = np.exp((y - y.max()) / temperature)
+    return np.asarray(p / p.sum())
+
+
+def draw(y: Array, n: int, temperature: float = 1.0, top_k: int = 0, top_p: float = 1.0) -> Array:
+    """How often each id is drawn in n draws."""
+    ids = choose(np.tile(y, (n, 1)), temperature, top_k, top_p, np.random.default_rng(1))
+    assert ids.shape == (n,)
+    return np.bincount(ids, minlength=len(y))
+
+
+def test_temperature_zero() -> None:
+    """Temperature 0 is the likeliest of each row, the first of equals, and draws nothing."""
+    y = np.array([[0.0, 3.0, 3.0], [5.0, 1.0, 5.0], [-9.0, -8.0, -7.0]])
+    rng = np.random.default_rng(0)
+    before = rng.bit_generator.state
+    assert choose(y, 0.0, 0, 1.0, rng).tolist() == [1, 0, 2]
+    assert rng.bit_generator.state == before
+
+
+@pytest.mark.parametrize("temperature", [0.3, 1.0, 2.5])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_distribution(temperature: float, dtype: type[np.generic]) -> None:
+    """Draws follow softmax(y / temperature): chi-square with 7 degrees of freedom."""
+    y = np.random.default_rng(5).normal(0, 1, 8).astype(dtype)
+    n = 40_000
+    expected = n * softmax(y.astype(np.float64), temperature)
+    chi = np.sum((draw(y, n, temperature) - expected) ** 2 / expected)
+    assert chi < 29.9  # exceeded once in ten thousand
+
+
+def test_rows_are_independent() -> None:
+    """Each row is drawn from its own distribution with a random number of its own."""
+    y = np.tile(np.log([[0.5, 0.5], [0.9, 0.1]]), (20_000, 1))
+    ids = choose(y, 1.0, 0, 1.0, np.random.default_rng(2)).reshape(-1, 2)
+    assert abs(ids[:, 0].mean() - 0.5) < 0.02
+    assert abs(ids[:, 1].mean() - 0.1) < 0.01
+    assert abs(np.corrcoef(ids.T)[0, 1]) < 0.03
+
+
+def test_input_is_left_alone() -> None:
+    """The logits belong to the caller."""
+    for dtype in (np.float32, np.float64):
+        y = np.random.default_rng(5).normal(0, 1, (3, 8)).astype(dtype)
+        copy = y.copy()
+        choose(y, 0.7, 3, 0.9, np.random.default_rng(0))
+        assert (y == copy).all()
+
+
+@pytest.mark.parametrize("k", [1, 2, 3, 5])
+def test_top_k(k: int) -> None:
+    """Exactly the k likeliest remain, in their proportions."""
+    y = np.array([0.5, 2.0, -1.0, 1.0, 1.5])
+    n = 20_000
+    likeliest = np.argsort(-y)[:k]
+    counts = draw(y, n, top_k=k)
+    assert set(np.flatnonzero(counts)) == set(likeliest)
+    expected = n * softmax(y[likeliest])
+    assert np.abs(counts[likeliest] - expected).max() < 5 * math.sqrt(n) / 2
+
+
+@pytest.mark.parametrize("k", [1, 2, 3])
+def test_top_k_of_equals(k: int) -> None:
+    """Equals do not make more than k: the first of them are taken."""
+    counts = draw(np.zeros(6), 2000, top_k=k)
+    assert np.flatnonzero(counts).tolist() == list(range(k))
+
+
+@pytest.mark.parametrize("k", [0, 6, 7, 10**9])
+def test_top_k_of_all(k: int) -> None:
+    """0, or as many as there are, or more, is all."""
+    assert (draw(np.zeros(6), 5000, top_k=k) > 0).all()
+
+
+@pytest.mark.parametrize(
+    ("top_p", "kept"), [(1e-300, 1), (0.49, 1), (0.5, 1), (0.51, 2), (0.75, 2), (0.76, 3), (1.0, 4)]
+)
+def test_top_p(top_p: float, kept: int) -> None:
+    """The fewest of the likeliest that reach top_p: 1/2, 1/4, 1/8, 1/8 add up without rounding."""
+    y = np.log(np.array([1.0, 4.0, 1.0, 2.0]) / 8)
+    counts = draw(y, 5000, top_p=top_p)
+    assert set(np.flatnonzero(counts)) == set([1, 3, 0, 2][:kept])
+
+
+def test_top_p_is_of_what_top_k_leaves() -> None:
+    """After top_k the rest counts as the whole."""
+    y = np.log(np.array([4.0, 2.0, 1.0, 1.0]) / 8)  # of the first two: 2/3 and 1/3
+    assert np.flatnonzero(draw(y, 3000, top_k=2, top_p=0.66)).tolist() == [0]
+    assert np.flatnonzero(draw(y, 3000, top_k=2, top_p=0.67)).tolist() == [0, 1]
+
+
+class Fixed:
+    """A generator whose numbers are all the same."""
+
+    def __init__(self, value: float) -> None:
+        self.value = value
+
+    def random(self, n: int) -> Array:
+        return np.full(n, self.value)
+
+
+@pytest.mark.parametrize("value", [0.0, 0.5, math.nextafter(1.0, 0.0), 1.0])
+@pytest.mark.parametrize("top_k", [0, 2])
+def test_never_of_probability_zero(value: float, top_k: int) -> None:
+    """Whatever the random number, what cannot come does not: first, last or in between."""
+    y = np.array([[-np.inf, 0.0, -np.inf, 0.0, -np.inf], [-2000.0, 0.0, -2000.0, 0.0, -2000.0]])
+    ids = choose(y, 1.0, top_k, 1.0, Fixed(value))  # type: ignore[arg-type]
+    assert ids.tolist() == ([1, 1] if value < 0.5 else [3, 3])
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    st.lists(st.floats(-1e30, 1e30, width=32), min_size=1, max_size=6),
+    st.sampled_from([5e-324, 1e-300, 1e-9, 0.8, 1e9, 1.7e308]),
+    st.integers(0, 8),
+    st.sampled_from([5e-324, 0.3, 1.0]),
+    st.sampled_from([0.0, 0.5, math.nextafter(1.0, 0.0)]),
+)
+def test_any_logits(y: list[float], t: float, top_k: int, top_p: float, value: float) -> None:
+    """Tiny and huge temperatures and logits give an id, without a warning, and the tiny the best."""
+    logits = np.array([y], np.float32)
+    (i,) = choose(logits, t, top_k, top_p, Fixed(value))  # type: ignore[arg-type]
+    assert 0 <= i < len(y)
+    if t == 5e-324 or top_k == 1 or top_p == 5e-324:
+        gap = max(y) - logits[0, i]
+        assert gap == 0 or (t > 1 and gap / t < 1e-15)
+
+
+def test_huge_temperature_is_uniform() -> None:
+    """The hotter, the more alike."""
+    assert np.abs(draw(np.array([0.0, 50.0]), 20_000, 1e12) - 10_000).max() < 400
+
+
+# --- generating --------------------------------------------------------------------------------
+
+
+@every_cell
+@pytest.mark.parametrize("layers", [1, 2])
+def test_greedy_is_the_model(cell: str, layers: int) -> None:
+    """Without chance, each character is the likeliest after all that stands before it."""
+    model, v = make(cell, layers=layers), vocabulary()
+    text = "ab c"
+    for _ in range(12):
+        options = [surprisals(model, v.encode(text + c))[-1] for c in LETTERS]
+        text += LETTERS[int(np.argmin(options))]
+    assert sample(model, "ab c", temperature=0.0, length=12) == text[4:]
+
+
+@pytest.mark.parametrize("length", [0, 1, 7, 50])
+def test_length(length: int) -> None:
+    """So many characters, the seed not counted, and the reason in the last piece."""
+    v = vocabulary()
+    pieces = list(generate(make(), v, v.encode("abc"), np.random.default_rng(0), length=length))
+    assert len(texts(pieces)[0]) == length
+    assert [p.stop for p in pieces] == [None] * (len(pieces) - 1) + ["length"]
+
+
+def test_streaming() -> None:
+    """Each character comes as soon as it is drawn."""
+    v = vocabulary()
+    pieces = generate(make(), v, v.encode("a"), np.random.default_rng(0), length=10**9)
+    assert [len(next(pieces).text) for _ in range(20)] == [1] * 20
+
+
+def test_same_numbers_same_text() -> None:
+    """The same random numbers give the same text, others another."""
+    model = make(scale=0.3)
+    first = sample(model, "ab", 7, length=60)
+    assert sample(model, "ab", 7, length=60) == first
+    assert sample(model, "ab", 8, length=60) != first
+    assert sample(model, "ab", 7, length=30) == first[:30]
+
+
+@every_cell
+def test_side_by_side(cell: str) -> None:
+    """K samples have states of their own: without chance they are all the one."""
+    model, v = make(cell), vocabulary()
+    pieces = list(
+        generate(
+            model, v, v.encode("bad"), np.random.default_rng(0), count=5, length=20, temperature=0.0
+        )
+    )
+    assert texts(pieces, 5) == [sample(model, "bad", temperature=0.0, length=20)] * 5
+    assert [p.stop for p in pieces].count("length") == 5
+
+
+def test_side_by_side_differ_and_score() -> None:
+    """With chance they differ, and each one's nats are those of its own text."""
+    model, v = make(scale=0.5), vocabulary()
+    seed = v.encode("abc")
+    pieces = list(
+        generate(
+            model, v, seed, np.random.default_rng(0), count=4, length=15, nats=True, stop=["e"]
+        )
+    )
+    found = texts(pieces, 4)
+    assert len(set(found)) == 4
+    reasons = set()
+    for k, text in enumerate(found):
+        last = [p for p in pieces if p.sample == k][-1]
+        whole = text + ("e" if last.stop == "stop" else "")
+        expected = surprisals(model, v.encode("abc" + whole))[2:].sum()
+        assert last.nats == pytest.approx(expected, rel=1e-9)
+        assert "e" not in text
+        reasons.add(last.stop)
+    assert reasons == {"length", "stop"} or reasons == {"stop"}
+
+
+@pytest.mark.parametrize("options", [{}, {"temperature": 0.3}, {"top_k": 2}, {"top_p": 0.5}])
+def test_nats_are_the_models_own(options: dict[str, Any]) -> None:
+    """Surprise is measured under the model, not under the sharpened distribution."""
+    model, v = make(), vocabulary()
+    pieces = list(
+        generate(
+            model, v, v.encode("de"), np.random.default_rng(1), length=30, nats=True, **options
+        )
+    )
+    so_far = ""
+    for piece in pieces:
+        so_far += piece.text
+        expected = surprisals(model, v.encode("de" + so_far))[1:].sum()
+        assert piece.nats == pytest.approx(expected, rel=1e-9)
+
+
+def test_seed_longer_than_a_segment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A seed is read whole, at whatever number of characters at a time."""
+    model = make()
+    seed = "abc de\n" * 5
+    expected = sample(model, seed, length=30)
+    other = sample(model, seed[7:-1] + "b", length=30)
+    assert expected != other
+    for segment in (1, 2, 7, 33, 34, 35):
+        monkeypatch.setattr(charlstm.sampling, "SEGMENT", segment)
+        assert sample(model, seed, length=30) == expected
+    monkeypatch.undo()
+    long = "abcde" * 400
+    v = vocabulary()
+    likeliest = min(LETTERS, key=lambda c: surprisals(model, v.encode(long + c))[-1])
+    assert sample(model, long, length=1, temperature=0.0) == likeliest
+
+
+def test_no_seed_begins_a_line() -> None:
+    """Without a seed a text is what follows a line break."""
+    model, v = make(), vocabulary()
+    assert sample(model, "", length=40) == sample(model, "\n", length=40)
+    pieces = list(generate(model, v, v.encode(""), np.random.default_rng(0), length=9, nats=True))
+    expected = surprisals(model, v.encode("\n" + texts(pieces)[0])).sum()
+    assert pieces[-1].nats == pytest.approx(expected)
+
+
+def test_no_seed_and_no_line_break() -> None:
+    """Where there is no line break, the first character comes as often as in the corpus."""
+    letters, n = "abc", 6000
+    model, v = make(letters=letters), vocabulary(letters, [1, 2, 3])
+    pieces = list(
+        generate(
+            model,
+            v,
+            v.encode(""),
+            np.random.default_rng(0),
+            count=n,
+            length=1,
+            temperature=1.0,
+            nats=True,
+        )
+    )
+    found = texts(pieces, n)
+    for letter, share in zip(letters, (1 / 6, 2 / 6, 3 / 6), strict=True):
+        assert abs(found.count(letter) / n - share) < 0.025
+    for piece in pieces[:20]:
+        assert piece.nats == pytest.approx(-math.log(("abc".index(piece.text) + 1) / 6))
+
+
+def test_no_seed_continues_from_nothing() -> None:
+    """What follows such a first character is what the model says of it as a beginning."""
+    letters = "abc"
+    model, v = make(letters=letters), vocabulary(letters, [1, 2, 3])
+    (text,) = texts(
+        list(generate(model, v, v.encode(""), np.random.default_rng(0), length=8, temperature=0.0))
+    )
+    assert text[0] == "c"
+    so_far = "c"
+    for _ in range(7):
+        so_far += min(letters, key=lambda c: surprisals(model, v.encode(so_far + c))[-1])
+    assert text == so_far
+
+
+# --- stopping ----------------------------------------------------------------------------------
+
+
+def stopped(letters: str, seed: str, length: int, *stop: str) -> tuple[str, str | None]:
+    """Text and reason of a sample from the model that goes through its letters."""
+    v = vocabulary(letters)
+    pieces = list(
+        generate(
+            cycle(letters),
+            v,
+            v.encode(seed),
+            np.random.default_rng(0),
+            length=length,
+            temperature=0.0,
+            stop=stop,
+        )
+    )
+    return texts(pieces)[0], pieces[-1].stop
+
+
+@pytest.mark.parametrize(
+    ("stops", "text", "reason"),
+    [
+        ([], "bcdefabcde", "length"),
+        (["e"], "bcd", "stop"),
+        (["b"], "", "stop"),
+        (["cde"], "b", "stop"),
+        (["ab"], "bcdef", "stop"),  # not the a of the seed
+        (["abcdefa"], "bcdefabcde", "length"),  # begun, but not complete at the end
+        (["de", "cx", "efab"], "bc", "stop"),  # x is in no text
+        (["cda", "cdf", "cdefab"], "b", "stop"),
+        (["defx", "fa"], "bcde", "stop"),
+        (["efg", "dd", "z"], "bcdefabcde", "length"),
+        (["de", "cde"], "b", "stop"),
+        (["cde", "de"], "b", "stop"),
+        (["bcdefabcde"], "", "stop"),  # complete with the very last character
+        (["bcdefabcdef"], "bcdefabcde", "length"),
+    ],
+)
+def test_stop(stops: list[str], text: str, reason: str) -> None:
+    """A sample ends before the stop text, which is never shown, and loses nothing else."""
+    assert stopped("abcdef", "a", 10, *stops) == (text, reason)
+
+
+class Script:
+    """Stands for `choose`: one id after the other, as written."""
+
+    def __init__(self, ids: Array) -> None:
+        self.ids = iter(ids.tolist())
+
+    def __call__(self, logits: Array, *_: Any) -> Array:
+        return np.full(len(logits), next(self.ids))
+
+
+@settings(max_examples=400, deadline=None)
+@given(
+    st.text("ab", min_size=1, max_size=14),
+    st.lists(st.text("ab", min_size=1, max_size=5), max_size=3),
+)
+def test_any_stops(text: str, stops: list[str]) -> None:
+    """Overlapping stop texts: what comes is the text up to the first that is complete."""
+    v = vocabulary("ab")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(charlstm.sampling, "choose", Script(v.encode(text)))
+        pieces = list(
+            generate(
+                make(letters="ab"),
+                v,
+                v.encode("a"),
+                np.random.default_rng(0),
+                length=len(text),
+                stop=stops,
+            )
+        )
+    got, reason = texts(pieces)[0], pieces[-1].stop
+    ends = [text.find(s) + len(s) for s in stops if s in text]
+    if not ends:
+        assert (got, reason) == (text, "length")
+        return
+    end = min(ends)
+    assert reason == "stop"
+    complete = [s for s in stops if text[:end].endswith(s)]
+    assert got in {text[: end - len(s)] for s in complete}
+    assert got == text[: end - max(map(len, complete))]
+    assert not any(s in got for s in stops)
+
+
+def test_what_cannot_be_a_stop_is_not_held_back() -> None:
+    """Only the beginning of a stop text waits, and no longer than it can be one."""
+    v = vocabulary("abcdef")
+    pieces = list(
+        generate(
+            cycle("abcdef"),
+            v,
+            v.encode("a"),
+            np.random.default_rng(0),
+            length=5,
+            temperature=0.0,
+            stop=["cdx"],
+        )
+    )
+    assert [p.text for p in pieces] == ["b", "cde", "f", "a"]
+
+
+def test_samples_stop_by_themselves() -> None:
+    """One sample's end is not another's, and each ends once."""
+    model, v = make(scale=0.2), vocabulary()
+    pieces = list(
+        generate(
+            model, v, v.encode("a"), np.random.default_rng(4), count=8, length=12, stop=["b", "cd"]
+        )
+    )
+    ended = [p.sample for p in pieces if p.stop]
+    assert sorted(ended) == list(range(8))
+    for k, text in enumerate(texts(pieces, 8)):
+        mine = [p for p in pieces if p.sample == k]
+        assert mine[-1].stop is not None
+        assert all(p.stop is None for p in mine[:-1])
+        assert "b" not in text
+        assert "cd" not in text
+        assert len(text) == 12 or mine[-1].stop == "stop"
+    assert len({len(t) for t in texts(pieces, 8)}) > 1
+
+
+# --- escapes -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (r"a\nb", "a\nb"),
+        (r"\t\r", "\t\r"),
+        (r"\\n", r"\n"),
+        (r"\\\n", "\\\n"),
+        (r"\x41\0\q", r"\x41\0\q"),
+        ("한\\n", "한\n"),
+        ("\\", "\\"),
+        ("plain\n", "plain\n"),
+        ("", ""),
+    ],
+)
+def test_unescape(text: str, expected: str) -> None:
+    """Four escapes are understood; anything else stays as it was typed."""
+    assert unescape(text) == expected

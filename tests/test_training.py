@@ -1,0 +1,274 @@
+"""Training: it learns, it resumes bit for bit, it stops when it should."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from charlstm.checkpoint import read_checkpoint, write_checkpoint
+from charlstm.config import Config, Setting
+from charlstm.corpus import Corpus
+from charlstm.errors import DivergedError, OutputError, UsageError
+from charlstm.evaluation import evaluate
+from charlstm.training import AUTO_STEPS, Record, Training, fitted
+
+CORPORA = Path(__file__).parent.parent / "corpora"
+
+
+def configured(**keys: Any) -> Config:
+    """The default configuration with keys such as train_steps=5 set."""
+    return Config().updated(
+        Setting(key.replace("_", ".", 1), value, "test") for key, value in keys.items()
+    )
+
+
+SMALL = {"model_hidden": 12, "train_batch": 4, "train_length": 10}
+
+
+@pytest.fixture(scope="module")
+def corpus() -> Corpus:
+    """A corner of the English story: an epoch of 4 x 10 characters has 67 steps."""
+    text = (CORPORA / "lighthouse.txt").read_text(encoding="utf-8")[:3000]
+    return Corpus.from_text(text, 0.1)
+
+
+def trained(corpus: Corpus, path: Path | None = None, **keys: Any) -> tuple[Training, list[Record]]:
+    training = Training.start(corpus, configured(**{**SMALL, **keys}), path)
+    return training, list(training)
+
+
+RESUMED = {
+    "as it comes": {},
+    "gru, two layers": {"model_cell": "gru", "model_layers": 2},
+    "rnn, sgd, value clip, sum": {
+        "model_cell": "rnn",
+        "train_optimizer": "sgd",
+        "train_loss": "sum",
+        "train_clip_value": 0.5,
+        "train_clip_norm": None,
+        "train_lr": 0.01,
+    },
+    "no average, no resets": {"train_average": 0.0, "train_reset": 0.0},
+    "the best model lies behind": {"train_lr": 0.5, "train_patience": None},
+}
+
+
+class TestResume:
+    """400 steps at once, and 150 steps, stop, resume to 400: the same bits."""
+
+    @pytest.mark.parametrize("keys", RESUMED.values(), ids=RESUMED)
+    @pytest.mark.parametrize("stop", [1, 67, 150])
+    def test_bit_for_bit(
+        self, corpus: Corpus, tmp_path: Path, keys: dict[str, Any], stop: int
+    ) -> None:
+        """Across an epoch's edge (67 steps) and several looks at the held-out text; the whole
+        files are equal, metadata and all."""
+        keys = {"train_eval_every": 30, "train_epochs": None, **keys}
+        whole, parts = tmp_path / "whole.npz", tmp_path / "parts.npz"
+        trained(corpus, whole, train_steps=400, **keys)
+        trained(corpus, parts, train_steps=stop, **keys)
+        checkpoint = read_checkpoint(parts)
+        checkpoint.config = checkpoint.config.updated([Setting("train.steps", 400, "test")])
+        for _ in Training.resume(corpus, checkpoint, parts):
+            pass
+        with np.load(whole) as a, np.load(parts) as b:
+            assert a.files == b.files
+            for name in a.files:
+                assert a[name].tobytes() == b[name].tobytes(), name
+        assert whole.read_bytes() == parts.read_bytes()
+
+    def test_the_best_weights_survive(self, corpus: Corpus, tmp_path: Path) -> None:
+        """Where the best look lies before the stop, the resumed run still has those weights."""
+        path = tmp_path / "m.npz"
+        keys = {"train_lr": 1.0, "train_eval_every": 5, "train_patience": None}
+        training, _ = trained(corpus, path, train_steps=100, **keys)
+        best = training.progress["best"]
+        assert best[0] < 90
+        checkpoint = read_checkpoint(path)
+        assert not np.array_equal(checkpoint.best, checkpoint.last)
+        checkpoint.config = configured(**SMALL, train_steps=101, **keys)
+        resumed = Training.resume(corpus, checkpoint, path)
+        assert len(list(resumed)) == 1
+        assert resumed.progress["best"] == best
+        assert np.array_equal(read_checkpoint(path).best, training.best)
+
+    def test_another_corpus_is_refused(self, corpus: Corpus, tmp_path: Path) -> None:
+        path = tmp_path / "m.npz"
+        trained(corpus, path, train_steps=2)
+        other = dataclasses.replace(corpus, sha256="0" * 64)
+        with pytest.raises(UsageError, match="not the one"):
+            Training.resume(other, read_checkpoint(path), path)
+
+    def test_stopping_from_outside(self, corpus: Corpus, tmp_path: Path) -> None:
+        """`stop` ends the iteration after the step, with the checkpoint written."""
+        path = tmp_path / "m.npz"
+        training = Training.start(corpus, configured(**SMALL), path)
+        for record in training:
+            if record.step == 7:
+                training.stop()
+        assert read_checkpoint(path).progress["step"] == 7
+        assert training.finished is None
+        assert next(iter(training)).step == 8
+
+
+class TestEnds:
+    def test_steps_and_epochs(self, corpus: Corpus) -> None:
+        assert len(trained(corpus, train_steps=5)[1]) == 5
+        training, records = trained(corpus, train_epochs=2)
+        assert len(records) == training.total_steps == math.ceil(2 * 2700 / 40)
+        assert records[-1].epoch >= 2 > records[-2].epoch
+        assert training.finished == "2 epochs done"
+
+    def test_time(self, corpus: Corpus) -> None:
+        training, records = trained(corpus, train_max_time="0.2s", train_epochs=None)
+        assert records[-1].seconds < 5
+        assert training.finished is None
+
+    def test_patience(self, corpus: Corpus) -> None:
+        """Training ends when held-out loss has not fallen for so many looks, and not before."""
+        training, records = trained(
+            corpus, train_lr=1.0, train_eval_every=5, train_patience=4, train_epochs=None
+        )
+        looks = [r for r in records if r.valid is not None]
+        assert [r.best for r in looks[-5:]] == [True, False, False, False, False]
+        assert training.best_valid == min(r.valid for r in looks if r.valid is not None)
+
+    def test_auto_epochs_and_shrinking(self) -> None:
+        config, notice = fitted(configured(), 10_000_000)
+        assert (config.train.batch, config.train.epochs, notice) == (32, 20, None)
+        config, notice = fitted(configured(), 5)
+        assert (config.train.batch, config.train.length) == (1, 5)
+        assert config.train.epochs == AUTO_STEPS
+        assert notice is not None and "5 characters" in notice
+        config, _ = fitted(configured(train_epochs=3), 5)
+        assert config.train.epochs == 3
+
+
+class TestLearning:
+    @pytest.mark.parametrize("cell", ["lstm", "gru", "rnn"])
+    def test_hello(self, cell: str) -> None:
+        """A corpus of five characters is learnt by every cell, from any beginning."""
+        from charlstm.api import LanguageModel
+
+        for seed in range(5):
+            corpus = Corpus.from_text("hello")
+            training = Training.start(corpus, configured(model_cell=cell, train_rng_seed=seed))
+            for _ in training:
+                pass
+            model = LanguageModel(training.checkpoint())
+            assert "".join(model.sample("hell", length=1, temperature=0.0)) == "o"
+
+    def test_one_character_over_and_over(self) -> None:
+        """A vocabulary of one: nothing to learn, nothing that breaks."""
+        training = Training.start(Corpus.from_text("a" * 300), configured(train_steps=3))
+        assert [r.train for r in training] == pytest.approx([0.0] * 3, abs=1e-6)
+
+    def test_the_loss_falls(self, corpus: Corpus) -> None:
+        _, records = trained(corpus, train_steps=400, model_hidden=30)
+        assert records[-1].train < records[0].train - 1.0
+
+    def test_the_average(self, corpus: Corpus) -> None:
+        """The weights that are used are the running average, short at first, then of decay d."""
+        training = Training.start(corpus, configured(**SMALL, train_steps=40, train_average=0.75))
+        expected = training.model.weights.flat.copy()
+        for record in training:
+            decay = min(0.75, record.step / (record.step + 10))
+            expected = decay * expected + (1 - decay) * training.model.weights.flat
+            np.testing.assert_allclose(training.used.weights.flat, expected, atol=1e-6)
+
+    def test_the_held_out_loss_is_that_of_the_kept_weights(self, corpus: Corpus) -> None:
+        training, _ = trained(corpus, train_steps=120)
+        model = training.checkpoint().model()
+        exact = evaluate(model, corpus.valid).nats_per_char
+        assert training.held_out_loss() == pytest.approx(exact, abs=2e-3)
+
+    def test_before_the_first_look(self, corpus: Corpus) -> None:
+        """A run that ends before its first look keeps the weights it has, not those it began
+        with."""
+        training, _ = trained(corpus, train_steps=10)
+        checkpoint = training.checkpoint()
+        assert training.best_valid is None
+        assert np.array_equal(checkpoint.best, training.used.weights.flat)
+        assert training.held_out_loss() is not None
+
+    def test_same_seed_same_bits_and_looking_on_changes_nothing(self, corpus: Corpus) -> None:
+        keys = {"train_steps": 30}
+        one = trained(corpus, **keys)[0].model.weights.flat
+        training = Training.start(corpus, configured(**SMALL, **keys, train_sample_every=7))
+        samples = [r.sample for r in training if r.sample is not None]
+        assert len(samples) == 4 and len(set(samples)) == 4
+        assert np.array_equal(one, training.model.weights.flat)
+        other = trained(corpus, train_rng_seed=1, **keys)[0]
+        assert not np.array_equal(one, other.model.weights.flat)
+
+    def test_samples_at_steps(self, corpus: Corpus) -> None:
+        config = configured(**SMALL, train_sample_at=[0, 3], train_steps=5)
+        records = list(Training.start(corpus, config))
+        assert [r.step for r in records if r.sample is not None] == [0, 3]
+        assert [r.step for r in records] == [0, 1, 2, 3, 4, 5]
+
+    def test_clipping(self, corpus: Corpus) -> None:
+        """With the gradient clipped to next to nothing, SGD goes next to nowhere."""
+        keys = {"train_steps": 1, "train_optimizer": "sgd", "train_lr": 1.0}
+        begin = trained(corpus, train_steps=1, train_optimizer="sgd", train_lr=1e-30)[0]
+        for clip, bound in (("train_clip_norm", 1e-3), ("train_clip_value", 1e-3)):
+            end = trained(corpus, **{**keys, "train_clip_norm": None, clip: 1e-3})[0]
+            moved = end.model.weights.flat - begin.model.weights.flat
+            size = np.linalg.norm(moved) if clip == "train_clip_norm" else np.abs(moved).max()
+            assert 0.9 * bound < size < 1.1 * bound
+
+
+class TestTrouble:
+    def test_divergence_is_found_before_anything_is_saved(
+        self, corpus: Corpus, tmp_path: Path
+    ) -> None:
+        path = tmp_path / "m.npz"
+        training = Training.start(corpus, configured(**SMALL, train_steps=50), path)
+        training.save()
+        before = path.read_bytes()
+        with pytest.raises(DivergedError, match="step 4"):
+            for record in training:
+                if record.step == 3:
+                    training.model.weights["by"][0] = math.nan
+        assert path.read_bytes() == before
+        with pytest.raises(DivergedError):
+            training.save()
+        assert path.read_bytes() == before
+
+    def test_a_save_that_fails_on_the_way(
+        self, corpus: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Training goes on and says so; the next save is tried again."""
+        path = tmp_path / "m.npz"
+        calls = []
+
+        def failing(*arguments: Any) -> None:
+            calls.append(arguments)
+            if len(calls) == 1:
+                raise OutputError("m.npz: cannot be written: No space left on device")
+            write_checkpoint(*arguments)
+
+        monkeypatch.setattr("charlstm.training.write_checkpoint", failing)
+        config = configured(**SMALL, train_steps=10, train_save_every=5)
+        records = list(Training.start(corpus, config, path))
+        assert [r.step for r in records if r.notice] == [5]
+        assert [r.step for r in records if r.saved] == [10]
+        assert len(calls) == 2
+        assert read_checkpoint(path).progress["step"] == 10
+
+    def test_the_last_save_that_fails_is_an_error(
+        self, corpus: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        training = Training.start(corpus, configured(**SMALL, train_steps=3), tmp_path / "m.npz")
+
+        def failing(*arguments: Any) -> None:
+            raise OutputError("full")
+
+        monkeypatch.setattr("charlstm.training.write_checkpoint", failing)
+        with pytest.raises(OutputError):
+            list(training)
