@@ -15,7 +15,7 @@ from charlstm.corpus import Corpus, Notice
 from charlstm.errors import UsageError
 from charlstm.evaluation import Evaluation, evaluate
 from charlstm.sampling import Piece, generate
-from charlstm.training import Training
+from charlstm.training import Training, fitted
 
 Path_ = str | os.PathLike[str]
 
@@ -117,7 +117,9 @@ def train(
         raise UsageError("nothing to go on with: resume needs the checkpoint as output")
     checkpoint = read_checkpoint(output)
     before = checkpoint.config
-    after = before.updated(changes)
+    wanted = before.updated(changes)
+    text = Corpus.from_files(sources, wanted.text.encoding, wanted.text.valid, valid, notice)
+    after, _ = fitted(wanted, len(text.train))
     for setting in changes:
         section, _, name = setting.key.partition(".")
         old, new = (getattr(getattr(c, section), name) for c in (before, after))
@@ -127,5 +129,4 @@ def train(
                 "--resume; leave it out, or start anew with -o or --force"
             )
     checkpoint.config = after
-    text = Corpus.from_files(sources, after.text.encoding, after.text.valid, valid, notice)
     return Training.resume(text, checkpoint, output)

@@ -358,7 +358,7 @@ def _metadata(members: dict[str, memoryview]) -> dict[str, Any]:
     start = 10 + int.from_bytes(member[8:10], "little")
     text = _array("metadata", member, "|u1", (max(0, len(member) - start),)).tobytes()
     try:
-        document = json.loads(text.decode("utf-8"), parse_constant=_refuse)
+        document = json.loads(text.decode("utf-8"))
     except (ValueError, RecursionError):
         raise _Bad("a damaged checkpoint: its metadata cannot be read") from None
     if not isinstance(document, dict) or document.get("format") != FORMAT:
@@ -373,11 +373,6 @@ def _metadata(members: dict[str, memoryview]) -> dict[str, Any]:
         raise _Bad("a damaged checkpoint: its configuration is missing")
     _check_progress(document.get("progress"))
     return document
-
-
-def _refuse(constant: str) -> None:
-    """JSON knows no NaN and no Infinity, but `json.loads` does."""
-    raise ValueError(constant)
 
 
 def _count(value: Any, low: int = 0) -> bool:

@@ -91,9 +91,9 @@ class _Tail:
     def push(self, character: str) -> tuple[str, bool]:
         """Take a character; return what is settled now, and whether a stop text is complete."""
         self.held += character
-        for stop in self.stops:
-            if self.held.endswith(stop):
-                return self.held[: -len(stop)], True
+        complete = max((len(s) for s in self.stops if self.held.endswith(s)), default=0)
+        if complete:  # of several, the one that began first
+            return self.held[:-complete], True
         keep = max(
             (n for stop in self.stops for n in range(1, len(stop)) if self.held.endswith(stop[:n])),
             default=0,
@@ -155,9 +155,11 @@ def generate(
             logits = np.tile(np.log(vocabulary.counts / vocabulary.counts.sum()), (count, 1))
     sharpness = np.array(1.0 / max(temperature, TINY))
     cut = top_k > 0 or top_p < 1.0 or temperature == 0.0
-    quick = count == 1 and not cut and stepper.bound * float(sharpness) < SAFE
+    safe = bool(len(seed)) and stepper.bound * float(sharpness) < SAFE
+    quick = count == 1 and not cut and safe
     single = count == 1 and not stop  # nothing to hold back, nothing to wait for
     characters = vocabulary.characters
+    settled = [Piece(0, c, None, 0.0) for c in characters] if single else []
     ids: Sequence[int] | Array
     for drawn in range(1, length + 1):
         if quick:
@@ -170,9 +172,10 @@ def generate(
             totals += np.log(np.exp(y).sum(axis=1)) - y[np.arange(count), ids]
         end = "length" if drawn == length else None
         if single:
-            yield Piece(0, characters[ids[0]], end, totals.item(0) if nats else 0.0)
             if end:
+                yield Piece(0, characters[ids[0]], end, totals.item(0))
                 return
+            yield Piece(0, characters[ids[0]], None, totals.item(0)) if nats else settled[ids[0]]
         for k in () if single else running.copy():
             text, stopped = tails[k].push(characters[ids[k]])
             reason = "stop" if stopped else end

@@ -179,6 +179,7 @@ class Training:
                 "the corpus is not the one that the checkpoint was trained on; give the same text "
                 "(and --valid), or start anew with -o or --force"
             )
+        checkpoint.config, _ = fitted(checkpoint.config, len(corpus.train))
         return cls(corpus, checkpoint, output)
 
     # --- where it stands -----------------------------------------------------------------------

@@ -547,7 +547,13 @@ def test_flipped_headers(tmp_path: Path, small: bytes) -> None:
                 assert_same(back, expected)
 
 
-@settings(max_examples=300, deadline=None)
+def test_wrong_checksum(tmp_path: Path, small: bytes) -> None:
+    """The archive's own checksums must be right too: other readers go by them."""
+    at = small.index(b"PK\x01\x02") + 16
+    refused(tmp_path, small[:at] + bytes([small[at] ^ 1]) + small[at + 1 :], "not what was written")
+
+
+@settings(max_examples=200, deadline=None)
 @given(st.data())
 def test_mutants(tmp_path_factory: pytest.TempPathFactory, small: bytes, data: Any) -> None:
     """Stretches overwritten, cut out or doubled: refused, or the same contents."""
@@ -909,7 +915,7 @@ values = st.recursive(
 )
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(st.sampled_from([p for p in PLACES if p[0] == "progress"]), values)
 def test_what_is_accepted_can_be_trained_on(
     tmp_path_factory: pytest.TempPathFactory, small: bytes, place: tuple[Any, ...], value: Any
@@ -923,7 +929,9 @@ def test_what_is_accepted_can_be_trained_on(
         return
     checkpoint.progress["step"] = min(checkpoint.progress["step"], 3)
     training = Training(Corpus.from_text(TEXT), checkpoint, None)
-    training.config = training.config.updated([Setting("train.steps", 5, "test")])
+    training.config = training.config.updated(
+        Setting(key, value, "test") for key, value in [("train.steps", 5), ("train.patience", None)]
+    )
     assert len(list(training)) > 0
 
 

