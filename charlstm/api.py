@@ -30,22 +30,24 @@ class LanguageModel:
         self.model = checkpoint.model()
 
     def pieces(
-        self, seed: str = "", *, rng_seed: int | None = None, **options: Any
+        self, seed: str = "", *, rng_seed: int | None = None, nats: bool = False, **options: Any
     ) -> Iterator[Piece]:
         """As `sample`, but for one or more samples side by side (`count`), in settled stretches of
-        text with the reason for each sample's end; with `nats=True` also its surprisal."""
-        s = self.config.sample
-        settings = {
-            "length": s.length,
-            "temperature": s.temperature,
-            "top_k": s.top_k,
-            "top_p": s.top_p,
-            "stop": s.stop,
-            **options,
-        }
-        ids = self.vocabulary.encode_strictly(seed, "the seed")
+        text with the reason for each sample's end; with `nats` also its surprisal."""
+        changes = [Setting(f"sample.{name}", value, name) for name, value in options.items()]
+        s = self.config.updated(changes).sample
         return generate(
-            self.model, self.vocabulary, ids, np.random.default_rng(rng_seed), **settings
+            self.model,
+            self.vocabulary,
+            self.vocabulary.encode_strictly(seed, "the seed"),
+            np.random.default_rng(rng_seed),
+            count=s.count,
+            length=s.length,
+            temperature=s.temperature,
+            top_k=s.top_k,
+            top_p=s.top_p,
+            stop=s.stop,
+            nats=nats,
         )
 
     def sample(
@@ -53,10 +55,11 @@ class LanguageModel:
     ) -> Iterator[str]:
         """Yield characters that continue `seed`, which is not repeated.
 
-        Options are those of `charlstm.sampling.generate`: `length` (characters at most),
-        `temperature` (0: the likeliest each time), `top_k`, `top_p`, `stop` (texts to end before).
-        What is left out is as the model's configuration says. The same `rng_seed` gives the same
-        text. Raises `VocabularyError` for a seed with characters the model does not know.
+        Options are the keys of the configuration's section `sample`: `length` (characters at
+        most), `temperature` (0: the likeliest each time), `top_k`, `top_p`, `stop` (a list of texts
+        to end before). What is left out is as the model's configuration says. The same `rng_seed`
+        gives the same text. Raises `VocabularyError` for a seed with characters the model does not
+        know and `ConfigError` for a wrong option.
         """
         for piece in self.pieces(seed, rng_seed=rng_seed, count=1, **options):
             yield from piece.text
@@ -72,7 +75,10 @@ def load(path: Path_ = "charlstm.npz") -> LanguageModel:
     return LanguageModel(read_checkpoint(path))
 
 
-FIXED_ON_RESUME = ("text.", "model.", "train.batch", "train.length", "train.optimizer", "train.rng")
+FIXED_ON_RESUME = (
+    *("text.", "model.", "train.batch", "train.length"),
+    *("train.optimizer", "train.average", "train.rng_seed"),
+)
 """Beginnings of the keys that a run cannot change on the way."""
 
 

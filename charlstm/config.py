@@ -133,7 +133,7 @@ def seconds(duration: str) -> float:
     """Seconds of a duration such as 90s, 10m, 1.5h. ValueError where it is none."""
     if not isinstance(duration, str):
         raise ValueError(duration)
-    match = re.fullmatch(r"(\d{1,9}(?:\.\d{1,9})?)(s|m|h)", duration)
+    match = re.fullmatch(r"([0-9]{1,9}(?:\.[0-9]{1,9})?)(s|m|h)", duration)
     if match is None or float(match[1]) <= 0:
         raise ValueError(duration)
     return float(match[1]) * {"s": 1, "m": 60, "h": 3600}[match[2]]
@@ -278,6 +278,11 @@ def _shown(value: Any) -> str:
     return text if len(text) <= 60 else text[:57] + "..."
 
 
+def _named(name: str) -> str:
+    """A name as it was written, unless that would break or swell the line."""
+    return name if name.isprintable() and len(name) <= 60 else _shown(name)
+
+
 def _checked(setting: Setting) -> Any:
     key = KEYS.get(setting.key)
     if key is None:
@@ -303,10 +308,11 @@ _WORDS = {
 
 
 class _Node(NamedTuple):
-    """A YAML value with the line it stands on; mappings hold nodes, lists plain values."""
+    """A YAML value with its line, and that of its key; mappings hold nodes, lists plain values."""
 
     value: Any
     line: int
+    key_line: int = 0
 
 
 def _scalar(event: yaml.ScalarEvent) -> Any:
@@ -332,8 +338,8 @@ def _parse(text: str, name: str) -> _Node:
     if len(text.encode("utf-8", "surrogatepass")) > MAX_BYTES:
         raise fail(0, f"a configuration has at most {MAX_BYTES // 1024} KiB")
     root: _Node | None = None
-    # open collections: (line, the collection, the key that waits for its value)
-    stack: list[tuple[int, dict[str, _Node] | list[Any], str | None]] = []
+    # open collections: (its line, the collection, the key that waits for its value)
+    stack: list[tuple[int, dict[str, _Node] | list[Any], _Node | None]] = []
     documents = 0
     try:
         for event in yaml.parse(text, Loader=yaml.SafeLoader):
@@ -347,7 +353,7 @@ def _parse(text: str, name: str) -> _Node:
                 raise fail(line, "anchors and aliases are not supported")
             tag = getattr(event, "tag", None)
             if tag:
-                raise fail(line, f"tags such as {tag} are not supported")
+                raise fail(line, f"tags such as {_named(tag)} are not supported")
             if isinstance(event, yaml.MappingStartEvent | yaml.SequenceStartEvent):
                 if len(stack) == MAX_DEPTH:
                     raise fail(line, "nested too deeply")
@@ -361,7 +367,7 @@ def _parse(text: str, name: str) -> _Node:
                     at, mapping_, _ = stack[-1]
                     if event.value in mapping_:
                         raise fail(line, f"the key {_shown(event.value)} stands here twice")
-                    stack[-1] = (at, mapping_, event.value)
+                    stack[-1] = (at, mapping_, _Node(event.value, line))
                     continue
                 node = _Node(_scalar(event), line)
             elif isinstance(event, yaml.MappingEndEvent | yaml.SequenceEndEvent):
@@ -377,7 +383,7 @@ def _parse(text: str, name: str) -> _Node:
                     parent.append(node.value)
                 else:
                     assert key is not None
-                    parent[key] = node
+                    parent[key.value] = _Node(node.value, node.line, key.line)
                     stack[-1] = (at, parent, None)
     except yaml.MarkedYAMLError as e:
         mark = e.problem_mark or e.context_mark
@@ -400,7 +406,7 @@ def parse_yaml(text: str, name: str) -> list[Setting]:
     for section, node in root.value.items():
         where = f"{name}:{node.line}"
         if section not in SECTIONS:
-            raise _unknown(where, "section", section, SECTIONS)
+            raise _unknown(f"{name}:{node.key_line}", "section", section, SECTIONS)
         if node.value is None:
             continue
         if not isinstance(node.value, dict):
@@ -408,9 +414,11 @@ def parse_yaml(text: str, name: str) -> list[Setting]:
         for key, child in node.value.items():
             setting = Setting(f"{section}.{key}", child.value, f"{name}:{child.line}")
             if isinstance(child.value, dict):
-                raise ConfigError(f"{setting.where}: {setting.key}: expected a single value")
+                raise ConfigError(
+                    f"{setting.where}: {_named(setting.key)}: expected a single value"
+                )
             if setting.key not in KEYS:
-                raise _unknown(setting.where, "key", setting.key, KEYS)
+                raise _unknown(f"{name}:{child.key_line}", "key", setting.key, KEYS)
             settings.append(setting)
     return settings
 
@@ -419,8 +427,9 @@ def parse_setting(text: str) -> Setting:
     """One KEY=VALUE of `--set`; the value is read as YAML."""
     key, equals, value = text.partition("=")
     if not equals:
-        raise ConfigError(f"--set {text}: expected KEY=VALUE, such as model.hidden=200")
-    return setting_from_option(key.strip(), value, f"--set {key.strip()}")
+        raise ConfigError(f"--set {_named(text)}: expected KEY=VALUE, such as model.hidden=200")
+    key = key.strip()
+    return setting_from_option(key, value, f"--set {_named(key)}")
 
 
 def setting_from_option(key: str, value: str, option: str) -> Setting:

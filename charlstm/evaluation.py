@@ -44,7 +44,8 @@ class Evaluation:
     @property
     def perplexity(self) -> float:
         """exp of the nats per character: among how many alike the next one would be as hard."""
-        return math.exp(self.nats_per_char) if self.characters else math.nan
+        nats = self.nats_per_char
+        return math.exp(nats) if nats < 700 or math.isnan(nats) else math.inf
 
     def to_dict(self) -> dict[str, float | int]:
         return {
