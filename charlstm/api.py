@@ -110,13 +110,13 @@ def train(
     if isinstance(settings, Mapping):
         settings = [Setting(key, value, "settings") for key, value in settings.items()]
     changes = [setting for name in names for setting in read_config(name)] + list(settings)
+    wanted = Config().updated(changes)  # a wrong setting is told before anything else
     if output is not None and Path(output).exists() and not (resume or force):
         raise UsageError(
             f"{output} exists; go on with it (--resume), replace it (--force) "
             "or write to another file (-o FILE)"
         )
     if not resume:
-        wanted = Config().updated(changes)
         text = Corpus.from_files(sources, wanted.text.encoding, wanted.text.valid, valid, notice)
         return Training.start(text, wanted, output)
     if output is None:

@@ -77,9 +77,9 @@ class Cell(Protocol):
         """From u in `a`, v and `state` compute the activations and the state `after`, which may
         be the arrays of `state`."""
 
-    def derivatives(self, a: Array, state: States, after: States, d: Array) -> None:
-        """From activations (A, T, B, H) and the states before and after each step write the
-        local derivatives d (D, T, B, H)."""
+    def derivatives(self, a: Array, h_: Array, d: Array) -> None:
+        """From activations (A, T, B, H) and h' (T, B, H) write the local derivatives d
+        (D, T, B, H). What else they need of a state, the activations keep."""
 
     def backward_views(self, d: Array) -> Any:
         """Name the parts of one step's derivatives (D, B, H), once, for `backward`."""
@@ -117,8 +117,8 @@ class RNN:
         np.add(a, v[0], out=h_)
         np.tanh(h_, out=h_)  # h' = tanh(u + v)
 
-    def derivatives(self, a: Array, state: States, after: States, d: Array) -> None:
-        (h_,), dz = after, d[0]
+    def derivatives(self, a: Array, h_: Array, d: Array) -> None:
+        dz = d[0]
         np.multiply(h_, h_, out=dz)
         np.subtract(ONE, dz, out=dz)  # dh'/dz = 1 - h'^2
 
@@ -195,7 +195,7 @@ class GRU:
         np.multiply(a.q, a.rest, out=a.rest)  # q (h - n)
         np.add(a.n, a.rest, out=h_)  # h' = n + q (h - n)
 
-    def derivatives(self, a: Array, state: States, after: States, d: Array) -> None:
+    def derivatives(self, a: Array, h_: Array, d: Array) -> None:
         r, q, n, vn, rest = a
         dr, dq, dn, gate_r, gate_q = d[:5]
         np.copyto(gate_r, r)
@@ -289,8 +289,7 @@ class LSTM:
         np.tanh(c_, out=a.tanh_c)
         np.multiply(a.o, a.tanh_c, out=h_)  # h' = o tanh(c')
 
-    def derivatives(self, a: Array, state: States, after: States, d: Array) -> None:
-        h_, _ = after
+    def derivatives(self, a: Array, h_: Array, d: Array) -> None:
         i, f, o, g, tanh_c, ig, _ = a
         i_f, ig_fc = a[0:2], a[5:7]
         d_if, d_o, d_g, d_tanh, gate_f = d[0:2], d[2], d[3], d[4], d[5]

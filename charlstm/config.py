@@ -181,7 +181,7 @@ class TrainConfig:
     clip_norm: float | None = _number(None, 0.0, above=True)
     clip_value: float | None = _number(None, 0.0, above=True)
     epochs: int | str | None = _key("auto", "a whole number from 1 up, auto or null", _epochs_check)
-    """Passes over the text; auto: 20, or as many as make 1000 steps of a small corpus."""
+    """Passes over the text; auto: 20, or as many as make 2000 steps of a small corpus."""
     steps: int | None = _integer(None, 1)
     max_time: str | None = _key(None, "a duration such as 90s, 10m or 2h, or null", _duration_check)
     patience: int | None = _integer(None, 1)

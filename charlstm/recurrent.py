@@ -48,16 +48,13 @@ class Recurrent:
         parts = stack_count(B, H * H)  # the products with Wh are made for B / parts streams each
         rows = (parts, B // parts, H)
         self.v_parts = self.v.reshape(G, *rows)
-        # h[t] is before step t, h[t + 1] after it; the other states likewise, within a chunk
+        # h[t] is before step t, h[t + 1] after it; the other states change in place
         self.h = empty((T + 1, B, H), dtype)
         self.h_parts = [h.reshape(rows) for h in self.h]
-        self.inner = [empty((self.chunk + 1, B, H), dtype) for _ in cell.states[1:]]
+        self.inner = [empty((B, H), dtype) for _ in cell.states[1:]]
         # views made once, so that the loops over time make none
         self.forward_steps = [cell.forward_views(self.a[:, t]) for t in range(self.chunk)]
-        self.slots = [(self.h[t], *(s[t % self.chunk] for s in self.inner)) for t in range(T)]
-        self.slots_after = [
-            (self.h[t + 1], *(s[t % self.chunk + 1] for s in self.inner)) for t in range(T)
-        ]
+        self.slots = [(h, *self.inner) for h in self.h]
         if not training:
             return
         self.d = empty((cell.derivatives_kept, T, B, H), dtype)
@@ -77,29 +74,23 @@ class Recurrent:
 
         With `training`, keep what `backward` needs.
         """
-        cell, v, slots, after, G = self.cell, self.v, self.slots, self.slots_after, len(self.v)
+        cell, v, slots, G = self.cell, self.v, self.slots, len(self.v)
         scaled = np.multiply(Wh, self.scale, out=self.scaled)[:, None]
         h_parts, v_parts = self.h_parts, self.v_parts
         np.copyto(self.h[0], state[0])
         for s, before in zip(self.inner, state[1:], strict=True):
-            np.copyto(s[0], before)
+            np.copyto(s, before)
         for start in range(0, T, self.chunk):
             end = min(T, start + self.chunk)
             n = end - start
             write_u(start, end, self.a[:G, :n])
             for t in range(start, end):
                 np.matmul(h_parts[t], scaled, out=v_parts)  # v = h Wh
-                cell.forward(self.forward_steps[t - start], v, slots[t], after[t])
+                cell.forward(self.forward_steps[t - start], v, slots[t], slots[t + 1])
             if training:
-                cell.derivatives(
-                    self.a[:, :n],
-                    (self.h[start:end], *(s[:n] for s in self.inner)),
-                    (self.h[start + 1 : end + 1], *(s[1 : n + 1] for s in self.inner)),
-                    self.d[:, start:end],
-                )
-            for s in self.inner:
-                np.copyto(s[0], s[n])
-        return [self.h[T].copy(), *(s[0].copy() for s in self.inner)]
+                h_after = self.h[start + 1 : end + 1]
+                cell.derivatives(self.a[:, :n], h_after, self.d[:, start:end])
+        return [s.copy() for s in slots[T]]
 
     def backward(
         self, Wh: Array, dWh: Array, dh: Array, dstate: Sequence[Array] | None, T: int

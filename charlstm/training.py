@@ -59,7 +59,7 @@ class Record:
     """Something the user should know."""
 
 
-AUTO_EPOCHS, AUTO_STEPS = 20, 1000
+AUTO_EPOCHS, AUTO_STEPS = 20, 2000
 """How long training lasts unless told otherwise: so many epochs, but at least so many steps."""
 
 

@@ -280,14 +280,14 @@ def tanh_twice(right: Any) -> Any:
     class Wrong(right):  # type: ignore[misc]
         name = "wrong"
 
-        def derivatives(self, a: Array, state: Any, after: Any, d: Array) -> None:
+        def derivatives(self, a: Array, h_: Array, d: Array) -> None:
             candidate = self.gates[-1]
             if candidate == "h":  # what an RNN's candidate becomes is its state itself
-                after = (np.tanh(after[0]),)
+                h_ = np.tanh(h_)
             else:
                 at = self.gates.index(candidate)
                 np.tanh(a[at], out=a[at])
-            super().derivatives(a, state, after, d)
+            super().derivatives(a, h_, d)
 
     return Wrong()
 
