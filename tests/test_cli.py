@@ -340,7 +340,7 @@ class TestBadInput:
         fails(run("info", "x.npz", cwd=tmp_path), 2, "x.npz")
 
     def test_a_directory(self, tmp_path: Path, hello: Path) -> None:
-        fails(run("train", tmp_path), 3, "is a directory")
+        fails(run("train", tmp_path, cwd=tmp_path), 3, "is a directory")
         fails(run("evaluate", tmp_path, "-m", hello), 3, "is a directory")
         fails(run("sample", "-m", tmp_path), 3, "is a directory")
         fails(run("train", CORPORA / "hello.txt", "-o", tmp_path, "--force"), 2, "is a directory")
