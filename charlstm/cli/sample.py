@@ -107,7 +107,7 @@ def sample(
     gathered = settings(configs, sets, options)
     Config().updated(gathered)  # a wrong option is told before a missing model
     language = load(model)
-    s = language.config.updated(gathered).sample
+    language.config = language.config.updated(gathered)
     if seed_file is not None:
         text = read_text(seed_file, language.config.text.encoding, notice)
     else:
@@ -121,18 +121,9 @@ def sample(
                 f"skipped {len(text) - len(known)} characters of the seed: not in the vocabulary"
             )
         text = known
-    pieces = language.pieces(
-        text,
-        rng_seed=rng_seed,
-        count=s.count,
-        length=s.length,
-        temperature=s.temperature,
-        top_k=s.top_k,
-        top_p=s.top_p,
-        stop=s.stop,
-        nats=as_json,
-    )
-    printer = _Json(text) if as_json else _Plain(text if s.echo else "", unescape(separator))
+    pieces = language.pieces(text, rng_seed=rng_seed, nats=as_json)
+    seed_shown = text if language.config.sample.echo else ""
+    printer = _Json(text) if as_json else _Plain(seed_shown, unescape(separator))
     waiting: dict[int, list[Any]] = {}
     current = 0
     for piece in pieces:
