@@ -8,12 +8,14 @@ and one for the recurrent side, and stacks the gates in rows of (gates * H, D) m
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+import charlstm
 from charlstm.model import Model, State, Unrolled
 from charlstm.optimizers import OPTIMIZERS, Adagrad, clip_norm_, norm
 
@@ -212,3 +214,21 @@ def test_fifty_steps_of_training(
     assert np.abs(model.weights.flat - start).max() > 0.1
     for name, w in peer.brought_back(model, gradient=False).items():
         assert_close(model.weights[name], w, 10 * tolerance)
+
+
+@every_cell
+def test_evaluate_on_a_checkpoint(cell: str, tmp_path: Path) -> None:
+    """A model that was trained, saved and loaded gets from `evaluate` what PyTorch gets when it
+    reads the whole text at once with the checkpoint's weights."""
+    corpus = Path(__file__).parent.parent / "corpora" / "ferry.txt"
+    settings = {"train.steps": 40, "model.cell": cell, "model.hidden": 30}
+    for _ in charlstm.train(corpus, tmp_path / "m.npz", settings=settings):
+        pass
+    language = charlstm.load(tmp_path / "m.npz")
+    text = corpus.read_text(encoding="utf-8")[-1500:]
+    ids = language.vocabulary.encode(text).astype(np.int64)[:, None]
+    peer = Peer(language.model)
+    with torch.no_grad():
+        logits, _ = peer.forward(ids[:-1], peer.state(language.model.zero_state(1)))
+        loss = torch.nn.functional.cross_entropy(logits[:, 0], torch.from_numpy(ids[1:, 0]))
+    assert language.evaluate(text).nats_per_char == pytest.approx(float(loss), abs=1e-5)
