@@ -293,15 +293,16 @@ class LSTM:
         i, f, o, g, tanh_c, ig, _ = a
         i_f, ig_fc = a[0:2], a[5:7]
         d_if, d_o, d_g, d_tanh, gate_f = d[0:2], d[2], d[3], d[4], d[5]
-        np.multiply(ig_fc, i_f, out=d_if)
-        np.subtract(ig_fc, d_if, out=d_if)  # dc'/dz_i = g i (1 - i), dc'/dz_f = c f (1 - f)
-        np.multiply(ig, g, out=d_g)
-        np.subtract(i, d_g, out=d_g)  # dc'/dz_g = i (1 - g^2)
-        np.multiply(h_, o, out=d_o)
-        np.subtract(h_, d_o, out=d_o)  # dh'/dz_o = tanh(c') o (1 - o)
-        np.multiply(h_, tanh_c, out=d_tanh)
-        np.subtract(o, d_tanh, out=d_tanh)  # dh'/dc' = o (1 - tanh(c')^2)
+        # products go into the activations, which are in cache and not needed any more
         np.copyto(gate_f, f)  # dc'/dc = f
+        np.multiply(ig, g, out=g)
+        np.subtract(i, g, out=d_g)  # dc'/dz_g = i (1 - g^2)
+        np.multiply(ig_fc, i_f, out=i_f)
+        np.subtract(ig_fc, i_f, out=d_if)  # dc'/dz_i = g i (1 - i), dc'/dz_f = c f (1 - f)
+        np.multiply(h_, tanh_c, out=tanh_c)
+        np.subtract(o, tanh_c, out=d_tanh)  # dh'/dc' = o (1 - tanh(c')^2)
+        np.multiply(h_, o, out=o)
+        np.subtract(h_, o, out=d_o)  # dh'/dz_o = tanh(c') o (1 - o)
 
     def backward_views(self, d: Array) -> LSTMBackward:
         return LSTMBackward(d[0:2], d[2], d[3], d[4], d[5])
