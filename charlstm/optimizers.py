@@ -36,6 +36,8 @@ class Optimizer(Protocol):
     """Names of the vectors in `state`."""
     state: dict[str, Array]
 
+    def __init__(self, w: Array) -> None: ...
+
     def step_(self, w: Array, g: Array, learning_rate: float) -> None:
         """Change the weights w in place by the gradient g. May use g as scratch."""
 
@@ -81,5 +83,5 @@ class Adagrad:
         w -= g
 
 
-OPTIMIZERS: dict[str, type[SGD] | type[Adagrad]] = {o.name: o for o in (SGD, Adagrad)}
+OPTIMIZERS: dict[str, type[Optimizer]] = {o.name: o for o in (SGD, Adagrad)}
 """Every optimizer by its name in a configuration."""

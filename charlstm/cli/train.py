@@ -217,7 +217,7 @@ class _Progress:
     def __init__(self, training: Training, quiet: bool) -> None:
         self.training, self.quiet = training, quiet
         self.bar: Any = None
-        self.began = self.shown_at = time.monotonic()
+        self.shown_at = time.monotonic()
         self.chars_before = training.chars
         self.mean: float | None = None
         self.valid = training.best_valid
