@@ -29,7 +29,8 @@ class OneHot:
     def __init__(self, G: int, V: int, N: int, H: int, dtype: DTypeLike) -> None:
         # where there are fewer rows than positions, bias and scale go to the rows, in a table
         self.table = empty((G, V, H), dtype) if V <= N else None
-        self.rows = empty((G, N, H), dtype)
+        self.block = CACHE_BYTES // (G * H * np.dtype(dtype).itemsize)
+        self.rows = empty((G * N * H,), dtype)
         self.unknown = empty((G, 1, H), dtype)
         self.ones = np.ones((1, N), dtype)
 
@@ -69,17 +70,24 @@ class OneHot:
         if V < 1 << 16:
             flat = flat.astype(np.uint16)  # sorted by radix, four times as fast
         order = np.argsort(flat, kind="stable")
-        rows = self.rows[:, :N]
-        du.reshape(G, N, H).take(order, 1, rows, "clip")
         in_order = flat[order]
-        ends = np.append(np.flatnonzero(np.diff(in_order)) + 1, N)
+        ends = np.append(np.flatnonzero(np.diff(in_order)) + 1, N)  # of each character's run
+        runs = list(zip(in_order[ends - 1].tolist(), ends.tolist(), strict=True))
+        du = du.reshape(G, N, H)
         dWx[...] = 0.0
         self.unknown[...] = 0.0
-        start = 0
-        for row, end in zip(in_order[ends - 1].tolist(), ends.tolist(), strict=True):
-            out = dWx[:, row : row + 1] if row < V else self.unknown
-            np.matmul(self.ones[:, : end - start], rows[:, start:end], out=out)
-            start = end
+        first = at = 0
+        while at < N:  # a block of whole runs at a time, so that what is gathered stays in cache
+            last = max(first + 1, int(np.searchsorted(ends, at + self.block, "right")))
+            n = runs[last - 1][1] - at
+            rows = self.rows[: G * n * H].reshape(G, n, H)
+            du.take(order[at : at + n], 1, rows, "clip")
+            start = 0
+            for row, end in runs[first:last]:
+                out = dWx[:, row : row + 1] if row < V else self.unknown
+                np.matmul(self.ones[:, : end - at - start], rows[:, start : end - at], out=out)
+                start = end - at
+            first, at = last, at + n
         np.add.reduce(dWx, axis=1, keepdims=True, out=db)  # every position is in one of the rows
         np.add(db, self.unknown, out=db)  # or here
 
@@ -134,7 +142,7 @@ class SoftmaxOutput:
         self.WyT = empty((H, V), dtype)
         self.dWy = empty((V, H), dtype)
         self.dby = empty((V,), dtype)
-        self.positions = np.arange(self.block)
+        self.rows = np.arange(self.block) * V  # where they begin in flat memory
         self.ones = np.ones(max(V, self.block), dtype)  # sums as products: quicker than add.reduce
 
     def _probabilities(
@@ -149,7 +157,7 @@ class SoftmaxOutput:
         moderate = max(y.max(), -y.min()) <= MODERATE  # not if any is not a number
         if not moderate:
             np.subtract(y, y.max(axis=1, keepdims=True), out=y)
-        np.negative(y[self.positions[:n], targets], out=nats)
+        np.negative(y.reshape(-1)[self.rows[:n] + targets], out=nats)
         np.exp(y, out=y)
         sums = np.matmul(y, self.ones[: y.shape[1]])
         np.add(nats, np.log(sums), out=nats)
@@ -183,7 +191,7 @@ class SoftmaxOutput:
             y, sums = self._probabilities(h[part], by, targets[part], nats[part])
             n = len(y)
             np.multiply(y, (scale / sums)[:, None], out=y)
-            y[self.positions[:n], targets[part]] -= scale  # dy = scale (p - onehot)
+            y.reshape(-1)[self.rows[:n] + targets[part]] -= scale  # dy = scale (p - onehot)
             multiply_rows(y, Wy, dh[part])
             first = at == 0
             np.matmul(y.T, h[part], out=dWy if first else self.dWy)

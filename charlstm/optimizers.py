@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from typing import Protocol
 
 import numpy as np
@@ -25,6 +26,16 @@ def clip_norm_(g: Array, limit: float, length: float) -> None:
 def clip_value_(g: Array, limit: float) -> None:
     """Cut every element of g to the range -limit … limit."""
     np.clip(g, -limit, limit, out=g)
+
+
+BLOCK = 1 << 16
+"""Weights are changed so many at a time, so that a step's several passes find them in cache."""
+
+
+def blocks(*vectors: Array) -> Iterator[tuple[Array, ...]]:
+    """The same part of each of several flat vectors, part by part."""
+    for at in range(0, vectors[0].size, BLOCK):
+        yield tuple(v[at : at + BLOCK] for v in vectors)
 
 
 class Optimizer(Protocol):
@@ -70,17 +81,18 @@ class Adagrad:
     def __init__(self, w: Array) -> None:
         self.squares = zeros(w.shape, w.dtype)
         self.state = {"squares": self.squares}
-        self._scratch = empty(w.shape, w.dtype)
+        self._scratch = empty((min(w.size, BLOCK),), w.dtype)
 
     def step_(self, w: Array, g: Array, learning_rate: float) -> None:
-        s, x = self.squares, self._scratch
-        np.multiply(g, g, out=x)
-        s += x
-        np.sqrt(s, out=x)
-        x += self.epsilon
-        g *= learning_rate
-        g /= x
-        w -= g
+        for w_, g_, s in blocks(w, g, self.squares):
+            x = self._scratch[: len(w_)]
+            np.multiply(g_, g_, out=x)
+            s += x
+            np.sqrt(s, out=x)
+            x += self.epsilon
+            g_ *= learning_rate
+            g_ /= x
+            w_ -= g_
 
 
 OPTIMIZERS: dict[str, type[Optimizer]] = {o.name: o for o in (SGD, Adagrad)}
