@@ -20,6 +20,9 @@ no more than this; at these sizes that is up to a fifth faster."""
 FEWEST_ROWS = 16
 """Products of fewer rows than this are not worth their calls."""
 
+FEWEST_SUMMED = 64
+"""Products over fewer rows than this are not worth being added up."""
+
 
 def empty(shape: tuple[int, ...], dtype: DTypeLike) -> Array:
     """Like `numpy.empty`, with the first element at the beginning of a cache line.
@@ -62,3 +65,16 @@ def multiply_rows(x: Array, W: Array, out: Array) -> None:
     else:
         x, out = (m.reshape(*m.shape[:-2], *cut, m.shape[-1]) for m in (x, out))
         np.matmul(x, W[..., None, :, :], out=out)
+
+
+def sum_products(x: Array, y: Array, out: Array, scratch: Array) -> None:
+    """out = x^T y, summed over many rows, as small products: x (n, K), y (G, n, N), `out` and
+    `scratch` (G, K, N). It is the gradient of weights W where y is that of x W."""
+    n, (K, N) = len(x), out.shape[1:]
+    rows = SMALL_PRODUCT // (K * N)
+    if rows < FEWEST_SUMMED:
+        rows = n
+    np.matmul(x[:rows].T, y[:, :rows], out=out)
+    for at in range(rows, n, rows):
+        np.matmul(x[at : at + rows].T, y[:, at : at + rows], out=scratch)
+        np.add(out, scratch, out=out)

@@ -241,9 +241,9 @@ class LSTMBackward(NamedTuple):
     """Views of one step's derivatives."""
 
     i_f: Array
-    o: Array
-    g: Array
+    o_and_tanh_c: Array
     tanh_c: Array
+    g: Array
     gate_f: Array
 
 
@@ -305,13 +305,12 @@ class LSTM:
         np.subtract(h_, o, out=d_o)  # dh'/dz_o = tanh(c') o (1 - o)
 
     def backward_views(self, d: Array) -> LSTMBackward:
-        return LSTMBackward(d[0:2], d[2], d[3], d[4], d[5])
+        return LSTMBackward(d[0:2], d[2:5:2], d[4], d[3], d[5])
 
     def backward(self, d: LSTMBackward, dafter: States, dstate: States) -> None:
         (dh_, dc_), (_, dc) = dafter, dstate
-        np.multiply(d.o, dh_, out=d.o)  # dz_o
-        np.multiply(d.tanh_c, dh_, out=dc)
-        np.add(dc_, dc, out=dc_)  # dc' += dh' o (1 - tanh(c')^2)
+        np.multiply(d.o_and_tanh_c, dh_, out=d.o_and_tanh_c)  # dz_o, and what dc' gets from dh'
+        np.add(dc_, d.tanh_c, out=dc_)  # dc' += dh' o (1 - tanh(c')^2)
         np.multiply(d.i_f, dc_, out=d.i_f)  # dz_i, dz_f
         np.multiply(d.g, dc_, out=d.g)  # dz_g
         np.multiply(d.gate_f, dc_, out=dc)  # dc = dc' f

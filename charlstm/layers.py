@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import DTypeLike
 
-from charlstm.arrays import Array, empty, multiply_rows
+from charlstm.arrays import Array, empty, multiply_rows, sum_products
 from charlstm.recurrent import Input
 
 CACHE_BYTES = 1 << 19
@@ -98,6 +98,7 @@ class Dense:
     def __init__(self, G: int, D: int, N: int, H: int, dtype: DTypeLike) -> None:
         self.Wx = empty((G, D, H), dtype)  # Wx times scale
         self.WxT = empty((G, H, D), dtype)
+        self.dWx = empty((G, D, H), dtype)
         self.block = min(N, max(16, CACHE_BYTES // (G * D * np.dtype(dtype).itemsize)))
         self.dx = empty((G, self.block, D), dtype)  # of a block of positions, by gate
 
@@ -118,7 +119,7 @@ class Dense:
         G, T, B, H = du.shape
         N = T * B
         du, out = du.reshape(G, N, H), dx.reshape(N, -1)
-        np.matmul(x.reshape(N, -1).T, du, out=dWx)
+        sum_products(x.reshape(N, -1), du, dWx, self.dWx)
         np.add.reduce(du, axis=1, keepdims=True, out=db)
         np.copyto(self.WxT, Wx.transpose(0, 2, 1))
         for at in range(0, N, self.block):

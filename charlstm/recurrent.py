@@ -16,7 +16,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from numpy.typing import DTypeLike
 
-from charlstm.arrays import Array, empty, stack_count
+from charlstm.arrays import Array, empty, stack_count, sum_products
 from charlstm.cells import Cell
 
 CACHE_BYTES = 3 << 18
@@ -111,22 +111,15 @@ class Recurrent:
         G, _, B, H = self.dv.shape
         for k, ds in enumerate(self.dslots[T % 2]):
             ds[...] = 0.0 if dstate is None else dstate[k]
-        for end in range(T, 0, -self.chunk):
-            start = max(0, end - self.chunk)
-            for t in range(end - 1, start - 1, -1):
-                dafter, dbefore = self.dslots[(t + 1) % 2], self.dslots[t % 2]
-                np.add(dafter[0], dh[t], out=dafter[0])
-                cell.backward(self.backward_steps[t], dafter, dbefore)
-                np.matmul(dv_parts[t], WhT, out=v_parts)  # dh = dv Wh^T, summed over the gates
-                if cell.direct:
-                    np.add(v[0], dbefore[0], out=v[0])
-                # a product with ones is a quicker sum over the gates than add.reduce
-                np.dot(self.ones, self.v_flat, out=self.dh_flat[t % 2])
-            # dWh = sum over the steps of h^T dv
-            n = (end - start) * B
-            out = dWh if end == T else self.dWh
-            h_rows, dv_rows = h[start:end].reshape(n, H), self.dv[:, start:end].reshape(G, n, H)
-            np.matmul(h_rows.T, dv_rows, out=out)
-            if end != T:
-                np.add(dWh, out, out=dWh)
+        for t in range(T - 1, -1, -1):
+            dafter, dbefore = self.dslots[(t + 1) % 2], self.dslots[t % 2]
+            np.add(dafter[0], dh[t], out=dafter[0])
+            cell.backward(self.backward_steps[t], dafter, dbefore)
+            np.matmul(dv_parts[t], WhT, out=v_parts)  # dh = dv Wh^T, summed over the gates
+            if cell.direct:
+                np.add(v[0], dbefore[0], out=v[0])
+            # a product with ones is a quicker sum than add.reduce
+            np.dot(self.ones, self.v_flat, out=self.dh_flat[t % 2])
+        n = T * B  # dWh = sum over the steps of h^T dv
+        sum_products(h[:T].reshape(n, H), self.dv[:, :T].reshape(G, n, H), dWh, self.dWh)
         return [ds.copy() for ds in self.dslots[0]]
