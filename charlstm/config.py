@@ -105,6 +105,14 @@ def _epochs_check(value: Any) -> int | str | None:
     return value
 
 
+def _count_check(value: Any) -> int | str:
+    if value == "auto":
+        return str(value)
+    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= 1024:
+        raise ValueError
+    return value
+
+
 def _steps_check(value: Any) -> tuple[int, ...]:
     if not isinstance(value, list | tuple):
         raise ValueError
@@ -171,6 +179,12 @@ class TrainConfig:
     """Streams of text that are read side by side."""
     length: int = _integer(50, 1, 65536)
     """Steps of time over which gradients flow back."""
+    shards: int | str = _key("auto", "a whole number from 1 up or auto", _count_check)
+    """Groups of streams whose gradients are made apart and added in order; auto: two from 32
+    streams up, and more where they would have over 64 streams each. Part of the run: another
+    number gives other roundings."""
+    workers: int | str = _key("auto", "a whole number from 1 up or auto", _count_check)
+    """Processes that share the shards; auto: as many as there are cores. Changes no result."""
     reset: float = _number(0.02, 0.0, 1.0)
     """Probability, for each stream before each segment, of starting afresh from a zero state."""
     average: float = _number(0.99, 0.0, 0.999999)

@@ -91,33 +91,42 @@ class HeldOut:
     count once, unless there are more than `limit`: then each stream's beginning does.
     """
 
-    def __init__(self, ids: Array, unrolled: Unrolled, limit: int = 400_000) -> None:
-        self.unrolled = unrolled
-        B = unrolled.B
+    def __init__(self, ids: Array, counted: Array) -> None:
+        """ids (W + S + 1, B): W that only prepare the state, then S with their targets, of which
+        those count that are 1 in counted (S, B)."""
+        self.ids, self.counted = ids, counted
+        self.warm_up = len(ids) - len(counted) - 1
+        self.characters = int(counted.sum(dtype=np.int64))
+
+    @classmethod
+    def of(cls, ids: Array, B: int, limit: int = 400_000) -> HeldOut:
+        """A text (N,), N > 1, as B streams."""
         last = len(ids) - 1
         L = math.ceil(last / B)  # characters per stream
         scored = min(L, math.ceil(limit / B))
-        self.warm_up = min(WARM_UP, L)
-        places = np.arange(B) * L + np.arange(-self.warm_up, scored + 1)[:, None]
-        self.ids = ids[np.clip(places, 0, last)].astype(np.intp)  # (warm_up + scored + 1, B)
-        self.counts = (places[self.warm_up + 1 :] <= last).astype(np.float64)  # (scored, B)
+        warm_up = min(WARM_UP, L)
+        places = np.arange(B) * L + np.arange(-warm_up, scored + 1)[:, None]
+        counted = places[warm_up + 1 :] <= last
+        return cls(ids[np.clip(places, 0, last)].astype(np.int32), counted.astype(np.uint8))
 
-    def nats_per_char(self, model: Model) -> float:
-        """The mean loss of a model of the same shape as the one that is trained, whose buffers
-        it borrows."""
-        unrolled, T = self.unrolled, self.unrolled.T
+    def nats(self, model: Model, unrolled: Unrolled, streams: slice) -> float:
+        """Nats of some of the streams together under a model of the same shape as that of
+        `unrolled`, whose buffers are borrowed."""
+        T = unrolled.T
         trained, unrolled.model, unrolled.training = unrolled.model, model, False
-        state = unrolled.model.zero_state(unrolled.B)
+        ids = self.ids[:, streams].astype(np.intp)
+        state = model.zero_state(ids.shape[1])
         for start in range(0, self.warm_up, T):
-            state = unrolled.forward(self.ids[start : min(start + T, self.warm_up)], state)
-        for s in state:
-            s[0] = 0.0  # nothing stands before the first stream
+            state = unrolled.forward(ids[start : min(start + T, self.warm_up)], state)
+        if not streams.start:
+            for s in state:
+                s[0] = 0.0  # nothing stands before the first stream
         total = 0.0
-        ids = self.ids[self.warm_up :]
-        for start in range(0, len(self.counts), T):
+        ids, counted = ids[self.warm_up :], self.counted[:, streams]
+        for start in range(0, len(counted), T):
             targets = ids[start + 1 : start + 1 + T]
             state = unrolled.forward(ids[start : start + len(targets)], state)
             nats = _charged(unrolled.loss(targets), targets)
-            total += float(np.sum(nats * self.counts[start : start + T]))
+            total += float(np.sum(nats * counted[start : start + T]))
         unrolled.model, unrolled.training = trained, True
-        return total / float(self.counts.sum())
+        return total

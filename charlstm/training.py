@@ -22,9 +22,10 @@ from charlstm.config import Config, seconds
 from charlstm.corpus import Corpus, Streams
 from charlstm.errors import DivergedError, OutputError, UsageError
 from charlstm.evaluation import HeldOut
-from charlstm.model import Model, Unrolled
+from charlstm.model import Model, State
 from charlstm.optimizers import OPTIMIZERS, clip_norm_, clip_value_, norm
 from charlstm.sampling import generate
+from charlstm.shards import Job, Shards, cores
 
 STEPS_AN_EPOCH = 50
 """Streams are made fewer until an epoch has as many steps: a small corpus needs them."""
@@ -59,6 +60,12 @@ class Record:
     """Something the user should know."""
 
 
+WORKERS_AFTER = 0.3
+"""Seconds of training after which worker processes are started: a short run needs none."""
+
+SHARD_STREAMS = 64
+"""Streams of a shard at most, where the number of shards is not given."""
+
 AUTO_EPOCHS, AUTO_STEPS = 20, 2000
 """How long training lasts unless told otherwise: so many epochs, but at least so many steps."""
 
@@ -72,7 +79,11 @@ def fitted(config: Config, characters: int) -> tuple[Config, str | None]:
     epochs = t.epochs
     if epochs == "auto":
         epochs = max(AUTO_EPOCHS, math.ceil(AUTO_STEPS * batch * length / characters))
-    train = dataclasses.replace(t, batch=batch, length=length, epochs=epochs)
+    shards = t.shards
+    if shards == "auto":  # by the batch alone: the same on every machine
+        shards = max(math.ceil(batch / SHARD_STREAMS), 2 if batch >= 32 else 1)
+    shards = min(int(shards), batch)
+    train = dataclasses.replace(t, batch=batch, length=length, shards=shards, epochs=epochs)
     notice = None
     if (batch, length) != (t.batch, t.length):
         notice = (
@@ -94,23 +105,32 @@ class Training:
     ) -> None:
         self.corpus, self.config, self.output = corpus, checkpoint.config, output
         self.notices = list(corpus.notices)
-        self.model = checkpoint.model(checkpoint.last)
+        t, m = self.config.train, self.config.model
+        held_out = HeldOut.of(corpus.valid, t.batch) if len(corpus.valid) > 1 else None
+        job = Job(
+            *(m.cell, len(corpus.vocabulary), m.hidden, m.layers, t.length, t.batch, int(t.shards)),
+            held_out=0 if held_out is None else len(held_out.ids),
+            warm_up=0 if held_out is None else held_out.warm_up,
+        )
+        workers = cores() if t.workers == "auto" else int(t.workers)
+        self.shards = Shards(job, workers, held_out)
+        self.shards.weights[...] = checkpoint.last
+        for s, before in zip(self.shards.state, checkpoint.state, strict=True):
+            s[...] = before
+        self.gradient = self.shards.gradient
+        self.model = checkpoint.model(self.shards.weights)
         self.average = checkpoint.average
         self.best = checkpoint.best
         self.digest = checkpoint.digest
         p = self.progress = checkpoint.progress
         self.rng = np.random.default_rng()
         self.rng.bit_generator.state = p["random"]
-        t = self.config.train
         self.optimizer = OPTIMIZERS[t.optimizer](self.model.weights.flat)
         for name, flat in checkpoint.optimizer.items():
             self.optimizer.state[name][...] = flat
         self.streams = Streams(corpus.train, t.batch, t.length, p["position"])
-        self.state = checkpoint.state
         self.used = self.model if self.average is None else self.model.with_weights(self.average)
-        self.unrolled = Unrolled(self.model, t.length, t.batch)
-        self.gradient = self.model.weights.like()
-        self.held_out = HeldOut(corpus.valid, self.unrolled) if len(corpus.valid) > 1 else None
+        self.holds_out = held_out is not None
         self.steps_an_epoch = max(1, len(corpus.train) // (t.batch * t.length))
         self.eval_every = t.eval_every or min(self.steps_an_epoch, 1000)
         self._sample_at = frozenset(t.sample_at)
@@ -185,6 +205,11 @@ class Training:
     # --- where it stands -----------------------------------------------------------------------
 
     @property
+    def state(self) -> State:
+        """The recurrent state of all streams."""
+        return self.shards.state
+
+    @property
     def step(self) -> int:
         return int(self.progress["step"])
 
@@ -211,7 +236,7 @@ class Training:
             return f"{t.steps:,} steps done"
         if t.epochs is not None and self.epoch >= int(t.epochs):
             return f"{t.epochs} epochs done"
-        if self.held_out and t.patience is not None and self.progress["looks"] >= t.patience:
+        if self.holds_out and t.patience is not None and self.progress["looks"] >= t.patience:
             return f"held-out loss has not fallen for {t.patience} looks"
         return None
 
@@ -250,9 +275,9 @@ class Training:
     def held_out_loss(self) -> float | None:
         """Held-out loss, in nats per character, of the weights that are kept: the lowest so far,
         or, before the first look, that of the weights as they are now. None without such text."""
-        if self.best_valid is not None or self.held_out is None:
+        if self.best_valid is not None or not self.holds_out:
             return self.best_valid
-        return self.held_out.nats_per_char(self.used)
+        return self.shards.measure(self.used.weights.flat)
 
     def stop(self) -> None:
         """End the iteration after the step that is being done."""
@@ -261,6 +286,12 @@ class Training:
     # --- the loop ------------------------------------------------------------------------------
 
     def __iter__(self) -> Iterator[Record]:
+        try:
+            yield from self._steps()
+        finally:
+            self.shards.close()
+
+    def _steps(self) -> Iterator[Record]:
         t = self.config.train
         began = saved_at = time.monotonic()
         max_seconds = math.inf if t.max_time is None else seconds(t.max_time)
@@ -273,11 +304,16 @@ class Training:
         while not self.finished and not self._stop:
             if time.monotonic() - began >= max_seconds:
                 break
+            if self.shards.idle and time.monotonic() - began >= WORKERS_AFTER:
+                self.shards.start_workers()
+            lost = self.shards.lost
             record = self._do_step()
             step = self.step
             changes: dict[str, Any] = {}
-            if self.held_out and step % self.eval_every == 0:
-                changes = self._look(self.held_out)
+            if self.shards.lost > lost:
+                changes["notice"] = "a worker process was lost; training goes on without it"
+            if self.holds_out and step % self.eval_every == 0:
+                changes = self._look()
             now = time.monotonic()
             due = step % int(t.save_every) == 0 if by_steps else now - saved_at >= save_seconds
             if self.output is not None and (due or changes.get("best")):
@@ -301,11 +337,9 @@ class Training:
         if t.reset:
             self._begin_afresh(self.rng.random(t.batch) < t.reset)
         scale = 1.0 / (characters if t.loss == "mean" else t.batch)
-        gradient = self.gradient.flat
+        gradient = self.gradient
+        nats = self.shards.train(segment, scale)
         with np.errstate(over="ignore", invalid="ignore"):  # found below, and reported
-            self.state = self.unrolled.forward(segment[:-1], self.state)
-            losses, _ = self.unrolled.loss_and_gradient(segment[1:], self.gradient, scale)
-            nats = float(np.sum(losses, dtype=np.float64))
             length = norm(gradient)
         if not (math.isfinite(nats) and math.isfinite(length)):
             what = "gradient" if math.isfinite(nats) else "loss"
@@ -339,10 +373,10 @@ class Training:
         for s in self.state:
             s[chosen] = 0.0
 
-    def _look(self, held_out: HeldOut) -> dict[str, Any]:
+    def _look(self) -> dict[str, Any]:
         """Measure the held-out loss; keep the weights where it is the lowest so far."""
         p = self.progress
-        valid = held_out.nats_per_char(self.used)
+        valid = self.shards.measure(self.used.weights.flat)
         better = self.best_valid is None or valid < self.best_valid
         if better:
             self.best = self.used.weights.flat.copy()

@@ -217,13 +217,19 @@ def exact(model: Model, ids: Array) -> float:
     return float(surprisals(model, ids).mean())
 
 
+def measured(held_out: HeldOut, model: Model, T: int) -> float:
+    """Nats per character, all streams at once."""
+    B = held_out.ids.shape[1]
+    return held_out.nats(model, Unrolled(model, T, B), slice(0, B)) / held_out.characters
+
+
 @pytest.mark.parametrize("B", [1, 2, 7, 32])
 @pytest.mark.parametrize("T", [3, 20, 64])
 def test_held_out_is_nearly_exact(trained: Training, B: int, T: int) -> None:
     """Many streams with a warm-up measure what one stream does, to a thousandth of a nat."""
     model, ids = trained.used, trained.corpus.valid
     expected = exact(model, ids)
-    got = HeldOut(ids, Unrolled(model, T, B)).nats_per_char(model)
+    got = measured(HeldOut.of(ids, B), model, T)
     assert got == pytest.approx(expected, abs=1e-6 if B == 1 else 1e-3)
 
 
@@ -233,12 +239,12 @@ def test_every_held_out_character_counts_once(N: int) -> None:
     ids = some_ids(N)
     for B in (1, 2, 5, 32):
         for T in (1, 4, 300):
-            held_out = HeldOut(ids, Unrolled(make(), T, B))
-            assert held_out.counts.sum() == N - 1
+            held_out = HeldOut.of(ids, B)
+            assert held_out.characters == N - 1
             # a model without memory is exact however it is cut
             model = make(scale=0.0)
             model.weights["by"][...] = np.linspace(-1, 1, V)
-            assert held_out.nats_per_char(model) == pytest.approx(exact(model, ids), rel=1e-12)
+            assert measured(held_out, model, T) == pytest.approx(exact(model, ids), rel=1e-12)
 
 
 def test_held_out_unknown() -> None:
@@ -246,35 +252,34 @@ def test_held_out_unknown() -> None:
     ids = some_ids(200, UNKNOWN)
     assert (ids[1:] == UNKNOWN).any()
     model = make()
-    got = HeldOut(ids, Unrolled(model, 16, 1)).nats_per_char(model)
+    got = measured(HeldOut.of(ids, 1), model, 16)
     assert got == pytest.approx(exact(model, ids), rel=1e-12)
 
 
 def test_held_out_limit() -> None:
     """Of a long text each stream's beginning counts, evenly."""
     ids = some_ids(4000)
-    held_out = HeldOut(ids, Unrolled(make(), 16, 4), limit=400)
-    assert held_out.counts.sum() == 400
+    held_out = HeldOut.of(ids, 4, limit=400)
+    assert held_out.characters == 400
     model = make(scale=0.0)
     model.weights["by"][...] = np.linspace(-1, 1, V)
     nats = surprisals(model, ids)
     expected = np.mean([nats[b * 1000 : b * 1000 + 100] for b in range(4)])
-    assert held_out.nats_per_char(model) == pytest.approx(expected, rel=1e-12)
+    assert measured(held_out, model, 16) == pytest.approx(expected, rel=1e-12)
 
 
 def test_measuring_leaves_no_trace(trained: Training) -> None:
     """The buffers are handed back as they were found, and measuring again gives the same."""
-    held_out = trained.held_out
-    assert held_out is not None
+    shards = trained.shards
     before = trained.held_out_loss()
-    first = held_out.nats_per_char(trained.used)
-    other = trained.used.with_weights(trained.used.weights.flat * 0)
-    assert held_out.nats_per_char(other) == pytest.approx(
-        math.log(len(trained.corpus.vocabulary)), rel=1e-5
-    )
-    assert held_out.nats_per_char(trained.used) == first
-    assert trained.unrolled.model is trained.model
-    assert trained.unrolled.training
+    first = shards.measure(trained.used.weights.flat)
+    nothing = trained.used.weights.flat * 0
+    uniform = math.log(len(trained.corpus.vocabulary))
+    assert shards.measure(nothing) == pytest.approx(uniform, rel=1e-5)
+    assert shards.measure(trained.used.weights.flat) == first
+    for unrolled in shards.bench.unrolled.values():
+        assert unrolled.model is shards.bench.model
+        assert unrolled.training
     assert trained.held_out_loss() == before
 
 

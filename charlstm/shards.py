@@ -1,0 +1,320 @@
+"""The streams of a segment in shards, and the processes that work them off.
+
+Every shard is a group of streams with a gradient of its own; the gradients are added in the order
+of the shards. How many shards there are belongs to the run, how many processes share them does
+not: one process or many give the same bits.
+
+Processes, not threads: the many short NumPy calls of a step hand Python's interpreter lock back
+and forth, and two threads were measured to get no more done than one. Worker processes share
+memory with this one and are told what to do by a few bytes through a pipe. Each shard begins with
+what lies in shared memory and leaves there what it made, so any process can do any shard at any
+time: workers join when they are ready, and where one is lost this process does its part too.
+
+`python -m charlstm.shards` is a worker.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+import mmap
+import os
+import select
+import struct
+import subprocess
+import sys
+import tempfile
+import weakref
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import DTypeLike
+
+from charlstm.arrays import CACHE_LINE, Array
+from charlstm.cells import CELLS
+from charlstm.evaluation import HeldOut
+from charlstm.model import Model, State, Unrolled, state_names, weight_shapes
+
+MESSAGE = struct.Struct("<cBHHd")
+"""What a worker is told: train or measure, which states are current, its number among how many
+processes, and the scale of the loss."""
+
+TRAIN, MEASURE, READY, DONE = b"t", b"m", b"r", b"d"
+
+ONE_THREAD = dict.fromkeys(("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OMP_NUM_THREADS"), "1")
+
+
+def cores() -> int:
+    """Processor cores that this process may use."""
+    with contextlib.suppress(AttributeError):  # not on every system
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+@dataclass(frozen=True)
+class Job:
+    """What all processes must know beforehand: the sizes."""
+
+    cell: str
+    V: int
+    H: int
+    layers: int
+    T: int
+    B: int
+    shards: int
+    held_out: int = 0
+    """Rows of held-out ids."""
+    warm_up: int = 0
+    """Of these, rows that only prepare the state."""
+
+    def streams(self, k: int) -> slice:
+        """The streams of shard k."""
+        return slice(k * self.B // self.shards, (k + 1) * self.B // self.shards)
+
+    def arrays(self) -> Iterator[tuple[str, DTypeLike, tuple[int, ...]]]:
+        """Name, type and shape of each array in shared memory."""
+        shapes = weight_shapes(CELLS[self.cell], self.V, self.H, self.layers)
+        P = sum(math.prod(shape) for shape in shapes.values())
+        states = state_names(CELLS[self.cell], self.layers)
+        yield "weights", np.float32, (P,)
+        yield "measured", np.float32, (P,)  # weights whose held-out loss is asked for
+        for k in range(self.shards):
+            yield f"gradient{k}", np.float32, (P,)
+        for turn in range(2):
+            for name in states:
+                yield f"state{turn}.{name}", np.float32, (self.B, self.H)
+        yield "segment", np.intp, (self.T + 1, self.B)
+        yield "nats", np.float64, (self.shards,)
+        yield "held_out", np.int32, (self.held_out, self.B)
+        yield "counted", np.uint8, (max(0, self.held_out - self.warm_up - 1), self.B)
+
+    def lay_out(self, memory: mmap.mmap | None) -> tuple[dict[str, Array], int]:
+        """The arrays in `memory`, each at the beginning of a cache line, and the bytes of all;
+        without memory only these."""
+        views, at = {}, 0
+        for name, dtype, shape in self.arrays():
+            size = math.prod(shape) * np.dtype(dtype).itemsize
+            if memory is not None:
+                flat = np.frombuffer(memory, dtype, math.prod(shape), at)
+                views[name] = flat.reshape(shape)
+            at += -(-size // CACHE_LINE) * CACHE_LINE
+        return views, at
+
+
+class Bench:
+    """Where one process works on its shards, in buffers of its own."""
+
+    def __init__(self, job: Job, arrays: dict[str, Array]) -> None:
+        self.job = job
+        self.arrays = a = arrays
+        self.model, self.measured = (
+            Model(job.cell, job.V, job.H, job.layers, np.float32, a[name])
+            for name in ("weights", "measured")
+        )
+        self.gradients = [self.model.weights.like(a[f"gradient{k}"]) for k in range(job.shards)]
+        self.states: list[State] = [
+            [a[f"state{turn}.{name}"] for name in self.model.state_names] for turn in range(2)
+        ]
+        self.held_out = HeldOut(a["held_out"], a["counted"])
+        self.unrolled: dict[int, Unrolled] = {}
+
+    def _unrolled(self, B: int) -> Unrolled:
+        if B not in self.unrolled:
+            self.unrolled[B] = Unrolled(self.model, self.job.T, B)
+        return self.unrolled[B]
+
+    def train(self, k: int, turn: int, scale: float) -> None:
+        """Gradient of scale * (sum of the nats) over shard k, its nats, and its state after."""
+        streams = self.job.streams(k)
+        ids = np.ascontiguousarray(self.arrays["segment"][:, streams])
+        unrolled = self._unrolled(ids.shape[1])
+        with np.errstate(over="ignore", invalid="ignore"):  # found, and reported, in training
+            after = unrolled.forward(ids[:-1], [s[streams] for s in self.states[turn]])
+            nats, _ = unrolled.loss_and_gradient(ids[1:], self.gradients[k], scale)
+            self.arrays["nats"][k] = np.sum(nats, dtype=np.float64)
+        for s, new in zip(self.states[1 - turn], after, strict=True):
+            s[streams] = new
+
+    def measure(self, k: int) -> None:
+        """Nats of shard k of the held-out text under the weights `measured`."""
+        streams = self.job.streams(k)
+        unrolled = self._unrolled(streams.stop - streams.start)
+        self.arrays["nats"][k] = self.held_out.nats(self.measured, unrolled, streams)
+
+    def do(self, what: bytes, turn: int, first: int, step: int, scale: float) -> None:
+        """Every `step`-th shard from the `first`."""
+        for k in range(first, self.job.shards, step):
+            if what == TRAIN:
+                self.train(k, turn, scale)
+            else:
+                self.measure(k)
+
+
+class Worker:
+    """A process that does shards, seen from outside."""
+
+    def __init__(self, job: Job, fd: int) -> None:
+        package = str(Path(__file__).parent.parent)
+        paths = [package, *filter(None, [os.environ.get("PYTHONPATH")])]
+        self.ready = False
+        self.process = subprocess.Popen(
+            [
+                sys.executable,
+                "-m",
+                "charlstm.shards",
+                str(fd),
+                json.dumps(asdict(job)),
+            ],
+            bufsize=0,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            pass_fds=[fd],
+            env={**os.environ, **ONE_THREAD, "PYTHONPATH": os.pathsep.join(paths)},
+            start_new_session=True,  # a signal from the terminal is for the one who leads
+        )
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        self.to, self.back = self.process.stdin.fileno(), self.process.stdout.fileno()
+
+    def tell(self, message: bytes) -> bool:
+        """False where it is lost."""
+        try:
+            return os.write(self.to, message) == len(message)
+        except OSError:
+            return False
+
+    def answers(self) -> bool:
+        """Wait for an answer; False where the worker is lost."""
+        return os.read(self.back, 1) != b""
+
+    def waits(self) -> bool:
+        """Whether an answer, or its end, is there to be read."""
+        return bool(select.select([self.back], [], [], 0)[0])
+
+    def end(self) -> None:
+        for pipe in (self.process.stdin, self.process.stdout):
+            if pipe is not None:
+                pipe.close()
+        try:
+            self.process.wait(1.0)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+
+
+def _shared_memory(size: int) -> int:
+    """A file descriptor of memory, or else of a file without a name, that a process can hand on."""
+    if hasattr(os, "memfd_create"):
+        fd = os.memfd_create("charlstm")
+    else:
+        with tempfile.TemporaryFile() as file:
+            fd = os.dup(file.fileno())
+    os.ftruncate(fd, size)
+    return fd
+
+
+class Shards:
+    """The weights, states and gradients of a run in shared memory, and those who work on them.
+
+    `weights` (P,) may be changed between two calls, and so may `state`, each (B, H).
+    """
+
+    def __init__(self, job: Job, workers: int, held_out: HeldOut | None = None) -> None:
+        self.job, self.wanted = job, max(0, min(workers, job.shards) - 1)
+        _, size = job.lay_out(None)
+        self.fd: int | None = None
+        if self.wanted and os.name == "posix" and sys.executable:
+            self.fd = _shared_memory(size)
+            weakref.finalize(self, os.close, self.fd)
+        memory = mmap.mmap(-1 if self.fd is None else self.fd, size)
+        self.arrays, _ = job.lay_out(memory)
+        if held_out is not None:
+            np.copyto(self.arrays["held_out"], held_out.ids)
+            np.copyto(self.arrays["counted"], held_out.counted)
+        self.bench = Bench(job, self.arrays)
+        self.weights, self.gradient = self.arrays["weights"], self.arrays["gradient0"]
+        self.turn = 0
+        self.workers: list[Worker] = []
+        self.lost = 0
+
+    @property
+    def state(self) -> State:
+        """The recurrent state of all streams, layer by layer."""
+        return self.bench.states[self.turn]
+
+    @property
+    def idle(self) -> bool:
+        """Whether workers are wanted and none has been started."""
+        return self.fd is not None and not self.workers and not self.lost
+
+    def start_workers(self) -> None:
+        """Start what is wanted; they join when they are ready."""
+        if self.fd is not None and self.idle:
+            with contextlib.suppress(OSError):  # no more processes: it goes without
+                for _ in range(self.wanted):
+                    self.workers.append(Worker(self.job, self.fd))
+
+    def close(self) -> None:
+        """End the workers."""
+        for worker in self.workers:
+            worker.end()
+        self.workers = []
+
+    def _all(self, what: bytes, scale: float = 0.0) -> Array:
+        """Have all shards done; return their nats (shards,)."""
+        for worker in self.workers:
+            if not worker.ready and worker.waits():
+                worker.ready = worker.answers()
+                if not worker.ready:
+                    self._lose(worker)
+        crew = [worker for worker in self.workers if worker.ready]
+        n = 1 + len(crew)
+        told = [
+            worker.tell(MESSAGE.pack(what, self.turn, i, n, scale))
+            for i, worker in enumerate(crew, 1)
+        ]
+        self.bench.do(what, self.turn, 0, n, scale)
+        for i, worker in enumerate(crew, 1):
+            if not (told[i - 1] and worker.answers()):
+                self._lose(worker)
+                self.bench.do(what, self.turn, i, n, scale)
+        return self.arrays["nats"]
+
+    def _lose(self, worker: Worker) -> None:
+        self.lost += 1
+        self.workers = [w for w in self.workers if w is not worker]
+        worker.end()
+
+    def train(self, segment: Array, scale: float) -> float:
+        """Write the gradient of scale * (sum of the nats) over segment (T + 1, B) into
+        `gradient`, move `state` on, and return the sum of the nats."""
+        np.copyto(self.arrays["segment"], segment)
+        nats = self._all(TRAIN, scale)
+        self.turn = 1 - self.turn
+        for k in range(1, self.job.shards):
+            np.add(self.gradient, self.arrays[f"gradient{k}"], out=self.gradient)
+        return float(np.sum(nats))
+
+    def measure(self, weights: Array) -> float:
+        """Held-out loss of weights (P,) in nats per character."""
+        np.copyto(self.arrays["measured"], weights)
+        return float(np.sum(self._all(MEASURE))) / self.bench.held_out.characters
+
+
+def _work(fd: int, job: Job) -> None:
+    """Do what is asked for until the pipe is closed."""
+    _, size = job.lay_out(None)
+    bench = Bench(job, job.lay_out(mmap.mmap(fd, size))[0])
+    os.write(1, READY)
+    while message := os.read(0, MESSAGE.size):
+        bench.do(*MESSAGE.unpack(message))
+        os.write(1, DONE)
+
+
+if __name__ == "__main__":
+    with contextlib.suppress(BrokenPipeError):
+        _work(int(sys.argv[1]), Job(**json.loads(sys.argv[2])))

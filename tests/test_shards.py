@@ -1,0 +1,230 @@
+"""Shards: added up they are the whole, and who works on them changes no bit."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import charlstm.training
+from charlstm.arrays import Array
+from charlstm.config import Config, Setting
+from charlstm.corpus import Corpus
+from charlstm.evaluation import HeldOut
+from charlstm.model import Model, Unrolled
+from charlstm.shards import Job, Shards
+from charlstm.training import Training, fitted
+
+CORPORA = Path(__file__).parent.parent / "corpora"
+V, H, T, B = 11, 9, 6, 7
+posix = pytest.mark.skipif(os.name != "posix", reason="workers need POSIX")
+
+
+def weights(job: Job) -> Array:
+    model = Model(job.cell, job.V, job.H, job.layers)
+    model.initialise(np.random.default_rng(0))
+    return model.weights.flat
+
+
+def ids(*shape: int) -> Array:
+    return np.random.default_rng(5).integers(0, V, shape)
+
+
+def made(cell: str, shards: int, workers: int = 1) -> Shards:
+    held_out = HeldOut.of(ids(200), B)
+    rows = {"held_out": len(held_out.ids), "warm_up": held_out.warm_up}
+    job = Job(cell, V, H, 2, T, B, shards, **rows)
+    made = Shards(job, workers, held_out)
+    made.weights[...] = weights(job)
+    return made
+
+
+def with_workers(cell: str, shards: int, workers: int) -> Shards:
+    """Shards whose workers are all there."""
+    s = made(cell, shards, workers)
+    s.start_workers()
+    while not all(worker.waits() for worker in s.workers):
+        time.sleep(0.01)
+    return s
+
+
+def course(shards: Shards, between: Callable[[int], None] = lambda step: None) -> list[bytes]:
+    """Gradients, states, nats and measures of five steps, as bytes."""
+    seen = []
+    for step in range(5):
+        nats = shards.train(ids(T + 1, B), 0.01)
+        shards.weights[...] -= 0.5 * shards.gradient
+        measure = shards.measure(shards.weights)
+        arrays = (shards.gradient, *shards.state, np.float64(nats), np.float64(measure))
+        seen += [np.asarray(a).tobytes() for a in arrays]
+        between(step)
+    return seen
+
+
+@pytest.mark.parametrize("cell", ["lstm", "gru", "rnn"])
+@pytest.mark.parametrize("shards", [1, 2, 3, 7])
+def test_the_sum_is_the_whole(cell: str, shards: int) -> None:
+    """Gradient, states, nats and measure of shards are those of all streams at once."""
+    s = made(cell, shards)
+    model = Model(cell, V, H, 2, np.float32, weights(s.job))
+    whole, gradient = Unrolled(model, T, B), model.weights.like()
+    segment = ids(T + 1, B)
+    state = whole.forward(segment[:-1], model.zero_state(B))
+    nats, _ = whole.loss_and_gradient(segment[1:], gradient, 0.01)
+    assert s.train(segment, 0.01) == pytest.approx(float(nats.sum()), rel=1e-6)
+    np.testing.assert_allclose(s.gradient, gradient.flat, atol=1e-6)
+    for ours, theirs in zip(s.state, state, strict=True):
+        np.testing.assert_allclose(ours, theirs, atol=1e-6)
+    expected = s.bench.held_out.nats(model, whole, slice(0, B)) / s.bench.held_out.characters
+    assert s.measure(model.weights.flat) == pytest.approx(expected, rel=1e-6)
+
+
+@posix
+@pytest.mark.parametrize("workers", [2, 3, 9])
+def test_any_number_of_processes_gives_the_same_bits(workers: int) -> None:
+    alone = course(made("lstm", 3))
+    crew = with_workers("lstm", 3, workers)
+    try:
+        assert len(crew.workers) == min(workers, 3) - 1
+        assert course(crew) == alone
+        assert all(worker.ready for worker in crew.workers)
+        assert not crew.lost
+    finally:
+        crew.close()
+
+
+@posix
+@pytest.mark.parametrize("when", ["before it is ready", "between two steps"])
+def test_a_lost_worker_costs_nothing(when: str) -> None:
+    """A killed worker's part is done here; every bit stays, and the loss is known."""
+    alone = course(made("gru", 3))
+    crew = with_workers("gru", 3, 3)
+    victim = crew.workers[0].process
+
+    def kill(step: int) -> None:
+        if step == 1:
+            victim.kill()
+            victim.wait()
+
+    try:
+        if when == "before it is ready":
+            kill(1)
+        assert course(crew, kill) == alone
+        assert crew.lost == 1
+        assert len(crew.workers) == 1
+    finally:
+        crew.close()
+    assert crew.workers == []
+
+
+@posix
+def test_a_worker_ends_with_its_leader(tmp_path: Path) -> None:
+    """Also when that is killed and can say nothing."""
+    script = tmp_path / "leader.py"
+    script.write_text(
+        "import sys, time\n"
+        "from charlstm.shards import Job, Shards\n"
+        "s = Shards(Job('rnn', 3, 4, 1, 5, 2, 2), 2)\n"
+        "s.start_workers()\n"
+        "print(s.workers[0].process.pid, flush=True)\n"
+        "time.sleep(60)\n"
+    )
+    env = {**os.environ, "PYTHONPATH": str(CORPORA.parent)}
+    leader = subprocess.Popen([sys.executable, script], stdout=subprocess.PIPE, text=True, env=env)
+    assert leader.stdout is not None
+    worker = int(leader.stdout.readline())
+    os.kill(worker, 0)  # it lives
+    leader.send_signal(signal.SIGKILL)
+    leader.wait()
+    leader.stdout.close()
+    deadline = time.monotonic() + 10
+    while time.monotonic() < deadline and running(worker):
+        time.sleep(0.02)
+    assert not running(worker)
+
+
+def running(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    stat = Path(f"/proc/{pid}/stat")  # one that has ended may wait to be collected
+    return not (stat.exists() and stat.read_text().rpartition(")")[2].split()[0] == "Z")
+
+
+def trained(monkeypatch: pytest.MonkeyPatch, path: Path, **train: object) -> Training:
+    monkeypatch.setattr(charlstm.training, "WORKERS_AFTER", 0.0)
+    settings = {"model.hidden": 8, "train.batch": 32, "train.length": 10, "train.eval_every": 40}
+    settings |= {f"train.{key}": value for key, value in train.items()}
+    text = (CORPORA / "lighthouse.txt").read_text(encoding="utf-8")[:20_000]
+    config = Config().updated(Setting(key, value, "test") for key, value in settings.items())
+    return Training.start(Corpus.from_text(text), config, path)
+
+
+@posix
+def test_training_with_workers_writes_the_same_file(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Two processes take turns in doing 600 steps, one joining on the way; only the setting
+    itself tells the files apart."""
+    files = []
+    for workers in (1, 2):
+        training = trained(monkeypatch, tmp_path / f"{workers}.npz", steps=600, workers=workers)
+        joined = False
+        for _ in training:
+            joined |= any(worker.ready for worker in training.shards.workers)
+        assert joined == (workers == 2)
+        assert not training.shards.workers
+        with np.load(tmp_path / f"{workers}.npz") as z:
+            files.append({k: z[k].tobytes() for k in z.files if k not in ("metadata", "sha256")})
+    assert files[0] == files[1]
+
+
+@posix
+def test_a_lost_worker_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    training = trained(monkeypatch, tmp_path / "m.npz", steps=3000, workers=2, epochs=None)
+    notices = []
+    for record in training:
+        if record.notice:
+            notices.append(record.notice)
+            training.stop()
+        for worker in training.shards.workers:
+            if worker.ready:
+                worker.process.kill()
+    assert len(notices) == 1
+    assert "worker" in notices[0]
+
+
+def test_workers_end_when_the_iteration_is_dropped(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    training = trained(monkeypatch, tmp_path / "m.npz", steps=3000, workers=2)
+    records = iter(training)
+    next(records)
+    next(records)
+    started = [worker.process for worker in training.shards.workers]
+    assert len(started) == (os.name == "posix")
+    records.close()  # type: ignore[attr-defined]
+    assert all(process.poll() is not None for process in started)
+
+
+@pytest.mark.parametrize(
+    ("batch", "asked", "shards"),
+    [
+        *((1, "auto", 1), (31, "auto", 1), (32, "auto", 2), (128, "auto", 2), (129, "auto", 3)),
+        *((1024, "auto", 16), (4, 9, 4), (64, 1, 1), (64, 5, 5)),
+    ],
+)
+def test_number_of_shards(batch: int, asked: str | int, shards: int) -> None:
+    """By the streams alone, and never more than there are."""
+    config = Config().updated(
+        [Setting("train.batch", batch, "test"), Setting("train.shards", asked, "test")]
+    )
+    assert fitted(config, 10**9)[0].train.shards == shards
