@@ -1,18 +1,29 @@
-"""From files to streams of ids: decoding, vocabulary, held-out split and contiguous streams."""
+"""From files to streams of ids: decoding, vocabulary, held-out split and contiguous streams.
+
+A text is read once, block by block, and only its ids are kept: one, two or four bytes a character.
+Past `IN_MEMORY` bytes they stand in a temporary file that is mapped, so that a text of many
+gigabytes is trained on in little memory.
+"""
 
 from __future__ import annotations
 
+import codecs
+import contextlib
 import hashlib
+import itertools
+import mmap
 import os
 import sys
-from collections.abc import Callable, Iterable, Sequence
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
+from typing import IO, Any
 
 import numpy as np
+from numpy.typing import DTypeLike
 
 from charlstm.arrays import Array
-from charlstm.errors import CorpusError, UsageError, VocabularyError
+from charlstm.errors import CorpusError, OutputError, UsageError, VocabularyError
 
 UNKNOWN = -1
 """The id of a character outside the vocabulary."""
@@ -20,11 +31,101 @@ UNKNOWN = -1
 MIN_HELD_OUT = 100
 """Characters. A shorter held-out text says nothing about a model, so none is held out."""
 
+BLOCK = 1 << 19
+"""Bytes of a file, or characters of a text, that are read at a time."""
+
+IN_MEMORY = 1 << 26
+"""Bytes of ids that are held in memory; more of them go into a temporary file."""
+
+RESIDENT = 1 << 22
+"""Characters read from mapped ids before their pages, which count as memory in use, are let go."""
+
 Notice = Callable[[str], None]
 
 
 def _ignore(message: str) -> None:
     pass
+
+
+# --- from files to text ------------------------------------------------------------------------
+
+
+def _name(source: str | os.PathLike[str]) -> str:
+    """What messages call a source."""
+    name = os.fspath(source)
+    return "standard input" if name == "-" else name
+
+
+def _read_bytes(source: str | os.PathLike[str]) -> Iterator[bytes]:
+    """What is in a file, or on standard input, in blocks."""
+    name = _name(source)
+    try:
+        if os.fspath(source) == "-":
+            yield from iter(lambda: sys.stdin.buffer.read(BLOCK), b"")
+        else:
+            with open(source, "rb") as file:
+                yield from iter(lambda: file.read(BLOCK), b"")
+    except FileNotFoundError:
+        raise UsageError(f"{name}: no such file; check the name") from None
+    except IsADirectoryError:
+        raise CorpusError(f"{name}: is a directory; name the files in it") from None
+    except OSError as e:
+        raise CorpusError(f"{name}: cannot be read: {e.strerror}") from None
+    except (AttributeError, ValueError):  # standard input is closed, or a NUL in the name
+        raise CorpusError(f"{name}: cannot be read") from None
+
+
+UNSTREAMED = ("idna", "punycode", "unicode-escape")
+"""Encodings whose incremental decoders in Python lose their way between two blocks."""
+
+
+def _decoder(encoding: str, beginning: bytes) -> codecs.IncrementalDecoder:
+    """A decoder for a file, by its encoding and its first bytes.
+
+    Of UTF-16 and UTF-32 Python's incremental decoders demand a byte order mark. A file without
+    one is in the order of this machine, as it is for `bytes.decode`.
+    """
+    encoding = codecs.lookup(encoding).name
+    marks = {
+        "utf-16": (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE),
+        "utf-32": (codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE),
+    }
+    if encoding in marks and not beginning.startswith(marks[encoding]):
+        encoding += "-le" if sys.byteorder == "little" else "-be"
+    return codecs.getincrementaldecoder(encoding)()
+
+
+def read_blocks(
+    source: str | os.PathLike[str], encoding: str = "utf-8", notice: Notice = _ignore
+) -> Iterator[str]:
+    """As `read_text`, but the text comes in blocks."""
+    name = _name(source)
+    blocks = _read_bytes(source)
+    if codecs.lookup(encoding).name in UNSTREAMED:
+        blocks = iter([b"".join(blocks)])
+    beginning = next(blocks, b"")
+    decoder = _decoder(encoding, beginning)
+    end = 0  # of the block, in bytes from the beginning of the file
+    at_start = True
+    for data in itertools.chain([beginning], blocks, [b""]):
+        end += len(data)
+        try:
+            text = decoder.decode(data, final=not data)
+            text.encode("utf-32-le")  # some encodings let lone surrogates through
+        except UnicodeDecodeError as e:  # its object ends with the block, but may begin before it
+            place, byte = end - len(e.object) + e.start, e.object[e.start]
+            raise CorpusError(
+                f"{name}: byte {place} (0x{byte:02x}) is not valid {encoding}; "
+                "convert the file, or name its encoding with --set text.encoding=NAME"
+            ) from None
+        except UnicodeError:
+            raise CorpusError(f"{name}: is not valid {encoding}") from None
+        if at_start and text:
+            at_start = False
+            if text[0] == "\ufeff":
+                notice(f"{name}: dropped the byte order mark at its start")
+                text = text[1:]
+        yield text
 
 
 def read_text(
@@ -35,35 +136,10 @@ def read_text(
     Nothing in it is changed but a byte order mark at the start, which is dropped. Raises
     `UsageError` for a missing file and `CorpusError` for one that cannot be read or decoded.
     """
-    name = os.fspath(source)
-    try:
-        if name == "-":
-            name = "standard input"
-            data = sys.stdin.buffer.read()
-        else:
-            data = Path(name).read_bytes()
-    except FileNotFoundError:
-        raise UsageError(f"{name}: no such file; check the name") from None
-    except IsADirectoryError:
-        raise CorpusError(f"{name}: is a directory; name the files in it") from None
-    except OSError as e:
-        raise CorpusError(f"{name}: cannot be read: {e.strerror}") from None
-    except (AttributeError, ValueError):  # standard input is closed, or a NUL in the name
-        raise CorpusError(f"{name}: cannot be read") from None
-    try:
-        text = data.decode(encoding)
-        text.encode("utf-32-le")  # some encodings let lone surrogates through
-    except UnicodeDecodeError as e:
-        raise CorpusError(
-            f"{name}: byte {e.start} (0x{data[e.start]:02x}) is not valid {encoding}; "
-            "convert the file, or name its encoding with --set text.encoding=NAME"
-        ) from None
-    except UnicodeError:
-        raise CorpusError(f"{name}: is not valid {encoding}") from None
-    if text.startswith("\ufeff"):
-        notice(f"{name}: dropped the byte order mark at its start")
-        text = text[1:]
-    return text
+    return "".join(read_blocks(source, encoding, notice))
+
+
+# --- from text to ids --------------------------------------------------------------------------
 
 
 def code_points(text: str) -> Array:
@@ -123,6 +199,120 @@ class Vocabulary:
         return "".join(self.characters[i] for i in ids)
 
 
+def _cut(text: str) -> Iterator[str]:
+    """A text in blocks."""
+    return (text[at : at + BLOCK] for at in range(0, len(text), BLOCK))
+
+
+@contextlib.contextmanager
+def _id_file() -> Iterator[IO[bytes]]:
+    """A file for ids: in memory while it is small, then on disk.
+
+    On disk it has no name, where the system can do without, so that nothing is left of it however
+    the process ends. An error in writing it is an `OutputError`.
+    """
+    try:
+        with tempfile.SpooledTemporaryFile(IN_MEMORY) as file:
+            yield file
+    except OSError as e:
+        raise OutputError(
+            f"the corpus needs a temporary file, which cannot be written: {e.strerror}; "
+            "set the environment variable TMPDIR to a directory with more room"
+        ) from None
+
+
+def _array(file: IO[bytes], dtype: DTypeLike) -> Array:
+    """All that is in a file of ids (N,), read-only; mapped where the file is on disk."""
+    file.flush()
+    size = file.seek(0, os.SEEK_END)
+    buffer: bytes | mmap.mmap
+    if size > IN_MEMORY:
+        buffer = mmap.mmap(file.fileno(), size, access=mmap.ACCESS_READ)
+    else:
+        file.seek(0)
+        buffer = file.read()
+    return np.ndarray(size // np.dtype(dtype).itemsize, dtype, buffer)
+
+
+def _let_go(ids: Array) -> None:
+    """Where ids are mapped, let the system have the pages back that were read; reading them again
+    brings them back."""
+    base: Any = ids
+    while isinstance(base, np.ndarray):
+        base = base.base
+    if isinstance(base, mmap.mmap) and hasattr(mmap, "MADV_DONTNEED"):
+        base.madvise(mmap.MADV_DONTNEED)
+
+
+def _encode(texts: Iterable[str], digest: Callable[[Any], object]) -> tuple[Vocabulary, Array]:
+    """Vocabulary and ids (N,) of a text that comes in blocks and can be read only once.
+
+    What id a character has is known when all have been seen. Until then they are numbered as they
+    come up, and a number is written in the smallest type that holds all so far. `digest` is given
+    the code points of each block.
+    """
+    counts = np.zeros(sys.maxunicode + 1, np.int64)  # of each code point
+    numbers = np.zeros(sys.maxunicode + 1, np.uint8)  # of each code point, as they come up
+    V = 0
+    written: dict[np.dtype[Any], int] = {}  # how many numbers of each type, in this order
+    with _id_file() as file:
+        for text in texts:
+            points = code_points(text)
+            digest(points)
+            places = points.astype(np.intp)  # cast once for both uses
+            found = np.bincount(places)  # (highest + 1,)
+            so_far = counts[: len(found)]
+            new = np.flatnonzero((found > 0) & (so_far == 0))
+            so_far += found
+            V += len(new)
+            numbers = numbers.astype(np.min_scalar_type(max(0, V - 1)), copy=False)
+            numbers[new] = np.arange(V - len(new), V)
+            file.write(numbers[places].data)
+            written[numbers.dtype] = written.get(numbers.dtype, 0) + len(text)
+        used = np.flatnonzero(counts)  # (V,)
+        if V == 0:
+            raise CorpusError("the corpus is empty; give a text with at least two characters")
+        if counts.sum() == 1:
+            raise CorpusError("the corpus is one character; give a text with at least two")
+        ids = np.empty(V, numbers.dtype)
+        ids[numbers[used]] = np.arange(V)
+        _renumber(file, written, ids)
+        return Vocabulary(used, counts[used]), _array(file, ids.dtype)
+
+
+def _renumber(file: IO[bytes], written: dict[np.dtype[Any], int], ids: Array) -> None:
+    """Put ids[n] in the place of every number n in a file.
+
+    `written` tells how many numbers of one type stand there, then of the next. It goes from the
+    end to the beginning, since an id may take more room than the number that it replaces.
+    """
+    old = sum(dtype.itemsize * n for dtype, n in written.items())
+    new = sum(written.values()) * ids.itemsize
+    for dtype, left in reversed(written.items()):
+        while left > 0:
+            n = min(left, BLOCK)
+            left -= n
+            old -= n * dtype.itemsize
+            new -= n * ids.itemsize
+            file.seek(old)
+            numbers = np.frombuffer(file.read(n * dtype.itemsize), dtype)
+            file.seek(new)
+            file.write(ids[numbers.astype(np.intp)].data)
+
+
+def _encode_held_out(
+    texts: Iterable[str], vocabulary: Vocabulary, digest: Callable[[Any], object]
+) -> Array:
+    """Ids (N,) of a held-out text that comes in blocks, `UNKNOWN` among them, in the smallest
+    signed type. `digest` is given the text in UTF-8."""
+    dtype = np.min_scalar_type(-len(vocabulary))
+    with _id_file() as file:
+        for text in texts:
+            digest(text.encode("utf-8"))
+            file.write(vocabulary.encode(text).astype(dtype).data)
+        return _array(file, dtype)
+
+
 @dataclass
 class Corpus:
     """A text split for training: ids of what is learnt from, and of what is held out."""
@@ -131,7 +321,8 @@ class Corpus:
     train: Array
     """(N,) of the smallest unsigned type that holds the vocabulary."""
     valid: Array
-    """(M,) int32, `UNKNOWN` where a held-out character is outside the vocabulary."""
+    """(M,) of the same type; of a text of its own the smallest signed one, with `UNKNOWN` where a
+    character is outside the vocabulary."""
     sha256: str
     """Of the whole text's code points, held-out text included: tells one corpus from another."""
     notices: list[str] = field(default_factory=list)
@@ -143,32 +334,8 @@ class Corpus:
         The vocabulary is that of the whole text, so that a character which only the held-out
         part has is one the model can be asked about.
         """
-        if not text:
-            raise CorpusError("the corpus is empty; give a text with at least two characters")
-        if len(text) < 2:
-            raise CorpusError("the corpus is one character; give a text with at least two")
-        points = code_points(text)
-        vocabulary = Vocabulary.of(points)
-        V = len(vocabulary)
-        ids = vocabulary.encode_points(points)
-        digest = hashlib.sha256(points.tobytes())
-        notices = []
-        if valid_text is not None:
-            held_out = vocabulary.encode(valid_text)
-            digest.update(b"held out:" + valid_text.encode("utf-8"))
-            if len(held_out) < 2:
-                raise CorpusError("the held-out text is empty; give at least two characters")
-        else:
-            cut = int(len(ids) * (1.0 - valid))
-            ids, held_out = ids[:cut], ids[cut:]
-            if valid > 0 and len(held_out) < MIN_HELD_OUT:
-                notices.append(
-                    f"{len(text):,} characters are too few to hold any out: "
-                    "trained on all of them, without a held-out loss"
-                )
-                ids, held_out = vocabulary.encode_points(points), held_out[:0]
-        small = np.uint8 if V <= 1 << 8 else np.uint16 if V <= 1 << 16 else np.uint32
-        return cls(vocabulary, ids.astype(small), held_out, digest.hexdigest(), notices)
+        held_out = None if valid_text is None else _cut(valid_text)
+        return cls._of(_cut(text), valid, held_out)
 
     @classmethod
     def from_files(
@@ -179,10 +346,36 @@ class Corpus:
         valid_source: str | os.PathLike[str] | None = None,
         notice: Notice = _ignore,
     ) -> Corpus:
-        """Read files in order, as one text."""
-        text = "".join(read_text(source, encoding, notice) for source in sources)
-        valid_text = None if valid_source is None else read_text(valid_source, encoding, notice)
-        return cls.from_text(text, valid, valid_text)
+        """Read files in order, as one text. Raises what `read_text` raises, and `OutputError`
+        where a large text finds no room for its temporary file."""
+        texts = (text for source in sources for text in read_blocks(source, encoding, notice))
+        held_out = None if valid_source is None else read_blocks(valid_source, encoding, notice)
+        return cls._of(texts, valid, held_out)
+
+    @classmethod
+    def _of(cls, texts: Iterable[str], valid: float, of_its_own: Iterable[str] | None) -> Corpus:
+        """From a text in blocks and, perhaps, a held-out text of its own."""
+        digest = hashlib.sha256()
+        vocabulary, ids = _encode(texts, digest.update)
+        notices = []
+        if of_its_own is not None:
+            digest.update(b"held out:")
+            held_out = _encode_held_out(of_its_own, vocabulary, digest.update)
+            if len(held_out) < 2:
+                raise CorpusError("the held-out text is empty; give at least two characters")
+        else:
+            cut = int(len(ids) * (1.0 - valid))
+            if valid > 0 and len(ids) - cut < MIN_HELD_OUT:
+                notices.append(
+                    f"{len(ids):,} characters are too few to hold any out: "
+                    "trained on all of them, without a held-out loss"
+                )
+                cut = len(ids)
+            ids, held_out = ids[:cut], ids[cut:]
+        return cls(vocabulary, ids, held_out, digest.hexdigest(), notices)
+
+
+# --- from ids to streams -----------------------------------------------------------------------
 
 
 class Streams:
@@ -198,10 +391,15 @@ class Streams:
         self.ids, self.B, self.T, self.position = ids, B, T, position
         self._offsets = np.arange(B, dtype=np.int64) * len(ids) // B  # (B,)
         self._steps = np.arange(T + 1, dtype=np.int64)[:, None]  # (T + 1, 1)
+        self._resident = 0  # characters read since pages were last let go
 
     def next(self) -> Array:
         """The next segment (T + 1, B): rows 0 … T-1 are inputs, rows 1 … T their targets."""
         places = (self._offsets + self._steps + self.position % len(self.ids)) % len(self.ids)
         self.position += self.T
         segment: Array = self.ids[places].astype(np.intp)
+        self._resident += segment.size
+        if self._resident >= RESIDENT:
+            _let_go(self.ids)
+            self._resident = 0
         return segment

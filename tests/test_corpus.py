@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
 import io
+import mmap
+import os
 import sys
+import tempfile
 import unicodedata
+from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -14,6 +20,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import charlstm.corpus
+from charlstm.cli import main
 from charlstm.config import Config, parse_setting
 from charlstm.corpus import (
     MIN_HELD_OUT,
@@ -24,7 +32,7 @@ from charlstm.corpus import (
     code_points,
     read_text,
 )
-from charlstm.errors import ConfigError, CorpusError, UsageError, VocabularyError
+from charlstm.errors import ConfigError, CorpusError, OutputError, UsageError, VocabularyError
 
 texts = st.text(st.characters(exclude_categories=["Cs"]), min_size=1)
 
@@ -32,6 +40,22 @@ texts = st.text(st.characters(exclude_categories=["Cs"]), min_size=1)
 def stdin(monkeypatch: pytest.MonkeyPatch, data: bytes) -> None:
     """Put bytes on standard input."""
     monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=io.BytesIO(data)))
+
+
+@contextlib.contextmanager
+def sizes_of(**sizes: int) -> Iterator[None]:
+    """Within it, the module's sizes are others: `BLOCK`, `IN_MEMORY`, `RESIDENT`."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name, size in sizes.items():
+            patch.setattr(charlstm.corpus, name, size)
+        yield
+
+
+def mapped(ids: Any) -> bool:
+    """Whether an array is a view of a mapped file."""
+    while isinstance(ids, np.ndarray):
+        ids = ids.base
+    return isinstance(ids, mmap.mmap)
 
 
 def vocabulary_of(text: str) -> Vocabulary:
@@ -155,6 +179,82 @@ def test_files_in_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
     stdin(monkeypatch, b"ef")
     corpus = Corpus.from_files([tmp_path / "2", "-", tmp_path / "1"])
     assert corpus.vocabulary.decode(corpus.train) == "cdefab"
+
+
+# --- reading in blocks -------------------------------------------------------------------------
+
+ENCODINGS = [
+    *("utf-8", "utf-8-sig", "utf-16", "utf-16-be", "utf-32", "utf-7"),
+    *("cp949", "johab", "iso2022_kr", "gb18030", "unicode_escape", "punycode"),
+]
+
+
+@settings(max_examples=200, deadline=None)
+@given(texts, st.sampled_from(ENCODINGS), st.integers(4, 40))
+def test_blocks_do_not_show(text: str, encoding: str, block: int) -> None:
+    """Wherever the blocks end, in the middle of characters too, the text is the same."""
+    data = text.encode(encoding, "ignore")
+    with tempfile.TemporaryDirectory() as folder, sizes_of(BLOCK=block):
+        path = Path(folder, "text")
+        path.write_bytes(data)
+        assert read_text(path, encoding) == data.decode(encoding).removeprefix("\ufeff")
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.binary(max_size=30), texts, st.integers(1, 12), st.data())
+def test_the_first_wrong_byte(noise: bytes, text: str, block: int, data: Any) -> None:
+    """Its place counts from the beginning of the file, wherever the blocks end."""
+    good = text.encode()
+    at = data.draw(st.integers(0, len(good)))
+    contents = good[:at] + noise + good[at:]
+    with tempfile.TemporaryDirectory() as folder, sizes_of(BLOCK=block):
+        path = Path(folder, "text")
+        path.write_bytes(contents)
+        try:
+            expected = contents.decode()
+        except UnicodeDecodeError as e:
+            place = rf"text: byte {e.start} \(0x{contents[e.start]:02x}\) is not valid utf-8"
+            with pytest.raises(CorpusError, match=place):
+                read_text(path)
+        else:
+            assert read_text(path) == expected.removeprefix("\ufeff")
+
+
+@pytest.mark.parametrize("block", range(1, 9))
+@pytest.mark.parametrize("tail", [b"\xed", b"\xed\x95", b"\xf0\x9f\x98"])
+def test_truncated_character(tmp_path: Path, block: int, tail: bytes) -> None:
+    """A character that the end of a file cuts is an error there, though the next file would
+    complete it."""
+    (tmp_path / "1").write_bytes(b"abcd" + tail)
+    (tmp_path / "2").write_bytes("한😀".encode()[len(tail) :])
+    with sizes_of(BLOCK=block), pytest.raises(CorpusError, match=rf"1: byte 4 \(0x{tail[0]:x}\)"):
+        Corpus.from_files([tmp_path / "1", tmp_path / "2"])
+
+
+def test_wrong_byte_in_other_encodings(tmp_path: Path) -> None:
+    """The place is right where a mark stands before the text, or a pair of bytes is cut."""
+    path = tmp_path / "text"
+    for contents, encoding, place in [
+        (b"\xff\xfe" + "abcd".encode("utf-16-le") + b"\x00\xd8a\0", "utf-16", "byte 10 (0x00)"),
+        ("abcd".encode("utf-16-le") + b"x", "utf-16", "byte 8 (0x78)"),
+        (b"\xef\xbb\xbfabcde\xff", "utf-8-sig", "byte 8 (0xff)"),
+        ("가나다".encode("cp949") + b"\xb0", "cp949", "byte 6 (0xb0)"),
+    ]:
+        path.write_bytes(contents)
+        for block in range(4, 14):
+            with sizes_of(BLOCK=block), pytest.raises(CorpusError) as caught:
+                read_text(path, encoding)
+            assert place in str(caught.value)
+
+
+def test_long_file(tmp_path: Path) -> None:
+    """At the size that is in use: characters across the edges, and the place of a wrong byte."""
+    path, n = tmp_path / "text", 2 * charlstm.corpus.BLOCK
+    path.write_bytes(b"a" + "한".encode() * n)
+    assert read_text(path) == "a" + "한" * n
+    path.write_bytes(b"a" + "한".encode() * n + b"\xff")
+    with pytest.raises(CorpusError, match=rf"byte {3 * n + 1} \(0xff\)"):
+        Corpus.from_files([path])
 
 
 # --- vocabulary --------------------------------------------------------------------------------
@@ -319,6 +419,166 @@ def test_digest_tells_corpora_apart() -> None:
     assert Corpus.from_text(text).sha256 == digests[0]
 
 
+def digest_of(text: str, valid_text: str | None = None) -> str:
+    """The digest as checkpoints have it."""
+    digest = hashlib.sha256(text.encode("utf-32-le"))
+    if valid_text is not None:
+        digest.update(b"held out:" + valid_text.encode())
+    return digest.hexdigest()
+
+
+def test_digest_is_the_one_that_checkpoints_have() -> None:
+    """It does not change from version to version: it stands in the files of users."""
+    assert Corpus.from_text("abc한😀").sha256 == digest_of("abc한😀")
+    assert Corpus.from_text("abc", valid_text="xyz").sha256 == digest_of("abc", "xyz")
+    assert digest_of("hello", "hell") == (
+        "7af24647a37b76b26449e9369a6a3d175054d25a2aa9f85b51cac05ce874d4d9"
+    )
+
+
+wide = st.one_of(
+    texts,
+    # so many characters that their numbers outgrow a byte on the way, and seldom at its edge
+    st.builds(
+        lambda before, low, n, after: before + "".join(map(chr, range(low, low + n))) + after,
+        *(texts, st.integers(0xAC00, 0xB000), st.integers(240, 600), texts),
+    ),
+)
+"""Texts with few and with many characters."""
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    st.lists(wide, min_size=1, max_size=4),
+    st.none() | wide,
+    st.integers(1, 300),
+    st.sampled_from([0, 50, 1000, 1 << 20]),
+    st.sampled_from([0.0, 0.1, 0.5]),
+)
+def test_in_blocks_as_in_one(
+    parts: list[str], held_out: str | None, block: int, in_memory: int, valid: float
+) -> None:
+    """Files in blocks of any size, in memory or mapped, give what the plain definition gives."""
+    text = "".join(part.removeprefix("\ufeff") for part in parts)
+    if len(text) < 2 or (held_out is not None and len(held_out.removeprefix("\ufeff")) < 2):
+        return
+    sizes = sizes_of(BLOCK=block, IN_MEMORY=in_memory)
+    with tempfile.TemporaryDirectory() as folder, sizes:
+        names = [Path(folder, str(k)) for k in range(len(parts))]
+        for name, part in zip(names, parts, strict=True):
+            name.write_bytes(part.encode())
+        held_out_name = None
+        if held_out is not None:
+            held_out_name = Path(folder, "held out")
+            held_out_name.write_bytes(held_out.encode())
+            held_out = held_out.removeprefix("\ufeff")
+        corpus = Corpus.from_files(names, valid=valid, valid_source=held_out_name)
+        same = Corpus.from_text(text, valid, held_out)
+    characters = sorted(set(text))
+    ids = [characters.index(c) for c in text]
+    cut = len(text) if held_out is not None else int(len(text) * (1.0 - valid))
+    if len(text) - cut < MIN_HELD_OUT:
+        cut = len(text)
+    expected = ids[cut:]
+    if held_out is not None:
+        expected = [characters.index(c) if c in characters else UNKNOWN for c in held_out]
+    for c in (corpus, same):
+        assert c.vocabulary.characters == characters
+        assert c.vocabulary.counts.tolist() == [text.count(c) for c in characters]
+        assert c.train.dtype == (np.uint8 if len(characters) <= 256 else np.uint16)
+        assert c.train.tolist() == ids[:cut]
+        assert c.valid.tolist() == expected
+        assert c.sha256 == digest_of(text, held_out)
+        assert mapped(c.train) == (len(text) * c.train.itemsize > in_memory)
+
+
+@pytest.mark.parametrize(
+    ("V", "dtype"), [(128, np.int8), (129, np.int16), (32768, np.int16), (32769, np.int32)]
+)
+def test_smallest_type_of_a_held_out_text(V: int, dtype: type[np.generic]) -> None:
+    """A held-out text of its own has room for every id and for `UNKNOWN`."""
+    text = "".join(map(chr, range(0x10000, 0x10000 + V)))
+    corpus = Corpus.from_text(text, valid_text=text + "a")
+    assert corpus.valid.dtype == dtype
+    assert corpus.valid.tolist() == [*range(V), UNKNOWN]
+
+
+def test_from_one_to_two_to_four_bytes() -> None:
+    """Numbers outgrow their type twice on the way, in memory and on disk."""
+    text = "z" * 300 + "".join(map(chr, range(0x20000, 0x20000 + 66000))) + "a" * 300
+    for in_memory in (0, 200, 100_000, 1 << 26):
+        with sizes_of(BLOCK=97, IN_MEMORY=in_memory):
+            corpus = Corpus.from_text(text, 0.0)
+        assert corpus.train.dtype == np.uint32
+        assert corpus.train.tolist() == [1] * 300 + list(range(2, 66002)) + [0] * 300
+        assert mapped(corpus.train) == (in_memory < 1 << 26)
+
+
+# --- the temporary file ------------------------------------------------------------------------
+
+
+def test_nothing_is_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The temporary file has no name, neither while the corpus is read nor while it is used;
+    interrupting leaves nothing either."""
+    if os.name != "posix":
+        pytest.skip("files in use have names here")
+    text, folder = tmp_path / "text", tmp_path / "temporary"
+    text.write_text("abc" * 1000)
+    folder.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(folder))
+    seen: list[list[str]] = []
+
+    def interrupt(places: Any) -> Any:
+        seen.append(os.listdir(folder))
+        if len(seen) > 200:
+            raise KeyboardInterrupt
+        return bincount(places)
+
+    bincount = np.bincount
+    monkeypatch.setattr(np, "bincount", interrupt)
+    with sizes_of(BLOCK=20, IN_MEMORY=100):
+        corpus = Corpus.from_files([text])
+        assert mapped(corpus.train)
+        assert mapped(corpus.valid)
+        assert os.listdir(folder) == []
+        with pytest.raises(KeyboardInterrupt):
+            Corpus.from_files([text])
+    assert os.listdir(folder) == []
+    assert not any(seen)
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device that is always full")
+def test_full_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A temporary file that finds no room is one line that tells what to do, and exit code 6."""
+    text = tmp_path / "text"
+    text.write_text("abc" * 1000)
+    full = lambda **arguments: open("/dev/full", "w+b")  # noqa: E731, SIM115
+    monkeypatch.setattr(tempfile, "TemporaryFile", full)
+    for block in (20, 1 << 20):  # found while writing, and only at the end
+        with sizes_of(BLOCK=block, IN_MEMORY=100):
+            with pytest.raises(OutputError, match=r"temporary file.*No space left.*TMPDIR"):
+                Corpus.from_files([text])
+            assert main(["train", str(text), "-o", str(tmp_path / "m.npz")]) == 6
+        message = capsys.readouterr().err
+        assert message.startswith("charlstm: error: ")
+        assert message.count("\n") == 1
+
+
+def test_no_temporary_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where there is nowhere to write, a small text needs nothing and a large one says so."""
+
+    def nowhere() -> str:
+        raise FileNotFoundError(2, "No usable temporary directory found")
+
+    monkeypatch.setattr(tempfile, "gettempdir", nowhere)
+    monkeypatch.setattr(tempfile, "_sanitize_params", lambda *arguments: nowhere())
+    assert len(Corpus.from_text("abc").train) == 3
+    with sizes_of(IN_MEMORY=2), pytest.raises(OutputError, match="No usable temporary directory"):
+        Corpus.from_text("abc")
+
+
 # --- streams -----------------------------------------------------------------------------------
 
 sizes = st.tuples(st.integers(1, 60), st.integers(1, 9), st.integers(1, 12))
@@ -380,3 +640,55 @@ def test_position_beyond_the_integers_of_the_machine() -> None:
     N, position = 7, 2**70
     segment = Streams(np.arange(N, dtype=np.uint8), 1, 3, position).next()
     assert segment[:, 0].tolist() == [(position + t) % N for t in range(4)]
+
+
+def test_a_mapped_text_is_read_alike() -> None:
+    """From a mapped file come the same segments, whose pages are let go on the way."""
+    text = "".join(map(chr, range(97, 110))) * 500
+    with sizes_of(IN_MEMORY=100, RESIDENT=50):
+        on_disk = Corpus.from_text(text).train
+        in_memory = np.array(on_disk)
+        assert mapped(on_disk)
+        assert not on_disk.flags.writeable
+        some, others = Streams(on_disk, 3, 7, 5000), Streams(in_memory, 3, 7, 5000)
+        for _ in range(1000):
+            assert np.array_equal(some.next(), others.next())
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_pages_are_let_go() -> None:
+    """Reading all of a mapped text keeps little of it resident."""
+
+    def resident() -> int:
+        return int(Path("/proc/self/statm").read_text().split()[1]) * mmap.PAGESIZE
+
+    N = 1 << 26
+    with sizes_of(IN_MEMORY=1 << 20, RESIDENT=1 << 20):
+        ids = Corpus.from_text("ab" * (N // 2), 0.0).train
+        assert mapped(ids)
+        streams = Streams(ids, 8, 1 << 16)
+        before = resident()
+        most = 0
+        while streams.position < N // 8:
+            streams.next()
+            most = max(most, resident() - before)
+        assert most < N // 2
+
+
+def test_places_beyond_32_bits() -> None:
+    """Places in a text of more than 2^32 characters are exact."""
+    N, B, T, position = 5 * 2**30 + 3, 7, 4, 3 * 2**33
+
+    class Places:
+        """A text whose id at a place is the place."""
+
+        def __len__(self) -> int:
+            return N
+
+        def __getitem__(self, places: Any) -> Any:
+            return places
+
+    ids: Any = Places()
+    segment = Streams(ids, B, T, position).next()
+    expected = [[(b * N // B + position + t) % N for b in range(B)] for t in range(T + 1)]
+    assert segment.tolist() == expected
