@@ -15,13 +15,16 @@ CACHE_LINE = 64
 
 SMALL_PRODUCT = 100**3
 """OpenBLAS multiplies (M, K) by (K, N) without first repacking the matrices as long as M*N*K is
-no more than this; at these sizes that is up to a fifth faster."""
+no more than this; at these sizes that is up to twice as fast."""
 
 FEWEST_ROWS = 16
 """Products of fewer rows than this are not worth their calls."""
 
 FEWEST_SUMMED = 64
 """Products over fewer rows than this are not worth being added up."""
+
+WIDEST, PANELS = 128, (64, 32)
+"""Columns of a small product: all, where they are not more than this; else so many at a time."""
 
 
 def empty(shape: tuple[int, ...], dtype: DTypeLike) -> Array:
@@ -43,28 +46,65 @@ def zeros(shape: tuple[int, ...], dtype: DTypeLike) -> Array:
     return array
 
 
-def stack_count(rows: int, matrix: int) -> int:
-    """Into how many equal stacks (a divisor of `rows`) to cut the rows that are multiplied by a
-    matrix of `matrix` elements, so that every product is a small one; 1 where that is not
-    possible."""
-    for parts in range(1, rows // FEWEST_ROWS + 1):
-        if rows % parts == 0 and rows // parts * matrix <= SMALL_PRODUCT:
-            return parts
-    return 1
+def _stack(n: int, matrix: int) -> int:
+    """Of how many of n rows, a divisor of n, a small product with a matrix of `matrix` elements
+    is best made; 0 where there is none."""
+    for parts in range(1, n // FEWEST_ROWS + 1):
+        if n % parts == 0 and n // parts * matrix <= SMALL_PRODUCT:
+            return n // parts
+    return 0
 
 
-def multiply_rows(x: Array, W: Array, out: Array) -> None:
-    """out = x W for many rows: x (..., n, K), W (..., K, N), out (..., n, N), as small products.
+class Panels:
+    """Weights W (G, K, N) laid out for quick products x W of many rows x.
 
-    The n rows of `x` and of `out` must be evenly spaced, so that cutting them copies nothing.
+    The columns lie in panels, each contiguous, and the rows are taken in stacks, such that every
+    single product is a small one where that is possible. `rows` and `columns` make the views of x
+    and of the product that `multiply` takes; they may be made once for many products.
     """
-    n, (K, N) = x.shape[-2], W.shape[-2:]
-    cut = (stack_count(n, K * N), -1)
-    if cut[0] == 1:
-        np.matmul(x, W, out=out)
-    else:
-        x, out = (m.reshape(*m.shape[:-2], *cut, m.shape[-1]) for m in (x, out))
-        np.matmul(x, W[..., None, :, :], out=out)
+
+    def __init__(self, n: int, G: int, K: int, N: int, dtype: DTypeLike) -> None:
+        """For n rows; other numbers of rows are multiplied as well, if perhaps not as quickly."""
+        widths = (N,) if N <= WIDEST else PANELS
+        self.width = next((w for w in widths if _stack(n, K * w)), N)
+        self.whole = N - N % self.width  # columns in panels of equal width; the rest is one more
+        parts = (G, 1, self.whole // self.width, K, self.width), (G, 1, 1, K, N - self.whole)
+        self.panels = [empty(shape, dtype) for shape in parts if shape[-1]]
+
+    def fill(self, W: Array, scale: Array | None = None) -> None:
+        """Take over W (G, K, N), times scale (G, 1, 1)."""
+        G, K, _ = W.shape
+        for panels, part in zip(self.panels, self._parts(W), strict=True):
+            split = part.reshape(G, K, *panels.shape[2::2]).swapaxes(1, 2)
+            np.copyto(panels[:, 0], split)
+            if scale is not None:
+                np.multiply(panels, scale[:, None, None], out=panels)
+
+    def rows(self, x: Array) -> Array:
+        """View of x, (n, K) for all gates or (G, n, K) with one for each."""
+        *lead, n, K = x.shape
+        stack = self._stack(n, K)
+        return x.reshape(*lead, n // stack, 1, stack, K)
+
+    def columns(self, out: Array) -> list[Array]:
+        """Views of the product (G, n, N), one for each array of panels."""
+        G, n, _ = out.shape
+        stack = self._stack(n, self.panels[0].shape[3])
+        return [
+            part.reshape(G, n // stack, stack, *panels.shape[2::2]).swapaxes(2, 3)
+            for panels, part in zip(self.panels, self._parts(out), strict=True)
+        ]
+
+    def multiply(self, rows: Array, columns: list[Array]) -> None:
+        """x W, by the views of x and of the product."""
+        for panels, out in zip(self.panels, columns, strict=True):
+            np.matmul(rows, panels, out=out)
+
+    def _parts(self, W: Array) -> list[Array]:
+        return [W[..., : self.whole], W[..., self.whole :]][: len(self.panels)]
+
+    def _stack(self, n: int, K: int) -> int:
+        return _stack(n, K * self.width) or n
 
 
 def sum_products(x: Array, y: Array, out: Array, scratch: Array) -> None:

@@ -8,11 +8,15 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import DTypeLike
 
-from charlstm.arrays import Array, empty, multiply_rows, sum_products
+from charlstm.arrays import FEWEST_ROWS, Array, Panels, empty, sum_products
 from charlstm.recurrent import Input
 
 CACHE_BYTES = 1 << 19
 """Positions are worked off in blocks, so that what is made of them takes this much memory."""
+
+FEWEST_POSITIONS = 160
+"""A block of logits has at least so many positions: with fewer, products with a large vocabulary
+would take longer to prepare than to make."""
 
 MODERATE = 60.0
 """As long as all logits of a block are between minus and plus this, exp can neither overflow nor
@@ -31,7 +35,8 @@ class OneHot:
         self.table = empty((G, V, H), dtype) if V <= N else None
         self.block = CACHE_BYTES // (G * H * np.dtype(dtype).itemsize)
         self.rows = empty((G * N * H,), dtype)
-        self.unknown = empty((G, 1, H), dtype)
+        self.sums = empty((G * min(V + 1, N) * H,), dtype)
+        self.rank = np.zeros(V + 1, np.uint16 if V < 1 << 16 else np.intp)  # 16 bits: radix sort
         self.ones = np.ones((1, N), dtype)
 
     def prepare(self, ids: Array, Wx: Array, b: Array, scale: Array) -> Input:
@@ -61,55 +66,57 @@ class OneHot:
     def backward(self, ids: Array, du: Array, dWx: Array, db: Array) -> None:
         """dWx = x^T du: each row is the sum of du over the places where its character stands.
 
-        The places are brought together by sorting, and each run is summed as a product with
-        a row of ones.
+        The places of a character are brought together by sorting, characters that stand equally
+        often side by side, and their runs are summed as products with a row of ones.
         """
         G, T, B, H = du.shape
         N, V = T * B, dWx.shape[1]
         flat = np.where(ids < 0, V, ids).reshape(N)  # V: all that is unknown
-        if V < 1 << 16:
-            flat = flat.astype(np.uint16)  # sorted by radix, four times as fast
-        order = np.argsort(flat, kind="stable")
-        in_order = flat[order]
-        ends = np.append(np.flatnonzero(np.diff(in_order)) + 1, N)  # of each character's run
-        runs = list(zip(in_order[ends - 1].tolist(), ends.tolist(), strict=True))
+        counts = np.bincount(flat, minlength=V + 1)
+        used = np.flatnonzero(counts)
+        used = used[np.argsort(counts[used], kind="stable")]
+        lengths, runs = np.unique(counts[used], return_counts=True)
+        self.rank[used] = np.arange(len(used))
+        order = np.argsort(self.rank[flat], kind="stable")
         du = du.reshape(G, N, H)
+        sums = self.sums[: G * len(used) * H].reshape(G, len(used), 1, H)
+        at = first = 0
+        for length, last in zip(lengths.tolist(), np.cumsum(runs).tolist(), strict=True):
+            ones = self.ones[:, :length]
+            while first < last:  # some runs at a time, so that what is gathered stays in cache
+                end = min(last, first + max(1, self.block // length))
+                n = (end - first) * length
+                rows = self.rows[: G * n * H].reshape(G, n, H)
+                du.take(order[at : at + n], 1, rows, "clip")
+                np.matmul(ones, rows.reshape(G, -1, length, H), out=sums[:, first:end])
+                first, at = end, at + n
+        sums = sums[:, :, 0]
+        np.add.reduce(sums, axis=1, keepdims=True, out=db)
         dWx[...] = 0.0
-        self.unknown[...] = 0.0
-        first = at = 0
-        while at < N:  # a block of whole runs at a time, so that what is gathered stays in cache
-            last = max(first + 1, int(np.searchsorted(ends, at + self.block, "right")))
-            n = runs[last - 1][1] - at
-            rows = self.rows[: G * n * H].reshape(G, n, H)
-            du.take(order[at : at + n], 1, rows, "clip")
-            start = 0
-            for row, end in runs[first:last]:
-                out = dWx[:, row : row + 1] if row < V else self.unknown
-                np.matmul(self.ones[:, : end - at - start], rows[:, start : end - at], out=out)
-                start = end - at
-            first, at = last, at + n
-        np.add.reduce(dWx, axis=1, keepdims=True, out=db)  # every position is in one of the rows
-        np.add(db, self.unknown, out=db)  # or here
+        known = used < V
+        dWx[:, used[known]] = sums if known.all() else sums[:, known]
 
 
 class Dense:
     """Input of a layer that stands on another one: u = x Wx + b with x the hidden states below."""
 
-    def __init__(self, G: int, D: int, N: int, H: int, dtype: DTypeLike) -> None:
-        self.Wx = empty((G, D, H), dtype)  # Wx times scale
-        self.WxT = empty((G, H, D), dtype)
+    def __init__(self, G: int, D: int, T: int, B: int, H: int, dtype: DTypeLike) -> None:
+        self.Wx = Panels(B, G, D, H, dtype)  # times scale
+        self.WxT = Panels(B, G, H, D, dtype)
         self.dWx = empty((G, D, H), dtype)
-        self.block = min(N, max(16, CACHE_BYTES // (G * D * np.dtype(dtype).itemsize)))
-        self.dx = empty((G, self.block, D), dtype)  # of a block of positions, by gate
+        steps = max(1, min(T, CACHE_BYTES // (G * D * B * np.dtype(dtype).itemsize)))
+        self.dx = empty((G, steps * B, D), dtype)  # of a block of positions, by gate
+        self.ones = np.ones(G, dtype)
 
     def prepare(self, x: Array, Wx: Array, b: Array, scale: Array) -> Input:
         """As `OneHot.prepare`. x (T, B, D), Wx (G, D, H)."""
-        Wx, b = np.multiply(Wx, scale, out=self.Wx), b * scale
+        self.Wx.fill(Wx, scale)
+        b = b * scale
 
         def write(start: int, end: int, u: Array) -> None:
             G, T, B, H = u.shape
             u = u.reshape(G, T * B, H)
-            multiply_rows(x[start:end].reshape(1, T * B, -1), Wx, u)
+            self.Wx.multiply(self.Wx.rows(x[start:end].reshape(T * B, -1)), self.Wx.columns(u))
             np.add(u, b, out=u)
 
         return write
@@ -121,12 +128,14 @@ class Dense:
         du, out = du.reshape(G, N, H), dx.reshape(N, -1)
         sum_products(x.reshape(N, -1), du, dWx, self.dWx)
         np.add.reduce(du, axis=1, keepdims=True, out=db)
-        np.copyto(self.WxT, Wx.transpose(0, 2, 1))
-        for at in range(0, N, self.block):
-            part = slice(at, min(N, at + self.block))
-            dx_gates = self.dx[:, : part.stop - at]
-            multiply_rows(du[:, part], self.WxT, dx_gates)
-            np.add.reduce(dx_gates, axis=0, out=out[part])
+        self.WxT.fill(Wx.transpose(0, 2, 1))
+        block = self.dx.shape[1]
+        for at in range(0, N, block):
+            n = min(N - at, block)
+            by_gate = self.dx[:, :n]
+            rows = self.WxT.rows(du[:, at : at + n])
+            self.WxT.multiply(rows, self.WxT.columns(by_gate))
+            np.add.reduce(by_gate, axis=0, out=out[at : at + n])
 
 
 class SoftmaxOutput:
@@ -138,9 +147,13 @@ class SoftmaxOutput:
     """
 
     def __init__(self, V: int, N: int, H: int, dtype: DTypeLike) -> None:
-        self.block = min(N, max(16, CACHE_BYTES // (V * np.dtype(dtype).itemsize)))
+        fitting = CACHE_BYTES // (V * np.dtype(dtype).itemsize) // FEWEST_ROWS * FEWEST_ROWS
+        self.block = min(N, max(FEWEST_POSITIONS, fitting))
         self.y = empty((self.block, V), dtype)
-        self.WyT = empty((H, V), dtype)
+        self.wide = V > H
+        self.rh = empty((self.block if self.wide else 0, H), dtype)
+        self.WyT = Panels(self.block, 1, H, V, dtype)
+        self.Wy = Panels(self.block, 1, V, H, dtype)
         self.dWy = empty((V, H), dtype)
         self.dby = empty((V,), dtype)
         self.rows = np.arange(self.block) * V  # where they begin in flat memory
@@ -153,7 +166,7 @@ class SoftmaxOutput:
         a factor for each position, and the sums over the vocabulary."""
         n = len(h)
         y = self.y[:n]
-        multiply_rows(h, self.WyT, y)
+        self.WyT.multiply(self.WyT.rows(h), self.WyT.columns(y[None]))
         np.add(y, by, out=y)
         moderate = max(y.max(), -y.min()) <= MODERATE  # not if any is not a number
         if not moderate:
@@ -167,7 +180,7 @@ class SoftmaxOutput:
     def loss(self, h: Array, Wy: Array, by: Array, targets: Array) -> Array:
         """Nats of each position (N,). h (N, H), Wy (V, H), by (V,), targets (N,)."""
         nats = empty((len(h),), h.dtype)
-        np.copyto(self.WyT, Wy.T)
+        self.WyT.fill(Wy.T[None])
         for at in range(0, len(h), self.block):
             part = slice(at, at + self.block)
             self._probabilities(h[part], by, targets[part], nats[part])
@@ -186,17 +199,25 @@ class SoftmaxOutput:
     ) -> Array:
         """As `loss`; also write the gradients of scale * (sum of the nats)."""
         nats = empty((len(h),), h.dtype)
-        np.copyto(self.WyT, Wy.T)
+        self.WyT.fill(Wy.T[None])
+        self.Wy.fill(Wy[None])
         for at in range(0, len(h), self.block):
             part = slice(at, at + self.block)
             y, sums = self._probabilities(h[part], by, targets[part], nats[part])
             n = len(y)
-            np.multiply(y, (scale / sums)[:, None], out=y)
-            y.reshape(-1)[self.rows[:n] + targets[part]] -= scale  # dy = scale (p - onehot)
-            multiply_rows(y, Wy, dh[part])
+            # dy = scale (p - onehot) = r (exp(y) - sum * onehot), where r = scale / sum
+            y.reshape(-1)[self.rows[:n] + targets[part]] -= sums
+            r, of_dWy, of_dby = (scale / sums)[:, None], h[part], self.ones[:n]
+            if not self.wide:
+                np.multiply(y, r, out=y)
+            else:  # the rows of h and dh are shorter: r is left to them
+                of_dWy, of_dby = np.multiply(h[part], r, out=self.rh[:n]), r[:, 0]
+            self.Wy.multiply(self.Wy.rows(y), self.Wy.columns(dh[None, part]))
+            if self.wide:
+                np.multiply(dh[part], r, out=dh[part])
             first = at == 0
-            np.matmul(y.T, h[part], out=dWy if first else self.dWy)
-            np.matmul(self.ones[:n], y, out=dby if first else self.dby)
+            np.matmul(y.T, of_dWy, out=dWy if first else self.dWy)
+            np.matmul(of_dby, y, out=dby if first else self.dby)
             if not first:
                 np.add(dWy, self.dWy, out=dWy)
                 np.add(dby, self.dby, out=dby)

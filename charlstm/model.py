@@ -104,7 +104,7 @@ class Unrolled:
             Recurrent(model.cell, T, B, H, dtype, training) for _ in range(model.layers)
         ]
         self.one_hot = OneHot(G, V, T * B, H, dtype)
-        self.dense = [Dense(G, H, T * B, H, dtype) for _ in range(model.layers - 1)]
+        self.dense = [Dense(G, H, T, B, H, dtype) for _ in range(model.layers - 1)]
         self.output = SoftmaxOutput(V, T * B, H, dtype)
         self.dh = empty((T, B, H), dtype)
         self.ids = np.empty((0, B), np.intp)

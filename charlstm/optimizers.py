@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from typing import Protocol
 
 import numpy as np
 
@@ -32,42 +30,58 @@ BLOCK = 1 << 16
 """Weights are changed so many at a time, so that a step's several passes find them in cache."""
 
 
-def blocks(*vectors: Array) -> Iterator[tuple[Array, ...]]:
-    """The same part of each of several flat vectors, part by part."""
-    for at in range(0, vectors[0].size, BLOCK):
-        yield tuple(v[at : at + BLOCK] for v in vectors)
-
-
-class Optimizer(Protocol):
-    """One step of descent. `state` is what must be kept for training to go on unchanged:
-    flat vectors as long as the weights, by name."""
+class Optimizer:
+    """One step of descent. `state` is what must be kept for training to go on unchanged: flat
+    vectors as long as the weights, by name."""
 
     name: str
-    sums: tuple[str, ...]
+    sums: tuple[str, ...] = ()
     """Names of the vectors in `state`."""
-    state: dict[str, Array]
 
-    def __init__(self, w: Array) -> None: ...
+    def __init__(self, w: Array) -> None:
+        self.state = {name: zeros(w.shape, w.dtype) for name in self.sums}
+        self._scratch = empty((min(w.size, BLOCK),), w.dtype)
 
-    def step_(self, w: Array, g: Array, learning_rate: float) -> None:
-        """Change the weights w in place by the gradient g. May use g as scratch."""
+    def step_(self, w: Array, g: Array, learning_rate: float, start: int = 0) -> None:
+        """Change the weights w, those from `start` on, in place by the gradient g. May use g as
+        scratch."""
+        vectors = (w, g, *self.state.values())
+        for at in range(start, w.size, BLOCK):
+            w_, g_, *sums = (v[at : at + BLOCK] for v in vectors)
+            self._rule_(w_, g_, learning_rate, self._scratch[: w_.size], *sums)
+
+    def sparse_step_(
+        self, w: Array, g: Array, learning_rate: float, shape: tuple[int, int, int], rows: Array
+    ) -> None:
+        """As `step_`, where the first weights have a `shape` (G, V, H) and their gradient is zero
+        in all rows but `rows` (n,), none twice: these rows alone are read and written, and all the
+        weights after them. For rules by which a zero gradient changes nothing.
+        """
+        size = math.prod(shape)
+        whole = [v[:size].reshape(shape) for v in (w, g, *self.state.values())]
+        few = [v.take(rows, axis=1) for v in whole]  # (G, n, H), contiguous
+        w_, g_, *sums = (v.reshape(-1) for v in few)
+        self._rule_(w_, g_, learning_rate, np.empty_like(w_), *sums)
+        for v, changed in zip(whole, few, strict=True):
+            v[:, rows] = changed
+        self.step_(w, g, learning_rate, size)
+
+    def _rule_(self, w: Array, g: Array, learning_rate: float, x: Array, *sums: Array) -> None:
+        """The step of some weights, with their sums; x is scratch."""
+        raise NotImplementedError
 
 
-class SGD:
+class SGD(Optimizer):
     """Stochastic gradient descent: w -= lr * g."""
 
     name = "sgd"
-    sums: tuple[str, ...] = ()
 
-    def __init__(self, w: Array) -> None:
-        self.state: dict[str, Array] = {}
-
-    def step_(self, w: Array, g: Array, learning_rate: float) -> None:
+    def _rule_(self, w: Array, g: Array, learning_rate: float, x: Array, *sums: Array) -> None:
         g *= learning_rate
         w -= g
 
 
-class Adagrad:
+class Adagrad(Optimizer):
     """Adagrad (J. Duchi, E. Hazan, Y. Singer, 2011): each weight's step shrinks with the
     squares of the gradients that it has seen.
 
@@ -75,24 +89,18 @@ class Adagrad:
     """
 
     name = "adagrad"
-    sums: tuple[str, ...] = ("squares",)
+    sums = ("squares",)
     epsilon = 1e-8
 
-    def __init__(self, w: Array) -> None:
-        self.squares = zeros(w.shape, w.dtype)
-        self.state = {"squares": self.squares}
-        self._scratch = empty((min(w.size, BLOCK),), w.dtype)
-
-    def step_(self, w: Array, g: Array, learning_rate: float) -> None:
-        for w_, g_, s in blocks(w, g, self.squares):
-            x = self._scratch[: len(w_)]
-            np.multiply(g_, g_, out=x)
-            s += x
-            np.sqrt(s, out=x)
-            x += self.epsilon
-            g_ *= learning_rate
-            g_ /= x
-            w_ -= g_
+    def _rule_(self, w: Array, g: Array, learning_rate: float, x: Array, *sums: Array) -> None:
+        (s,) = sums
+        np.multiply(g, g, out=x)
+        s += x
+        np.sqrt(s, out=x)
+        x += self.epsilon
+        g *= learning_rate
+        g /= x
+        w -= g
 
 
 OPTIMIZERS: dict[str, type[Optimizer]] = {o.name: o for o in (SGD, Adagrad)}

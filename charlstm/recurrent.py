@@ -16,7 +16,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from numpy.typing import DTypeLike
 
-from charlstm.arrays import Array, empty, stack_count, sum_products
+from charlstm.arrays import Array, Panels, empty, sum_products
 from charlstm.cells import Cell
 
 CACHE_BYTES = 3 << 18
@@ -44,13 +44,11 @@ class Recurrent:
         self.a = empty((A, self.chunk, B, H), dtype)
         self.v = empty((G, B, H), dtype)
         self.scale = np.array(cell.scale, dtype).reshape(G, 1, 1)
-        self.scaled = empty((G, H, H), dtype)  # Wh times scale
-        parts = stack_count(B, H * H)  # the products with Wh are made for B / parts streams each
-        rows = (parts, B // parts, H)
-        self.v_parts = self.v.reshape(G, *rows)
+        self.Wh = Panels(B, G, H, H, dtype)  # times scale
+        self.v_columns = self.Wh.columns(self.v)
         # h[t] is before step t, h[t + 1] after it; the other states change in place
         self.h = empty((T + 1, B, H), dtype)
-        self.h_parts = [h.reshape(rows) for h in self.h]
+        self.h_rows = [self.Wh.rows(h) for h in self.h]
         self.inner = [empty((B, H), dtype) for _ in cell.states[1:]]
         # views made once, so that the loops over time make none
         self.forward_steps = [cell.forward_views(self.a[:, t]) for t in range(self.chunk)]
@@ -61,8 +59,8 @@ class Recurrent:
         self.du = self.d[cell.du]  # (G, T, B, H)
         self.dv = self.d[cell.dv]  # (G, T, B, H)
         self.backward_steps = [cell.backward_views(self.d[:, t]) for t in range(T)]
-        self.dv_parts = [self.dv[:, t].reshape(G, *rows) for t in range(T)]
-        self.WhT = empty((G, H, H), dtype)
+        self.WhT = Panels(B, G, H, H, dtype)
+        self.dv_rows = [self.WhT.rows(self.dv[:, t]) for t in range(T)]
         self.dWh = empty((G, H, H), dtype)
         self.ones = np.ones(G, dtype)
         self.v_flat = self.v.reshape(G, B * H)
@@ -78,8 +76,8 @@ class Recurrent:
         With `training`, keep what `backward` needs.
         """
         cell, v, slots, G = self.cell, self.v, self.slots, len(self.v)
-        scaled = np.multiply(Wh, self.scale, out=self.scaled)[:, None]
-        h_parts, v_parts = self.h_parts, self.v_parts
+        self.Wh.fill(Wh, self.scale)
+        h_rows, v_columns = self.h_rows, self.v_columns
         np.copyto(self.h[0], state[0])
         for s, before in zip(self.inner, state[1:], strict=True):
             np.copyto(s, before)
@@ -88,7 +86,7 @@ class Recurrent:
             n = end - start
             write_u(start, end, self.a[:G, :n])
             for t in range(start, end):
-                np.matmul(h_parts[t], scaled, out=v_parts)  # v = h Wh
+                self.Wh.multiply(h_rows[t], v_columns)  # v = h Wh
                 cell.forward(self.forward_steps[t - start], v, slots[t], slots[t + 1])
             if training:
                 h_after = self.h[start + 1 : end + 1]
@@ -105,9 +103,8 @@ class Recurrent:
         gradient of the state before the first step.
         """
         cell, v, h = self.cell, self.v, self.h
-        dv_parts, v_parts = self.dv_parts, self.v_parts
-        np.copyto(self.WhT, Wh.transpose(0, 2, 1))  # contiguous: small products run faster
-        WhT = self.WhT[:, None]
+        dv_rows, v_columns = self.dv_rows, self.v_columns
+        self.WhT.fill(Wh.transpose(0, 2, 1))
         G, _, B, H = self.dv.shape
         for k, ds in enumerate(self.dslots[T % 2]):
             ds[...] = 0.0 if dstate is None else dstate[k]
@@ -115,7 +112,7 @@ class Recurrent:
             dafter, dbefore = self.dslots[(t + 1) % 2], self.dslots[t % 2]
             np.add(dafter[0], dh[t], out=dafter[0])
             cell.backward(self.backward_steps[t], dafter, dbefore)
-            np.matmul(dv_parts[t], WhT, out=v_parts)  # dh = dv Wh^T, summed over the gates
+            self.WhT.multiply(dv_rows[t], v_columns)  # dh = dv Wh^T, summed over the gates
             if cell.direct:
                 np.add(v[0], dbefore[0], out=v[0])
             # a product with ones is a quicker sum than add.reduce

@@ -60,6 +60,9 @@ class Record:
     """Something the user should know."""
 
 
+SPARSE = 6
+"""Copying rows to and fro pays where there are so many times as many rows in all."""
+
 WORKERS_AFTER = 0.3
 """Seconds of training after which worker processes are started: a short run needs none."""
 
@@ -128,6 +131,9 @@ class Training:
         self.optimizer = OPTIMIZERS[t.optimizer](self.model.weights.flat)
         for name, flat in checkpoint.optimizer.items():
             self.optimizer.state[name][...] = flat
+        # a segment that has few of the characters has a gradient for few rows of Wx
+        self.Wx_shape = (len(self.model.cell.gates), self.model.V, self.model.H)
+        self.sparse = SPARSE * t.batch * t.length <= self.model.V
         self.streams = Streams(corpus.train, t.batch, t.length, p["position"])
         self.used = self.model if self.average is None else self.model.with_weights(self.average)
         self.holds_out = held_out is not None
@@ -352,7 +358,11 @@ class Training:
         if t.clip_value is not None:
             clip_value_(gradient, t.clip_value)
         weights = self.model.weights.flat
-        self.optimizer.step_(weights, gradient, t.lr)
+        if self.sparse:
+            rows = np.unique(segment[:-1])
+            self.optimizer.sparse_step_(weights, gradient, t.lr, self.Wx_shape, rows)
+        else:
+            self.optimizer.step_(weights, gradient, t.lr)
         p["step"] += 1
         if self.average is not None:
             # early on the average is short, so that the first weights are soon forgotten

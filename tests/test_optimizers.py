@@ -199,3 +199,22 @@ def test_names() -> None:
     """Each optimizer is listed under its own name."""
     assert {name: o.name for name, o in OPTIMIZERS.items()} == {name: name for name in OPTIMIZERS}
     assert {"sgd", "adagrad"} <= set(OPTIMIZERS)
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_a_sparse_step_is_the_same_step(name: str) -> None:
+    """To the bit, over several steps with other rows each time."""
+    rng = np.random.default_rng(3)
+    shape, n = (4, 50, 6), 4 * 50 * 6 + 77
+    weights = [np.linspace(-1, 1, n, dtype=np.float32) for _ in range(2)]
+    dense, sparse = (OPTIMIZERS[name](w) for w in weights)
+    for _ in range(5):
+        rows = np.sort(rng.permutation(50)[:7])
+        g = rng.standard_normal(n).astype(np.float32)
+        absent = np.setdiff1d(np.arange(50), rows)
+        g[: 4 * 50 * 6].reshape(shape)[:, absent] = 0.0
+        dense.step_(weights[0], g.copy(), 0.1)
+        sparse.sparse_step_(weights[1], g.copy(), 0.1, shape, rows)
+        assert weights[0].tobytes() == weights[1].tobytes()
+        for key, sums in dense.state.items():
+            assert sums.tobytes() == sparse.state[key].tobytes()
