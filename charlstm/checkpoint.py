@@ -264,8 +264,9 @@ def _decode(data: bytes) -> Checkpoint:
         config = from_dict(document["config"], "its configuration")
     except ConfigError as e:
         raise _Bad(f"a damaged checkpoint: {e}") from None
-    if config.train.batch != B:
-        raise _Bad(f"a damaged checkpoint: {B} streams, but {config.train.batch} configured")
+    configured = config.train.batch * document["progress"]["ranks"]
+    if configured != B:
+        raise _Bad(f"a damaged checkpoint: {B} streams, but {configured} configured")
     expected = ["metadata"]
     arrays: dict[str, Array] = {}
     for name, dtype, shape in _layout(config, V, B):
@@ -411,6 +412,7 @@ _PROGRESS: dict[str, Callable[[Any], bool]] = {
         and _count(v["train"], 1)
         and _count(v["valid"])
     ),
+    "ranks": lambda v: _count(v, 1),
     "step": _count,
     "position": _count,
     "random": _random_state,

@@ -387,9 +387,12 @@ class Streams:
     that must be kept to go on from here.
     """
 
-    def __init__(self, ids: Array, B: int, T: int, position: int = 0) -> None:
-        self.ids, self.B, self.T, self.position = ids, B, T, position
-        self._offsets = np.arange(B, dtype=np.int64) * len(ids) // B  # (B,)
+    def __init__(
+        self, ids: Array, B: int, T: int, position: int = 0, part: slice = slice(None)
+    ) -> None:
+        """With `part`, only those of the streams are read."""
+        self.ids, self.T, self.position = ids, T, position
+        self._offsets = (np.arange(B, dtype=np.int64) * len(ids) // B)[part]  # (B,)
         self._steps = np.arange(T + 1, dtype=np.int64)[:, None]  # (T + 1, 1)
         self._resident = 0  # characters read since pages were last let go
 

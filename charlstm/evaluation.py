@@ -91,10 +91,10 @@ class HeldOut:
     count once, unless there are more than `limit`: then each stream's beginning does.
     """
 
-    def __init__(self, ids: Array, counted: Array) -> None:
+    def __init__(self, ids: Array, counted: Array, first: bool = True) -> None:
         """ids (W + S + 1, B): W that only prepare the state, then S with their targets, of which
-        those count that are 1 in counted (S, B)."""
-        self.ids, self.counted = ids, counted
+        those count that are 1 in counted (S, B). Whether the first stream is the text's first."""
+        self.ids, self.counted, self.first = ids, counted, first
         self.warm_up = len(ids) - len(counted) - 1
         self.characters = int(counted.sum(dtype=np.int64))
 
@@ -109,6 +109,11 @@ class HeldOut:
         counted = places[warm_up + 1 :] <= last
         return cls(ids[np.clip(places, 0, last)].astype(np.int32), counted.astype(np.uint8))
 
+    def part(self, streams: slice) -> HeldOut:
+        """Some of the streams."""
+        first = self.first and not streams.start
+        return HeldOut(self.ids[:, streams], self.counted[:, streams], first)
+
     def nats(self, model: Model, unrolled: Unrolled, streams: slice) -> float:
         """Nats of some of the streams together under a model of the same shape as that of
         `unrolled`, whose buffers are borrowed."""
@@ -118,7 +123,7 @@ class HeldOut:
         state = model.zero_state(ids.shape[1])
         for start in range(0, self.warm_up, T):
             state = unrolled.forward(ids[start : min(start + T, self.warm_up)], state)
-        if not streams.start:
+        if self.first and not streams.start:
             for s in state:
                 s[0] = 0.0  # nothing stands before the first stream
         total = 0.0

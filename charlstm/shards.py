@@ -69,6 +69,8 @@ class Job:
     """Rows of held-out ids."""
     warm_up: int = 0
     """Of these, rows that only prepare the state."""
+    first: bool = True
+    """Whether the first of the held-out streams begins where the text does."""
 
     def streams(self, k: int) -> slice:
         """The streams of shard k."""
@@ -118,7 +120,7 @@ class Bench:
         self.states: list[State] = [
             [a[f"state{turn}.{name}"] for name in self.model.state_names] for turn in range(2)
         ]
-        self.held_out = HeldOut(a["held_out"], a["counted"])
+        self.held_out = HeldOut(a["held_out"], a["counted"], job.first)
         self.unrolled: dict[int, Unrolled] = {}
 
     def _unrolled(self, B: int) -> Unrolled:
@@ -300,9 +302,9 @@ class Shards:
         return float(np.sum(nats))
 
     def measure(self, weights: Array) -> float:
-        """Held-out loss of weights (P,) in nats per character."""
+        """Nats of the held-out text under weights (P,)."""
         np.copyto(self.arrays["measured"], weights)
-        return float(np.sum(self._all(MEASURE))) / self.bench.held_out.characters
+        return float(np.sum(self._all(MEASURE)))
 
 
 def _work(fd: int, job: Job) -> None:

@@ -24,6 +24,7 @@ from charlstm.errors import DivergedError, OutputError, UsageError
 from charlstm.evaluation import HeldOut
 from charlstm.model import Model, State
 from charlstm.optimizers import OPTIMIZERS, clip_norm_, clip_value_, norm
+from charlstm.ranks import ALONE, Alone, ranks
 from charlstm.sampling import generate
 from charlstm.shards import Job, Shards, cores
 
@@ -104,22 +105,31 @@ class Training:
     """
 
     def __init__(
-        self, corpus: Corpus, checkpoint: Checkpoint, output: str | os.PathLike[str] | None
+        self,
+        corpus: Corpus,
+        checkpoint: Checkpoint,
+        output: str | os.PathLike[str] | None,
+        ranks: Alone = ALONE,
     ) -> None:
         self.corpus, self.config, self.output = corpus, checkpoint.config, output
+        self.ranks = ranks
         self.notices = list(corpus.notices)
         t, m = self.config.train, self.config.model
-        held_out = HeldOut.of(corpus.valid, t.batch) if len(corpus.valid) > 1 else None
+        mine = slice(ranks.rank * t.batch, (ranks.rank + 1) * t.batch)  # of all ranks' streams
+        B = t.batch * ranks.size
+        self.held_out = HeldOut.of(corpus.valid, B) if len(corpus.valid) > 1 else None
+        held_out = None if self.held_out is None else self.held_out.part(mine)
         job = Job(
             *(m.cell, len(corpus.vocabulary), m.hidden, m.layers, t.length, t.batch, int(t.shards)),
             held_out=0 if held_out is None else len(held_out.ids),
             warm_up=0 if held_out is None else held_out.warm_up,
+            first=ranks.rank == 0,
         )
-        workers = cores() if t.workers == "auto" else int(t.workers)
+        workers = cores() // ranks.neighbours if t.workers == "auto" else int(t.workers)
         self.shards = Shards(job, workers, held_out)
         self.shards.weights[...] = checkpoint.last
         for s, before in zip(self.shards.state, checkpoint.state, strict=True):
-            s[...] = before
+            s[...] = before[mine]
         self.gradient = self.shards.gradient
         self.model = checkpoint.model(self.shards.weights)
         self.average = checkpoint.average
@@ -133,11 +143,10 @@ class Training:
             self.optimizer.state[name][...] = flat
         # a segment that has few of the characters has a gradient for few rows of Wx
         self.Wx_shape = (len(self.model.cell.gates), self.model.V, self.model.H)
-        self.sparse = SPARSE * t.batch * t.length <= self.model.V
-        self.streams = Streams(corpus.train, t.batch, t.length, p["position"])
+        self.sparse = ranks.size == 1 and SPARSE * t.batch * t.length <= self.model.V
+        self.streams = Streams(corpus.train, B, t.length, p["position"], mine)
         self.used = self.model if self.average is None else self.model.with_weights(self.average)
-        self.holds_out = held_out is not None
-        self.steps_an_epoch = max(1, len(corpus.train) // (t.batch * t.length))
+        self.steps_an_epoch = max(1, len(corpus.train) // (B * t.length))
         self.eval_every = t.eval_every or min(self.steps_an_epoch, 1000)
         self._sample_at = frozenset(t.sample_at)
         self._stop = False
@@ -152,9 +161,10 @@ class Training:
         output: str | os.PathLike[str] | None = None,
     ) -> Training:
         """Begin a new model. The configuration is fitted to a small corpus."""
-        if output is not None:
+        together = ranks()
+        if output is not None and together.rank == 0:
             check_writable(output)
-        config, notice = fitted(config, len(corpus.train))
+        config, notice = fitted(config, len(corpus.train) // together.size)
         m, t = config.model, config.train
         rng = np.random.default_rng(t.rng_seed)
         model = Model(m.cell, len(corpus.vocabulary), m.hidden, m.layers)
@@ -167,6 +177,7 @@ class Training:
                 "train": len(corpus.train),
                 "valid": len(corpus.valid),
             },
+            "ranks": together.size,
             "step": 0,
             "position": 0,
             "random": rng.bit_generator.state,
@@ -182,10 +193,10 @@ class Training:
             flat,
             flat.copy() if t.average else None,
             optimizer.state,
-            model.zero_state(t.batch),
+            model.zero_state(t.batch * together.size),
             progress,
         )
-        training = cls(corpus, checkpoint, output)
+        training = cls(corpus, checkpoint, output, together)
         if notice:
             training.notices.append(notice)
         return training
@@ -198,15 +209,22 @@ class Training:
         output: str | os.PathLike[str] | None = None,
     ) -> Training:
         """Go on exactly where a checkpoint stands; its text must be the one it was trained on."""
-        if output is not None:
+        together = ranks()
+        if output is not None and together.rank == 0:
             check_writable(output)
+        before = checkpoint.progress["ranks"]
+        if before != together.size:
+            raise UsageError(
+                f"the checkpoint was trained on {before} rank{'s' * (before > 1)}, this is a run "
+                f"on {together.size}; go on with as many, or start anew with -o or --force"
+            )
         if corpus.sha256 != checkpoint.progress["corpus"]["sha256"]:
             raise UsageError(
                 "the corpus is not the one that the checkpoint was trained on; give the same text "
                 "(and --valid), or start anew with -o or --force"
             )
-        checkpoint.config, _ = fitted(checkpoint.config, len(corpus.train))
-        return cls(corpus, checkpoint, output)
+        checkpoint.config, _ = fitted(checkpoint.config, len(corpus.train) // together.size)
+        return cls(corpus, checkpoint, output, together)
 
     # --- where it stands -----------------------------------------------------------------------
 
@@ -222,7 +240,7 @@ class Training:
     @property
     def chars(self) -> int:
         t = self.config.train
-        return self.step * t.batch * t.length
+        return self.step * t.batch * t.length * self.ranks.size
 
     @property
     def epoch(self) -> float:
@@ -242,7 +260,7 @@ class Training:
             return f"{t.steps:,} steps done"
         if t.epochs is not None and self.epoch >= int(t.epochs):
             return f"{t.epochs} epochs done"
-        if self.holds_out and t.patience is not None and self.progress["looks"] >= t.patience:
+        if self.held_out and t.patience is not None and self.progress["looks"] >= t.patience:
             return f"held-out loss has not fallen for {t.patience} looks"
         return None
 
@@ -252,11 +270,13 @@ class Training:
         t = self.config.train
         ends = [] if t.steps is None else [t.steps]
         if t.epochs is not None:
-            ends.append(math.ceil(int(t.epochs) * len(self.corpus.train) / (t.batch * t.length)))
+            a_step = t.batch * t.length * self.ranks.size
+            ends.append(math.ceil(int(t.epochs) * len(self.corpus.train) / a_step))
         return min(ends, default=None)
 
     def checkpoint(self) -> Checkpoint:
-        """Everything that is needed to go on from here."""
+        """Everything that is needed to go on from here. Of several ranks all must ask; the answer
+        is whole on rank 0."""
         self.progress["random"] = self.rng.bit_generator.state
         self.progress["position"] = self.streams.position
         return Checkpoint(
@@ -266,7 +286,7 @@ class Training:
             self.model.weights.flat,
             self.average,
             self.optimizer.state,
-            self.state,
+            [self.ranks.gather(s) for s in self.state],
             self.progress,
         )
 
@@ -275,15 +295,25 @@ class Training:
         if self.output is None:
             return
         checkpoint = self.checkpoint()
+        if self.ranks.rank:
+            return
         write_checkpoint(self.output, checkpoint)
         self.digest = checkpoint.digest
 
     def held_out_loss(self) -> float | None:
         """Held-out loss, in nats per character, of the weights that are kept: the lowest so far,
-        or, before the first look, that of the weights as they are now. None without such text."""
-        if self.best_valid is not None or not self.holds_out:
+        or, before the first look, that of the weights as they are now. None without such text.
+        Of several ranks all must ask."""
+        if self.best_valid is not None or not self.held_out:
             return self.best_valid
-        return self.shards.measure(self.used.weights.flat)
+        return self._measured()
+
+    def _measured(self) -> float:
+        """Held-out loss in nats per character of the weights as they are now."""
+        assert self.held_out is not None
+        nats = np.array([self.shards.measure(self.used.weights.flat)])
+        self.ranks.add_(nats)
+        return float(nats[0]) / self.held_out.characters
 
     def stop(self) -> None:
         """End the iteration after the step that is being done."""
@@ -308,20 +338,23 @@ class Training:
         if self.step == 0 and 0 in self._sample_at:
             yield Record(0, 0.0, 0, 0.0, math.nan, t.lr, math.nan, sample=self.sample())
         while not self.finished and not self._stop:
-            if time.monotonic() - began >= max_seconds:
+            now = time.monotonic()
+            over = now - began >= max_seconds
+            if over and self.ranks.size == 1:
                 break
-            if self.shards.idle and time.monotonic() - began >= WORKERS_AFTER:
+            if self.shards.idle and now - began >= WORKERS_AFTER:
                 self.shards.start_workers()
             lost = self.shards.lost
-            record = self._do_step()
+            # clocks and signals differ: all ranks end, and save, when one of them wants to
+            record, ends, due = self._do_step(over or self._stop, now - saved_at >= save_seconds)
+            self._stop |= ends
             step = self.step
             changes: dict[str, Any] = {}
             if self.shards.lost > lost:
                 changes["notice"] = "a worker process was lost; training goes on without it"
-            if self.holds_out and step % self.eval_every == 0:
-                changes = self._look()
-            now = time.monotonic()
-            due = step % int(t.save_every) == 0 if by_steps else now - saved_at >= save_seconds
+            if self.held_out and step % self.eval_every == 0:
+                changes |= self._look()
+            due |= by_steps and step % int(t.save_every) == 0
             if self.output is not None and (due or changes.get("best")):
                 try:
                     self.save()
@@ -335,16 +368,22 @@ class Training:
         if self.step != saved_step:
             self.save()
 
-    def _do_step(self) -> Record:
-        """One segment of every stream: forward, backward, clip, update."""
-        t, p = self.config.train, self.progress
-        characters = t.batch * t.length
+    def _do_step(self, ends: bool, due: bool) -> tuple[Record, bool, bool]:
+        """One segment of every stream: forward, backward, clip, update. Also whether a rank
+        wants to end, or to save."""
+        t, p, ranks = self.config.train, self.progress, self.ranks
+        B = t.batch * ranks.size
+        characters = B * t.length
         segment = self.streams.next()  # (T + 1, B)
         if t.reset:
-            self._begin_afresh(self.rng.random(t.batch) < t.reset)
-        scale = 1.0 / (characters if t.loss == "mean" else t.batch)
+            mine = slice(ranks.rank * t.batch, (ranks.rank + 1) * t.batch)
+            self._begin_afresh((self.rng.random(B) < t.reset)[mine])
+        scale = 1.0 / (characters if t.loss == "mean" else B)
         gradient = self.gradient
-        nats = self.shards.train(segment, scale)
+        told = np.array([self.shards.train(segment, scale), ends, due])
+        ranks.add_(gradient)
+        ranks.add_(told)
+        nats = float(told[0])
         with np.errstate(over="ignore", invalid="ignore"):  # found below, and reported
             length = norm(gradient)
         if not (math.isfinite(nats) and math.isfinite(length)):
@@ -371,7 +410,8 @@ class Training:
             gradient *= 1.0 - decay
             self.average += gradient
         p["since"] = [p["since"][0] + nats, p["since"][1] + characters]
-        return Record(self.step, self.epoch, self.chars, 0.0, nats / characters, t.lr, length)
+        record = Record(self.step, self.epoch, self.chars, 0.0, nats / characters, t.lr, length)
+        return record, bool(told[1]), bool(told[2])
 
     def _begin_afresh(self, chosen: Array) -> None:
         """Set the state of the chosen streams (B,) to zero, as it is where a text begins.
@@ -386,7 +426,7 @@ class Training:
     def _look(self) -> dict[str, Any]:
         """Measure the held-out loss; keep the weights where it is the lowest so far."""
         p = self.progress
-        valid = self.shards.measure(self.used.weights.flat)
+        valid = self._measured()
         better = self.best_valid is None or valid < self.best_valid
         if better:
             self.best = self.used.weights.flat.copy()

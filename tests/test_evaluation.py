@@ -271,11 +271,12 @@ def test_held_out_limit() -> None:
 def test_measuring_leaves_no_trace(trained: Training) -> None:
     """The buffers are handed back as they were found, and measuring again gives the same."""
     shards = trained.shards
+    assert trained.held_out is not None
     before = trained.held_out_loss()
     first = shards.measure(trained.used.weights.flat)
     nothing = trained.used.weights.flat * 0
     uniform = math.log(len(trained.corpus.vocabulary))
-    assert shards.measure(nothing) == pytest.approx(uniform, rel=1e-5)
+    assert shards.measure(nothing) == pytest.approx(uniform * trained.held_out.characters, rel=1e-5)
     assert shards.measure(trained.used.weights.flat) == first
     for unrolled in shards.bench.unrolled.values():
         assert unrolled.model is shards.bench.model

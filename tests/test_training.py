@@ -54,6 +54,7 @@ RESUMED = {
         "train_lr": 0.01,
     },
     "no average, no resets": {"train_average": 0.0, "train_reset": 0.0},
+    "one short stream, sparse steps": {"train_batch": 1, "train_length": 5},
     "the best model lies behind": {"train_lr": 0.5, "train_patience": None},
 }
 

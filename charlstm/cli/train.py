@@ -8,6 +8,7 @@ import math
 import signal
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any, TextIO
@@ -15,14 +16,18 @@ from typing import TYPE_CHECKING, Any, TextIO
 import click
 
 from charlstm.cli.options import config_options, debug_option, settings
-from charlstm.cli.streams import notice, terminal
-from charlstm.errors import OutputError, UsageError
+from charlstm.cli.streams import error, notice, terminal
+from charlstm.errors import CharLSTMError, OutputError, UsageError
 
 if TYPE_CHECKING:
+    from charlstm.ranks import Alone
     from charlstm.training import Record, Training
 
 LOG_EVERY = 100
 """Steps between two lines of the log that no look at the held-out text asks for."""
+
+OTHERS_WAIT = 1.0
+"""Seconds that a failing rank other than 0 gives that one to fail in the same way."""
 
 PLAIN_SECONDS = 10.0
 """Time between two lines of progress where there is no terminal to draw a bar on."""
@@ -97,38 +102,62 @@ def train(
         {f"--{name.replace('_', '-')}": (f"train.{name}", value) for name, value in values.items()},
     )
     from charlstm import api
+    from charlstm.ranks import ranks
 
-    say = (lambda message: None) if quiet else notice
-    training = api.train(
-        sources,
-        output,
-        settings=gathered,
-        valid=valid,
-        resume=resume,
-        force=force,
-        notice=say,
-    )
-    for message in training.notices:
-        say(message)
-    if training.finished:
-        say(
-            f"nothing to do: {training.finished}; "
-            "raise --epochs, --steps or train.patience to go on"
+    together = ranks()
+    with _together(together):
+        if together.rank:  # one of them does the talking
+            quiet, log = True, None
+        if together.size > 1 and "-" in sources:
+            raise UsageError("standard input reaches one rank only; name files that all can read")
+        say = (lambda message: None) if quiet else notice
+        training = api.train(
+            sources,
+            output,
+            settings=gathered,
+            valid=valid,
+            resume=resume,
+            force=force,
+            notice=say,
         )
-        return 0
-    with contextlib.ExitStack() as stack:
-        signals = stack.enter_context(_Signals(training))
-        progress = stack.enter_context(_Progress(training, quiet))
-        log_file = None if log is None else stack.enter_context(_Log(log, resume))
-        for record in training:
-            progress.show(record)
-            if log_file is not None:
-                log_file.write(record)
-    if not quiet:
-        notice(_summary(training, output))
+        for message in training.notices:
+            say(message)
+        if training.finished:
+            say(
+                f"nothing to do: {training.finished}; "
+                "raise --epochs, --steps or train.patience to go on"
+            )
+            return 0
+        with contextlib.ExitStack() as stack:
+            signals = stack.enter_context(_Signals(training))
+            progress = stack.enter_context(_Progress(training, quiet))
+            log_file = None if log is None else stack.enter_context(_Log(log, resume))
+            for record in training:
+                progress.show(record)
+                if log_file is not None:
+                    log_file.write(record)
+        summary = _summary(training, output)  # all ranks together
+        if not quiet:
+            notice(summary)
     if signals.received is not None:
         return 128 + signals.received
     return 0
+
+
+@contextlib.contextmanager
+def _together(ranks: Alone) -> Iterator[None]:
+    """An error on one of several ranks is told and ends them all: the others would wait for it."""
+    try:
+        yield
+    except BaseException as e:
+        if ranks.size == 1:
+            raise
+        code = e.exit_code if isinstance(e, CharLSTMError) else 1
+        if ranks.rank:
+            time.sleep(OTHERS_WAIT)  # what is wrong for all, rank 0 says, and ends this
+        error(f"rank {ranks.rank}: {e if str(e) else type(e).__name__}")
+        ranks.abort(code)
+        raise
 
 
 def _summary(training: Training, output: str) -> str:

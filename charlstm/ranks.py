@@ -1,0 +1,82 @@
+"""The processes that train one model together on one or many machines, through MPI.
+
+Each rank has its own streams of the text; in every step the ranks add up their gradients and take
+the same step with the sum, so that they all hold the same weights. Without `mpiexec` there is one
+rank and nothing is imported.
+"""
+
+from __future__ import annotations
+
+import os
+from functools import cache
+from typing import Any
+
+import numpy as np
+
+from charlstm.arrays import Array
+from charlstm.errors import UsageError
+
+LAUNCHED = ("PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "PMIX_RANK", "MV2_COMM_WORLD_SIZE")
+"""Variables of the environment by which MPI's launchers (MPICH and Intel MPI, Open MPI, PMIx,
+MVAPICH) are known."""
+
+
+class Alone:
+    """The only rank."""
+
+    rank, size = 0, 1
+    neighbours = 1
+    """Ranks on this machine, this one included."""
+
+    def add_(self, array: Array) -> None:
+        """Put the sum over all ranks into `array`, on every rank the same bits."""
+
+    def gather(self, array: Array) -> Array:
+        """The arrays (n, …) of all ranks one after the other on rank 0; elsewhere anything."""
+        return array
+
+    def abort(self, code: int) -> None:
+        """End all ranks at once, where there are others."""
+
+
+ALONE = Alone()
+
+
+class Mpi(Alone):
+    """One rank of several that `mpiexec` started."""
+
+    def __init__(self, world: Any) -> None:
+        self.world = world
+        self.rank, self.size = world.Get_rank(), world.Get_size()
+        from mpi4py import MPI
+
+        self.in_place = MPI.IN_PLACE
+        self.neighbours = world.Split_type(MPI.COMM_TYPE_SHARED).Get_size()
+
+    def add_(self, array: Array) -> None:
+        self.world.Allreduce(self.in_place, array)
+
+    def gather(self, array: Array) -> Array:
+        array = np.ascontiguousarray(array)
+        n, *rest = array.shape
+        every = np.empty((n * self.size, *rest), array.dtype) if self.rank == 0 else array
+        self.world.Gather(array, every)
+        return every
+
+    def abort(self, code: int) -> None:
+        self.world.Abort(code)
+
+
+@cache
+def ranks() -> Alone:
+    """The ranks that this process is one of. Raises `UsageError` where it was started by an MPI
+    launcher and mpi4py is missing."""
+    if not any(name in os.environ for name in LAUNCHED):
+        return ALONE
+    try:
+        from mpi4py import MPI
+    except (ImportError, RuntimeError) as e:  # RuntimeError: no MPI library is found
+        raise UsageError(
+            f"started by mpiexec, but mpi4py cannot be used ({e}); pip install 'charlstm[mpi]'"
+        ) from None
+    return Mpi(MPI.COMM_WORLD) if MPI.COMM_WORLD.Get_size() > 1 else ALONE
