@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -273,3 +274,27 @@ class TestTrouble:
         monkeypatch.setattr("charlstm.training.write_checkpoint", failing)
         with pytest.raises(OutputError):
             list(training)
+
+
+@pytest.mark.parametrize("cell", ["lstm", "gru", "rnn"])
+def test_a_step_allocates_next_to_nothing(cell: str) -> None:
+    """All the large arrays exist beforehand: a step allocates ids and states, nothing that has
+    T x B x H elements, and keeps none of it."""
+    text = (CORPORA / "lighthouse.txt").read_text(encoding="utf-8")
+    keys = {"train_batch": 16, "train_shards": 1, "train_workers": 1, "train_eval_every": 10**6}
+    config = configured(**{**keys, "model_cell": cell, "train_epochs": None, "train_steps": 20})
+    steps = iter(Training.start(Corpus.from_text(text), config))
+    for _ in range(5):
+        next(steps)
+    tracemalloc.start()
+    try:
+        before, _ = tracemalloc.get_traced_memory()
+        for _ in range(10):
+            tracemalloc.reset_peak()
+            next(steps)
+            _, peak = tracemalloc.get_traced_memory()
+            assert peak - before < 0.5 * 50 * 16 * 100 * 4
+        after, _ = tracemalloc.get_traced_memory()
+        assert after - before < 20_000
+    finally:
+        tracemalloc.stop()
