@@ -77,7 +77,7 @@ def load(path: Path_ = "charlstm.npz") -> LanguageModel:
 
 FIXED_ON_RESUME = (
     *("text.", "model.", "train.batch", "train.length", "train.shards"),
-    *("train.optimizer", "train.average", "train.rng_seed"),
+    *("train.optimizer", "train.rms_decay", "train.beta", "train.average", "train.rng_seed"),
 )
 """Beginnings of the keys that a run cannot change on the way."""
 

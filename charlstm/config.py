@@ -173,8 +173,28 @@ class ModelConfig:
 class TrainConfig:
     """The training."""
 
-    optimizer: str = _choice("adagrad", "adagrad", "sgd")
+    optimizer: str = _choice("adagrad", "adagrad", "sgd", "rmsprop", "adam", "adamw")
+    rms_decay: float = _number(0.95, 0.0, 0.999999)
+    """RMSprop's decay of its mean of squared gradients."""
+    beta1: float = _number(0.9, 0.0, 0.999999)
+    """Adam's decay of its mean gradient."""
+    beta2: float = _number(0.999, 0.0, 0.999999)
+    """Adam's decay of its mean of squared gradients."""
+    weight_decay: float = _number(0.0, 0.0)
+    """AdamW's shrinking of all weights in each step, in proportion to the learning rate."""
     lr: float = _number(0.1, 0.0, above=True)
+    schedule: str = _choice("constant", "constant", "exponential", "cosine", "plateau")
+    """How the learning rate goes on from `lr`; see `optimizers.Schedule`."""
+    warm_up: int = _integer(0, 0)
+    """Steps over which the learning rate first rises from zero, under every schedule."""
+    lr_min: float = _number(0.0, 0.0)
+    """Where the cosine ends and the other schedules stop falling: a rate, not a share of `lr`."""
+    lr_decay: float = _number(0.97, 0.0, 1.0, above=True)
+    """Factor of the exponential schedule for each epoch …"""
+    lr_decay_after: int = _integer(1, 1)
+    """… after so many at the full rate."""
+    lr_divide: float = _number(4.0, 1.0)
+    """Divisor of the plateau schedule at every look at the held-out text without a new best."""
     batch: int = _integer(32, 1, 65536)
     """Streams of text that are read side by side."""
     length: int = _integer(50, 1, 65536)
@@ -282,7 +302,8 @@ def _unknown(where: str, what: str, name: str, known: Iterable[str]) -> ConfigEr
     near = difflib.get_close_matches(name, known, 1, 0.5)
     if not near and "." in name:  # the right name in the wrong section, or none
         near = [k for k in known if k.endswith("." + name.rpartition(".")[2])][:1]
-    hint = f"did you mean {near[0]}?" if near else f"known are {', '.join(known)}"
+    listed = f"known are {', '.join(known)}" if len(known) <= 10 else "see configs/default.yaml"
+    hint = f"did you mean {near[0]}?" if near else listed
     return ConfigError(f"{where}: unknown {what} {_shown(name)}; {hint}")
 
 

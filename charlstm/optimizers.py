@@ -1,8 +1,10 @@
-"""Gradient clipping and the rules that turn a gradient into a step, on flat vectors."""
+"""Gradient clipping, the rules that turn a gradient into a step, on flat vectors, and the
+schedules that say how long a step is."""
 
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -29,22 +31,36 @@ def clip_value_(g: Array, limit: float) -> None:
 BLOCK = 1 << 16
 """Weights are changed so many at a time, so that a step's several passes find them in cache."""
 
+TINY = 1e-30
+"""Added to what goes into a sum that decays. The sums of a weight that gets no gradient for some
+hundred steps (its character does not occur) would else sink among the subnormal numbers, with
+which processors are slow, and stay there. Far below where it could change a weight."""
+
 
 class Optimizer:
     """One step of descent. `state` is what must be kept for training to go on unchanged: flat
-    vectors as long as the weights, by name."""
+    vectors as long as the weights, by name; and with it the number of steps that were made."""
 
     name: str
     sums: tuple[str, ...] = ()
     """Names of the vectors in `state`."""
+    settings: tuple[str, ...] = ()
+    """Names of the attributes that may be given other values than their defaults."""
+    sparse = False
+    """Whether a zero gradient changes neither a weight nor its sums."""
 
-    def __init__(self, w: Array) -> None:
+    def __init__(self, w: Array, steps: int = 0, **settings: float) -> None:
+        """For weights such as w that have made so many steps before."""
+        assert set(settings) <= set(self.settings), settings
+        vars(self).update(settings)
+        self.steps = steps
         self.state = {name: zeros(w.shape, w.dtype) for name in self.sums}
         self._scratch = empty((min(w.size, BLOCK),), w.dtype)
 
     def step_(self, w: Array, g: Array, learning_rate: float, start: int = 0) -> None:
         """Change the weights w, those from `start` on, in place by the gradient g. May use g as
         scratch."""
+        self.steps += 1
         vectors = (w, g, *self.state.values())
         for at in range(start, w.size, BLOCK):
             w_, g_, *sums = (v[at : at + BLOCK] for v in vectors)
@@ -55,8 +71,9 @@ class Optimizer:
     ) -> None:
         """As `step_`, where the first weights have a `shape` (G, V, H) and their gradient is zero
         in all rows but `rows` (n,), none twice: these rows alone are read and written, and all the
-        weights after them. For rules by which a zero gradient changes nothing.
+        weights after them. For rules that are `sparse`.
         """
+        assert self.sparse
         size = math.prod(shape)
         whole = [v[:size].reshape(shape) for v in (w, g, *self.state.values())]
         few = [v.take(rows, axis=1) for v in whole]  # (G, n, H), contiguous
@@ -67,7 +84,8 @@ class Optimizer:
         self.step_(w, g, learning_rate, size)
 
     def _rule_(self, w: Array, g: Array, learning_rate: float, x: Array, *sums: Array) -> None:
-        """The step of some weights, with their sums; x is scratch."""
+        """The step of some weights, with their sums: of all of them it is step number `steps`,
+        from 1. x is scratch."""
         raise NotImplementedError
 
 
@@ -75,6 +93,7 @@ class SGD(Optimizer):
     """Stochastic gradient descent: w -= lr * g."""
 
     name = "sgd"
+    sparse = True
 
     def _rule_(self, w: Array, g: Array, learning_rate: float, x: Array, *sums: Array) -> None:
         g *= learning_rate
@@ -90,6 +109,7 @@ class Adagrad(Optimizer):
 
     name = "adagrad"
     sums = ("squares",)
+    sparse = True
     epsilon = 1e-8
 
     def _rule_(self, w: Array, g: Array, learning_rate: float, x: Array, *sums: Array) -> None:
@@ -103,5 +123,128 @@ class Adagrad(Optimizer):
         w -= g
 
 
-OPTIMIZERS: dict[str, type[Optimizer]] = {o.name: o for o in (SGD, Adagrad)}
+class RMSprop(Optimizer):
+    """RMSprop (T. Tieleman, G. Hinton, 2012): as Adagrad, but with a running mean of the squares,
+    which forgets. D is `rms_decay`.
+
+    s = D s + (1 - D) g^2 ;  w -= lr * g / (sqrt(s) + epsilon)
+    """
+
+    name = "rmsprop"
+    sums = ("squares",)
+    settings = ("rms_decay",)
+    rms_decay = 0.95
+    epsilon = 1e-8
+
+    def _rule_(self, w: Array, g: Array, learning_rate: float, x: Array, *sums: Array) -> None:
+        (s,) = sums
+        np.multiply(g, g, out=x)
+        _decay_(s, x, self.rms_decay)
+        np.sqrt(s, out=x)
+        x += self.epsilon
+        g *= learning_rate
+        g /= x
+        w -= g
+
+
+class Adam(Optimizer):
+    """Adam (D. Kingma, J. Ba, 2015, algorithm 1): running means of the gradient and of its square,
+    both corrected, at step t, for having begun at zero. B1 and B2 are `beta1` and `beta2`.
+
+    m = B1 m + (1 - B1) g ;  s = B2 s + (1 - B2) g^2
+    w -= lr * (m / (1 - B1^t)) / (sqrt(s / (1 - B2^t)) + epsilon)
+    """
+
+    name = "adam"
+    sums = ("means", "squares")
+    settings: tuple[str, ...] = ("beta1", "beta2")
+    beta1, beta2 = 0.9, 0.999
+    epsilon = 1e-8
+
+    def _rule_(self, w: Array, g: Array, learning_rate: float, x: Array, *sums: Array) -> None:
+        m, s = sums
+        t = self.steps
+        np.multiply(g, g, out=x)
+        _decay_(s, x, self.beta2)
+        _decay_(m, g, self.beta1)
+        np.sqrt(s, out=x)
+        x *= 1.0 / math.sqrt(1.0 - self.beta2**t)
+        x += self.epsilon
+        np.divide(m, x, out=g)
+        g *= learning_rate / (1.0 - self.beta1**t)
+        w -= g
+
+
+class AdamW(Adam):
+    """Adam with decoupled weight decay (I. Loshchilov, F. Hutter, 2019, algorithm 2): before
+    Adam's step all the weights, biases too, shrink in proportion.
+
+    w -= lr * weight_decay * w
+    """
+
+    name = "adamw"
+    settings = (*Adam.settings, "weight_decay")
+    weight_decay = 0.0
+
+    def _rule_(self, w: Array, g: Array, learning_rate: float, x: Array, *sums: Array) -> None:
+        w *= 1.0 - learning_rate * self.weight_decay
+        super()._rule_(w, g, learning_rate, x, *sums)
+
+
+def _decay_(s: Array, x: Array, decay: float) -> None:
+    """s = decay s + (1 - decay) x, but never subnormal for long. Uses x as scratch."""
+    x *= 1.0 - decay
+    x += TINY
+    s *= decay
+    s += x
+
+
+OPTIMIZERS: dict[str, type[Optimizer]] = {o.name: o for o in (SGD, Adagrad, RMSprop, Adam, AdamW)}
 """Every optimizer by its name in a configuration."""
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """The learning rate of every step, a function of where the run stands and of nothing else.
+
+    constant     lr
+    exponential  lr * lr_decay^(n + 1 - lr_decay_after) from epoch n = lr_decay_after on, the first
+                 one being 0: so many epochs at the full rate (as in A. Karpathy, char-rnn, 2015)
+    cosine       from lr to lr_min along half a wave, (1 + cos(pi * part)) / 2, until the last of
+                 `total` steps (I. Loshchilov, F. Hutter, 2017, equation 5, one cycle)
+    plateau      lr / lr_divide^n after n looks at the held-out text that brought no new best (as
+                 in K. Saito, Deep Learning from Scratch 2, 2018, section 6.5)
+
+    None of them goes below lr_min. In each, the rate first rises in a straight line from zero for
+    `warm_up` steps; the cosine begins after them.
+    """
+
+    kind: str
+    lr: float
+    lr_min: float = 0.0
+    warm_up: int = 0
+    lr_decay: float = 0.97
+    lr_decay_after: int = 1
+    lr_divide: float = 4.0
+    total: int | None = None
+    """Steps of the run in all: needed for the cosine."""
+
+    def learning_rate(self, step: int, epoch: int, setbacks: int) -> float:
+        """The rate of the step that follows `step` steps and `epoch` whole epochs, after so many
+        looks without a new best."""
+        lr = self.lr
+        if self.kind == "exponential":
+            lr *= self.lr_decay ** max(0, epoch + 1 - self.lr_decay_after)
+        elif self.kind == "plateau":
+            lr *= (1.0 / self.lr_divide) ** setbacks  # a power that may vanish but not overflow
+        elif self.kind == "cosine":
+            assert self.total is not None
+            part = max(0, step - self.warm_up) / max(1, self.total - self.warm_up)
+            lr = self.lr_min + (lr - self.lr_min) * (1.0 + math.cos(math.pi * min(1.0, part))) / 2
+        if self.kind != "constant":
+            lr = max(lr, self.lr_min)
+        return lr * min(1.0, (step + 1) / (self.warm_up + 1))
+
+
+SCHEDULES = ("constant", "exponential", "cosine", "plateau")
+"""Every `Schedule.kind`."""

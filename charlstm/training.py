@@ -7,6 +7,7 @@ caller's choice.
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import math
 import os
 import time
@@ -23,7 +24,7 @@ from charlstm.corpus import Corpus, Streams
 from charlstm.errors import DivergedError, OutputError, UsageError
 from charlstm.evaluation import HeldOut
 from charlstm.model import Model, State
-from charlstm.optimizers import OPTIMIZERS, clip_norm_, clip_value_, norm
+from charlstm.optimizers import OPTIMIZERS, Schedule, clip_norm_, clip_value_, norm
 from charlstm.ranks import ALONE, Alone, ranks
 from charlstm.sampling import generate
 from charlstm.shards import Job, Shards, cores
@@ -47,6 +48,7 @@ class Record:
     train: float
     """Loss of this step in nats per character, before its update."""
     lr: float
+    """The learning rate of this step."""
     gradient_norm: float
     """Norm of the gradient before clipping."""
     valid: float | None = None
@@ -115,6 +117,9 @@ class Training:
         self.ranks = ranks
         self.notices = list(corpus.notices)
         t, m = self.config.train, self.config.model
+        p = self.progress = checkpoint.progress
+        self.schedule = self._schedule()
+        self.setbacks = self._count_setbacks()
         mine = slice(ranks.rank * t.batch, (ranks.rank + 1) * t.batch)  # of all ranks' streams
         B = t.batch * ranks.size
         self.held_out = HeldOut.of(corpus.valid, B) if len(corpus.valid) > 1 else None
@@ -135,15 +140,17 @@ class Training:
         self.average = checkpoint.average
         self.best = checkpoint.best
         self.digest = checkpoint.digest
-        p = self.progress = checkpoint.progress
         self.rng = np.random.default_rng()
         self.rng.bit_generator.state = p["random"]
-        self.optimizer = OPTIMIZERS[t.optimizer](self.model.weights.flat)
+        rule = OPTIMIZERS[t.optimizer]
+        settings = {name: getattr(t, name) for name in rule.settings}
+        self.optimizer = rule(self.model.weights.flat, p["step"], **settings)
         for name, flat in checkpoint.optimizer.items():
             self.optimizer.state[name][...] = flat
         # a segment that has few of the characters has a gradient for few rows of Wx
         self.Wx_shape = (len(self.model.cell.gates), self.model.V, self.model.H)
-        self.sparse = ranks.size == 1 and SPARSE * t.batch * t.length <= self.model.V
+        few = ranks.size == 1 and SPARSE * t.batch * t.length <= self.model.V
+        self.sparse = few and self.optimizer.sparse
         self.streams = Streams(corpus.train, B, t.length, p["position"], mine)
         self.used = self.model if self.average is None else self.model.with_weights(self.average)
         self.steps_an_epoch = max(1, len(corpus.train) // (B * t.length))
@@ -226,6 +233,27 @@ class Training:
         checkpoint.config, _ = fitted(checkpoint.config, len(corpus.train) // together.size)
         return cls(corpus, checkpoint, output, together)
 
+    def _schedule(self) -> Schedule:
+        """The learning rates of this run."""
+        t = self.config.train
+        if t.schedule == "cosine" and self.total_steps is None:
+            raise UsageError(
+                "train.schedule is cosine, which must know how many steps there will be; give "
+                "--steps or --epochs"
+            )
+        if t.schedule == "plateau" and len(self.corpus.valid) < 2:
+            self.notices.append("nothing is held out, so the plateau schedule stays at its rate")
+        return Schedule(
+            *(t.schedule, t.lr, t.lr_min, t.warm_up),
+            *(t.lr_decay, t.lr_decay_after, t.lr_divide, self.total_steps),
+        )
+
+    def _count_setbacks(self) -> int:
+        """Looks at the held-out text, of all there were, that brought no new best."""
+        losses = [valid for _, _, valid in self.progress["history"]]
+        lowest = itertools.accumulate(losses, min)
+        return sum(valid >= best for valid, best in zip(losses[1:], lowest, strict=False))
+
     # --- where it stands -----------------------------------------------------------------------
 
     @property
@@ -245,6 +273,12 @@ class Training:
     @property
     def epoch(self) -> float:
         return self.chars / len(self.corpus.train)
+
+    @property
+    def learning_rate(self) -> float:
+        """The learning rate of the next step."""
+        epoch = self.chars // len(self.corpus.train)
+        return self.schedule.learning_rate(self.step, epoch, self.setbacks)
 
     @property
     def best_valid(self) -> float | None:
@@ -336,7 +370,8 @@ class Training:
         self._stop = False
         saved_step = -1
         if self.step == 0 and 0 in self._sample_at:
-            yield Record(0, 0.0, 0, 0.0, math.nan, t.lr, math.nan, sample=self.sample())
+            rate, sample = self.learning_rate, self.sample()
+            yield Record(0, 0.0, 0, 0.0, math.nan, rate, math.nan, sample=sample)
         while not self.finished and not self._stop:
             now = time.monotonic()
             over = now - began >= max_seconds
@@ -396,12 +431,12 @@ class Training:
             clip_norm_(gradient, t.clip_norm, length)
         if t.clip_value is not None:
             clip_value_(gradient, t.clip_value)
-        weights = self.model.weights.flat
+        weights, rate = self.model.weights.flat, self.learning_rate
         if self.sparse:
             rows = np.unique(segment[:-1])
-            self.optimizer.sparse_step_(weights, gradient, t.lr, self.Wx_shape, rows)
+            self.optimizer.sparse_step_(weights, gradient, rate, self.Wx_shape, rows)
         else:
-            self.optimizer.step_(weights, gradient, t.lr)
+            self.optimizer.step_(weights, gradient, rate)
         p["step"] += 1
         if self.average is not None:
             # early on the average is short, so that the first weights are soon forgotten
@@ -410,7 +445,7 @@ class Training:
             gradient *= 1.0 - decay
             self.average += gradient
         p["since"] = [p["since"][0] + nats, p["since"][1] + characters]
-        record = Record(self.step, self.epoch, self.chars, 0.0, nats / characters, t.lr, length)
+        record = Record(self.step, self.epoch, self.chars, 0.0, nats / characters, rate, length)
         return record, bool(told[1]), bool(told[2])
 
     def _begin_afresh(self, chosen: Array) -> None:
@@ -433,6 +468,7 @@ class Training:
             p["best"], p["looks"] = [self.step, valid], 0
         else:
             p["looks"] += 1
+            self.setbacks += 1
         p["history"].append([self.step, p["since"][0] / p["since"][1], valid])
         p["since"] = [0.0, 0]
         return {"valid": valid, "best": better}

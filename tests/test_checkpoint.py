@@ -31,6 +31,7 @@ from charlstm.config import Config, Setting
 from charlstm.corpus import Corpus
 from charlstm.errors import CheckpointError, DivergedError, OutputError, UsageError
 from charlstm.model import state_names, weight_shapes
+from charlstm.optimizers import OPTIMIZERS
 from charlstm.training import Training
 
 TEXT = "a small ferry, 배, 🛶\n" * 60
@@ -189,7 +190,7 @@ def test_helpers_make_good_files(tmp_path: Path, small: bytes) -> None:
 # --- there and back ----------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("optimizer", ["adagrad", "sgd"])
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
 @pytest.mark.parametrize("average", [0.0, 0.9])
 @pytest.mark.parametrize("layers", [1, 2])
 @pytest.mark.parametrize("cell", list(CELLS))
@@ -211,7 +212,8 @@ def test_round_trip(tmp_path: Path, cell: str, layers: int, average: float, opti
         "counts": ("int64", (V,)),
     }
     groups = ["best", "last", *(["average"] if average else [])]
-    groups += ["optimizer/squares"] if optimizer == "adagrad" else []
+    groups += ["optimizer/means"] if optimizer in ("adam", "adamw") else []
+    groups += ["optimizer/squares"] if optimizer != "sgd" else []
     for group in groups:
         for name, shape in weight_shapes(CELLS[cell], V, H, layers).items():
             expected[f"{group}/{name}"] = ("float32", shape)

@@ -159,7 +159,7 @@ def test_one_pass(cell: str, layers: int, dtype: Float, tolerance: float) -> Non
         assert_close(ours, leaf.grad.numpy(), tolerance)
 
 
-@pytest.mark.parametrize("optimizer", ["adagrad", "sgd"])
+@pytest.mark.parametrize("optimizer", ["adagrad", "sgd", "adam"])
 @pytest.mark.parametrize(("dtype", "tolerance"), [(np.float32, 1e-4), (np.float64, 1e-10)])
 @every_depth
 @every_cell
@@ -172,10 +172,13 @@ def test_fifty_steps_of_training(
     model, peer = pair(cell, layers, dtype)
     start = model.weights.flat.copy()
     trained = [p for p in peer.parameters() if p.requires_grad]
-    rate, limit = (0.05, 0.3) if optimizer == "adagrad" else (0.3, 0.3)
+    rate = {"adagrad": 0.05, "sgd": 0.3, "adam": 0.02}[optimizer]
+    limit = 0.4 if optimizer == "adam" else 0.3
     theirs: Any = torch.optim.SGD(trained, lr=rate)
     if optimizer == "adagrad":
         theirs = torch.optim.Adagrad(trained, lr=rate, eps=Adagrad.epsilon)
+    elif optimizer == "adam":
+        theirs = torch.optim.Adam(trained, lr=rate)
     ours = OPTIMIZERS[optimizer](model.weights.flat)
     text = np.arange(50 * 8 * B + 1) ** 2 % V  # something that can be learnt
     streams = np.stack([text[k * 50 * 8 :][: 50 * 8 + 1] for k in range(B)], axis=1)  # (401, B)

@@ -16,6 +16,7 @@ from charlstm.config import Config, Setting
 from charlstm.corpus import Corpus
 from charlstm.errors import DivergedError, OutputError, UsageError
 from charlstm.evaluation import evaluate
+from charlstm.optimizers import OPTIMIZERS, SCHEDULES
 from charlstm.training import AUTO_STEPS, Record, Training, fitted
 
 CORPORA = Path(__file__).parent.parent / "corpora"
@@ -57,7 +58,29 @@ RESUMED = {
     "no average, no resets": {"train_average": 0.0, "train_reset": 0.0},
     "one short stream, sparse steps": {"train_batch": 1, "train_length": 5},
     "the best model lies behind": {"train_lr": 0.5, "train_patience": None},
+    "rmsprop, exponential": {
+        "train_optimizer": "rmsprop",
+        "train_lr": 0.01,
+        "train_schedule": "exponential",
+        "train_lr_decay": 0.7,
+    },
+    "adam, warm-up": {"train_optimizer": "adam", "train_lr": 0.01, "train_warm_up": 100},
+    "adamw, plateau": {
+        "train_optimizer": "adamw",
+        "train_weight_decay": 0.1,
+        "train_lr": 0.05,
+        "train_schedule": "plateau",
+        "train_lr_divide": 1.5,
+        "train_patience": None,
+    },
+    "adam, one short stream": {
+        "train_optimizer": "adam",
+        "train_lr": 0.01,
+        "train_batch": 1,
+        "train_length": 5,
+    },
 }
+"""Runs whose limit may be raised on the way."""
 
 
 class TestResume:
@@ -82,6 +105,41 @@ class TestResume:
             assert a.files == b.files
             for name in a.files:
                 assert a[name].tobytes() == b[name].tobytes(), name
+        assert whole.read_bytes() == parts.read_bytes()
+
+    @pytest.mark.parametrize("schedule", SCHEDULES)
+    @pytest.mark.parametrize("optimizer", OPTIMIZERS)
+    def test_bit_for_bit_under_every_schedule(
+        self, corpus: Corpus, tmp_path: Path, optimizer: str, schedule: str
+    ) -> None:
+        """Stopped from outside, by each optimizer, in its warm-up and after some looks that were
+        no better; the whole files are equal, and so are the rates of all steps."""
+        lr = {"sgd": 5.0, "adagrad": 0.5}.get(optimizer, 0.1)
+        config = configured(
+            **SMALL,
+            train_optimizer=optimizer,
+            train_schedule=schedule,
+            train_lr=lr,
+            train_lr_decay=0.5,
+            train_lr_divide=1.5,
+            train_warm_up=20,
+            train_average=0.0,
+            train_eval_every=10,
+            train_patience=None,
+            train_steps=200,
+        )
+        whole, parts = tmp_path / "whole.npz", tmp_path / "parts.npz"
+        expected = [r.lr for r in Training.start(corpus, config, whole)]
+        rates = []
+        training = Training.start(corpus, config, parts)
+        for stop in (11, 150, 200):
+            for record in training:
+                rates.append(record.lr)
+                if record.step == stop:
+                    training.stop()
+            training = Training.resume(corpus, read_checkpoint(parts), parts)
+        assert rates == expected
+        assert len(set(expected[20:])) == 1 if schedule == "constant" else min(expected[20:]) < lr
         assert whole.read_bytes() == parts.read_bytes()
 
     def test_the_best_weights_survive(self, corpus: Corpus, tmp_path: Path) -> None:
@@ -151,6 +209,71 @@ class TestEnds:
         assert config.train.epochs == 3
 
 
+class TestSchedules:
+    """The rates of a run; what a schedule gives is shown in test_optimizers."""
+
+    def test_constant_is_the_default(self, corpus: Corpus) -> None:
+        assert {r.lr for r in trained(corpus, train_steps=70)[1]} == {0.1}
+
+    def test_exponential_falls_where_an_epoch_ends(self, corpus: Corpus) -> None:
+        """An epoch is 67.5 steps: the rates of the steps 1 to 68, to 135, to 203 and so on."""
+        keys = {"train_schedule": "exponential", "train_lr_decay": 0.5, "train_lr_decay_after": 2}
+        _, records = trained(corpus, train_epochs=4, **keys)
+        expected = [0.1] * 135 + [0.05] * (203 - 135) + [0.025] * (270 - 203)
+        assert [r.lr for r in records] == pytest.approx(expected)
+
+    @pytest.mark.parametrize("limits", [{"train_steps": 50}, {"train_epochs": 1}])
+    def test_cosine_ends_with_the_run(self, corpus: Corpus, limits: dict[str, Any]) -> None:
+        """By whichever limit: the last step is one step of the wave from the floor."""
+        keys = {"train_schedule": "cosine", "train_lr_min": 0.02, "train_warm_up": 4}
+        training, records = trained(corpus, **keys, **limits)
+        n = len(records)
+        assert n == training.total_steps
+        assert [r.lr for r in records[:5]] == pytest.approx([0.02, 0.04, 0.06, 0.08, 0.1])
+        last = 0.02 + 0.08 * (1 + math.cos(math.pi * (n - 5) / (n - 4))) / 2
+        assert records[-1].lr == pytest.approx(last)
+        assert training.learning_rate == pytest.approx(0.02)
+
+    def test_cosine_without_an_end_is_refused(self, corpus: Corpus, tmp_path: Path) -> None:
+        path = tmp_path / "m.npz"
+        keys = {"train_schedule": "cosine", "train_epochs": None, "train_max_time": "1s"}
+        with pytest.raises(UsageError, match="--steps or --epochs"):
+            trained(corpus, path, **keys)
+        assert not path.exists()
+
+    def test_plateau_divides_after_each_look_that_is_no_better(self, corpus: Corpus) -> None:
+        keys = {"train_schedule": "plateau", "train_lr": 1.0, "train_eval_every": 5}
+        training, records = trained(corpus, train_steps=150, train_patience=None, **keys)
+        rate = 1.0
+        for record in records:
+            assert record.lr == pytest.approx(rate)
+            if record.valid is not None and not record.best:
+                rate /= 4.0
+        assert rate < 1.0
+        assert training.learning_rate == pytest.approx(rate)
+
+    def test_plateau_with_nothing_held_out(self) -> None:
+        """It is said, and training goes on at the one rate."""
+        config = configured(train_schedule="plateau", train_steps=5, train_eval_every=1)
+        training = Training.start(Corpus.from_text("hello"), config)
+        assert any("plateau" in notice for notice in training.notices)
+        assert [r.lr for r in training] == [0.1] * 5
+
+    def test_another_schedule_from_here_on(self, corpus: Corpus, tmp_path: Path) -> None:
+        """A rate depends on where the run stands, as if the schedule had been that one before."""
+        path = tmp_path / "m.npz"
+        trained(corpus, path, train_steps=50)
+        checkpoint = read_checkpoint(path)
+        checkpoint.config = configured(**SMALL, train_steps=100, train_schedule="cosine")
+        rates = [r.lr for r in Training.resume(corpus, checkpoint, path)]
+        assert rates[0] == pytest.approx(0.05)
+        assert len(rates) == 50 and rates[-1] < 1e-4
+
+    def test_the_sample_at_the_beginning_has_the_first_rate(self, corpus: Corpus) -> None:
+        _, records = trained(corpus, train_sample_at=[0], train_warm_up=9, train_steps=1)
+        assert [r.lr for r in records] == pytest.approx([0.01, 0.01])
+
+
 class TestLearning:
     @pytest.mark.parametrize("cell", ["lstm", "gru", "rnn"])
     def test_hello(self, cell: str) -> None:
@@ -164,6 +287,13 @@ class TestLearning:
                 pass
             model = LanguageModel(training.checkpoint())
             assert "".join(model.sample("hell", length=1, temperature=0.0)) == "o"
+
+    @pytest.mark.parametrize("optimizer", OPTIMIZERS)
+    def test_every_optimizer_learns(self, corpus: Corpus, optimizer: str) -> None:
+        lr = {"sgd": 1.0, "adagrad": 0.1}.get(optimizer, 0.01)
+        keys = {"train_optimizer": optimizer, "train_lr": lr, "train_weight_decay": 0.01}
+        _, records = trained(corpus, train_steps=400, train_patience=None, **keys)
+        assert records[-1].train < records[0].train - 0.7
 
     def test_one_character_over_and_over(self) -> None:
         """A vocabulary of one: nothing to learn, nothing that breaks."""
