@@ -9,7 +9,8 @@ import numpy as np
 
 from charlstm.arrays import Array
 from charlstm.corpus import UNKNOWN
-from charlstm.model import Model, State, Unrolled
+from charlstm.layers import SoftmaxOutput
+from charlstm.model import Model, State, Stepper, Unrolled
 
 UNKNOWN_NATS = math.log(1_112_064)
 """What a character outside the vocabulary costs: as if drawn from all Unicode characters alike
@@ -65,14 +66,16 @@ def _charged(nats: Array, targets: Array) -> Array:
 
 def surprisals(model: Model, ids: Array, state: State | None = None) -> Array:
     """Nats (N - 1,), float64, of each character of ids (N,) but the first, as one stream."""
-    ids = np.asarray(ids, np.intp).reshape(-1, 1)  # (N, 1)
-    unrolled = Unrolled(model, max(1, min(SEGMENT, len(ids) - 1)), 1, training=False)
-    state = model.zero_state(1) if state is None else state
+    ids = np.asarray(ids, np.intp)
+    weights, N = model.weights, len(ids) - 1
+    stepper = Stepper(model, 1, state)
+    output = SoftmaxOutput(model.V, max(1, min(SEGMENT, N)), model.H, model.dtype)
     parts = [np.empty(0)]
-    for start in range(0, len(ids) - 1, SEGMENT):
+    for start in range(0, N, SEGMENT):
         targets = ids[start + 1 : start + 1 + SEGMENT]
-        state = unrolled.forward(ids[start : start + len(targets)], state)
-        parts.append(_charged(unrolled.loss(targets), targets).reshape(-1))
+        shown = stepper.read(ids[start : start + len(targets)])
+        nats = output.loss(shown, weights["Wy"], weights["by"], targets)
+        parts.append(_charged(nats, targets))
     return np.concatenate(parts)
 
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import math
 import re
-from collections.abc import Iterator, Sequence
+from bisect import bisect_right
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -12,61 +12,93 @@ import numpy as np
 from charlstm.arrays import Array
 from charlstm.corpus import Vocabulary
 from charlstm.evaluation import SEGMENT
-from charlstm.model import Model, State, Stepper, Unrolled
+from charlstm.model import Model, Stepper
 
 TINY = 1e-30
 """A temperature below which dividing by it would overflow, and nothing would change any more."""
 
-
-def choose(
-    logits: Array, temperature: float, top_k: int, top_p: float, rng: np.random.Generator
-) -> Array:
-    """One id (K,) for each row of logits (K, V).
-
-    The distribution is softmax(logits / temperature), cut to the `top_k` likeliest (0: all) and
-    then to the likeliest whose probabilities together reach `top_p`. Temperature 0 takes the
-    likeliest, the first of equals. Works in float64: a sum that is 1 only in float32 has no
-    business in a cumulative distribution.
-    """
-    if temperature == 0.0:
-        likeliest: Array = logits.argmax(axis=1)
-        return likeliest
-    y = logits.astype(np.float64)
-    y -= np.maximum.reduce(y, axis=1, keepdims=True)
-    y /= max(temperature, TINY)
-    p = np.exp(y, out=y)  # not normalised: the draw below is scaled instead
-    if 0 < top_k < p.shape[1]:
-        # by rank, not by value, so that equals do not make more than k
-        order = np.argsort(-p, axis=1, kind="stable")[:, top_k:]
-        np.put_along_axis(p, order, 0.0, axis=1)
-    if top_p < 1.0:
-        order = np.argsort(-p, axis=1, kind="stable")
-        falling = np.take_along_axis(p, order, axis=1)
-        before = np.cumsum(falling, axis=1) - falling  # what stands ahead of each
-        falling[before >= top_p * falling.sum(axis=1, keepdims=True)] = 0.0
-        np.put_along_axis(p, order, falling, axis=1)
-    cumulative = np.add.accumulate(p, axis=1)
-    # the first place whose cumulative sum exceeds the draw: never one of probability zero
-    totals = cumulative[:, -1]
-    draws = np.minimum(rng.random(len(p)) * totals, np.nextafter(totals, 0.0))
-    places: Array = np.add.reduce(cumulative <= draws[:, None], axis=1, dtype=np.intp)
-    return places
-
+HOT = 1e6
+"""A temperature above which logits divided by it may be too small for float32."""
 
 SAFE = 600.0
 """Logits between plus and minus this can be exponentiated, and the results added, in float64."""
 
+MANY = 100
+"""As many numbers are sooner added by one call than one after the other."""
 
-def _draw_one(logits: Array, sharpness: Array, rng: np.random.Generator) -> tuple[int]:
-    """As `choose` for one stream, uncut, whose logits (1, V) times `sharpness`, the inverse of the
-    temperature, are known to be `SAFE`: at a third of the cost."""
-    y = logits[0].astype(np.float64)
-    np.multiply(y, sharpness, out=y)
-    np.exp(y, out=y)
-    cumulative = y.cumsum()
-    total = cumulative.item(-1)
-    draw = min(rng.random() * total, math.nextafter(total, 0.0))
-    return (int(cumulative.searchsorted(draw, "right")),)
+BLOCK = 256
+"""Characters for which random numbers are drawn, or memory is taken, at a time."""
+
+
+class Chooser:
+    """Draws one of V characters for each of K streams, with one random number for each.
+
+    The distribution is softmax(logits / temperature), cut to the `top_k` likeliest (0: all) and
+    then to the likeliest whose probabilities together reach `top_p`. Temperature 0 takes the
+    likeliest, the first of equals. Works in float64: a sum that is 1 only in float32 has no
+    business in a cumulative distribution. `safe`: the logits are `SAFE`, the temperature is 1.
+    """
+
+    def __init__(
+        self,
+        K: int,
+        V: int,
+        rng: np.random.Generator,
+        temperature: float = 1.0,
+        top_k: int = 0,
+        top_p: float = 1.0,
+        safe: bool = False,
+    ) -> None:
+        self.rng, self.temperature, self.safe = rng, temperature, safe
+        self.k, self.top_p = min(top_k or V, V), top_p
+        self.cut = self.k < V or top_p < 1.0
+        self.p, self.place = np.empty((V, K)), np.min_scalar_type(V)
+        self.rows = list(zip(self.p[:-1], self.p[1:], strict=True)) if K >= MANY else []
+
+    def __call__(self, logits: Array) -> Array:
+        """Ids (K,) by logits (K, V), which are best the transpose of an array (V, K)."""
+        if self.temperature == 0.0:
+            likeliest: Array = logits.argmax(axis=1)
+            return likeliest
+        p = self.p
+        p[...] = logits.T
+        if not self.safe:
+            np.subtract(p, p.max(axis=0), out=p)
+            np.divide(p, max(self.temperature, TINY), out=p)
+        np.exp(p, out=p)  # not normalised: the draw below is scaled instead
+        if self.cut:
+            cut_(p, self.k, self.top_p)
+        # cumulative sums; for many streams by row, since accumulate adds number by number
+        if not self.rows:
+            np.add.accumulate(p, axis=0, out=p)
+        for above, row in self.rows:
+            np.add(above, row, out=row)
+        # the first place whose sum exceeds the draw: never one of probability zero
+        totals = p[-1]
+        draws = np.minimum(self.rng.random(len(totals)) * totals, np.nextafter(totals, 0.0))
+        places: Array = np.add.reduce(p <= draws, axis=0, dtype=self.place)
+        return places.astype(np.intp)
+
+
+def cut_(p: Array, k: int, top_p: float) -> None:
+    """Put zeros in p (V, K) for all but the likeliest: k, or of these as many as it takes to
+    reach the share `top_p` of their sum. Of equals, the first are likelier."""
+    rising = p.T.copy()
+    rising.sort()
+    falling = rising[:, : -k - 1 : -1]  # (K, k)
+    kept: Array = np.full(len(falling), k)
+    if top_p < 1.0:
+        cumulative = np.add.accumulate(falling, axis=1)
+        before = cumulative - falling  # what stands ahead of each
+        more = before[:, 1:] < top_p * cumulative[:, -1:]
+        kept = 1 + np.add.reduce(more, axis=1, dtype=np.intp)
+    least = falling[np.arange(len(falling)), kept - 1]
+    stays = p >= least
+    np.multiply(p, stays, out=p)
+    surplus = np.add.reduce(stays, axis=0, dtype=np.intp) - kept  # equals that are too many
+    for stream in np.flatnonzero(surplus):
+        equals = np.flatnonzero(p[:, stream] == least[stream])
+        p[equals[-surplus[stream] :], stream] = 0.0
 
 
 class Piece(NamedTuple):
@@ -81,18 +113,25 @@ class Piece(NamedTuple):
     """-ln p under the model of all characters generated so far in this sample."""
 
 
+def _complete(text: str, stops: Sequence[str]) -> int:
+    """The length of the stop text that a text ends with; of several, the one that began first."""
+    return max((len(stop) for stop in stops if text.endswith(stop)), default=0)
+
+
 class _Tail:
     """The end of one sample's text: holds back what may be the beginning of a stop text."""
 
     def __init__(self, stops: Sequence[str]) -> None:
-        self.stops = stops
+        self.stops, self.firsts = stops, {stop[0] for stop in stops}
         self.held = ""
 
-    def push(self, character: str) -> tuple[str, bool]:
-        """Take a character; return what is settled now, and whether a stop text is complete."""
-        self.held += character
-        complete = max((len(s) for s in self.stops if self.held.endswith(s)), default=0)
-        if complete:  # of several, the one that began first
+    def push(self, text: str) -> tuple[str, bool]:
+        """Take more text; return what is settled now, and whether a stop text ends with it."""
+        if not self.held and self.firsts.isdisjoint(text):
+            return text, False
+        self.held += text
+        complete = _complete(self.held, self.stops)
+        if complete:
             return self.held[:-complete], True
         keep = max(
             (n for stop in self.stops for n in range(1, len(stop)) if self.held.endswith(stop[:n])),
@@ -102,16 +141,118 @@ class _Tail:
         self.held = self.held[len(settled) :]
         return settled, False
 
+    def pieces(self, pieces: Iterable[Piece]) -> Iterator[Piece]:
+        """The pieces of a sample up to the first stop text."""
+        for piece in pieces:
+            text, stopped = self.push(piece.text)
+            reason = "stop" if stopped else piece.stop
+            if reason == "length":
+                text += self.held
+            if text or reason:
+                yield Piece(piece.sample, text, reason, piece.nats)
+            if reason:
+                return
 
-def _after(model: Model, ids: Array) -> tuple[State, int]:
-    """The state after all of ids (N,) but the last, N > 0, and the last."""
-    state = model.zero_state(1)
-    if len(ids) > 1:
-        unrolled = Unrolled(model, min(SEGMENT, len(ids) - 1), 1, training=False)
-        column = np.asarray(ids[:-1], np.intp)[:, None]
-        for start in range(0, len(column), SEGMENT):
-            state = unrolled.forward(column[start : start + SEGMENT], state)
-    return state, int(ids[-1])
+
+def _highest_logit(model: Model) -> float:
+    """What no logit of a model exceeds: hidden states lie between -1 and 1."""
+    Wy, by = model.weights["Wy"], model.weights["by"]
+    return float(np.max(np.abs(Wy).sum(axis=1) + np.abs(by)))
+
+
+def _sharpened(model: Model, factor: float) -> Model:
+    """The model with its logits multiplied by `factor`."""
+    sharpened = model.with_weights(model.weights.flat.copy())
+    for name in ("Wy", "by"):
+        sharpened.weights[name][...] *= factor
+    return sharpened
+
+
+def _one(
+    stepper: Stepper, characters: Sequence[str], length: int, chooser: Chooser
+) -> Iterator[Piece]:
+    """One sample, whose logits are `SAFE`, as its chooser would draw it, with as few calls of
+    NumPy for a character as can be: each takes about as long as what it does."""
+    logits, cut, exp, accumulate = stepper.logits[0], chooser.cut, np.exp, np.add.accumulate
+    p, cumulative = np.empty(len(characters)), np.empty(len(characters))
+    column, places, last = p[:, None], memoryview(cumulative), len(characters) - 1  # type: ignore[arg-type]
+    pieces = [Piece(0, c, None, 0.0) for c in characters]
+    left = length
+    while True:
+        for number in chooser.rng.random(min(BLOCK, left)).tolist():
+            p[...] = logits
+            exp(p, p)
+            if cut:
+                cut_(column, chooser.k, chooser.top_p)
+            accumulate(p, 0, None, cumulative)
+            i = bisect_right(places, number * places[last])
+            left -= 1
+            if not left:
+                yield pieces[i]._replace(stop="length")
+                return
+            yield pieces[i]
+            u = stepper.rows[i]
+            for step in stepper.steps:
+                u = step(u)
+
+
+def _all(
+    stepper: Stepper,
+    vocabulary: Vocabulary,
+    length: int,
+    chooser: Chooser,
+    logits: Array,
+    stop: Sequence[str],
+    temperature: float | None,
+) -> Iterator[Piece]:
+    """Any number of samples. With nats, where there is a `temperature`, that the logits have
+    been divided by."""
+    count, characters = len(logits), vocabulary.characters
+
+    def text_of(ids: Array) -> str:
+        return vocabulary.points[ids].astype("<u4").tobytes().decode("utf-32-le")
+
+    last_characters = {text[-1] for text in stop}
+    may_stop = np.array([c in last_characters for c in characters])
+    longest = max(map(len, stop), default=0)
+    drawn = np.empty((BLOCK, count), np.int32)  # what the samples behind the shown one wait with
+    totals = np.zeros(count)
+    ended: dict[int, Piece] = {}
+    shown, tail = 0, _Tail(stop)
+    for n in range(1, length + 1):
+        ids = chooser(logits)
+        if temperature is not None:
+            y = logits.astype(np.float64) * temperature
+            y -= y.max(axis=1, keepdims=True)
+            totals += np.log(np.exp(y).sum(axis=1)) - y[np.arange(count), ids]
+        if count > 1:
+            if n > len(drawn):
+                drawn = np.concatenate([drawn, np.empty_like(drawn)])
+            drawn[n - 1] = ids
+            for k in np.flatnonzero(may_stop[ids]).tolist() if stop else ():
+                if k > shown and k not in ended:
+                    surplus = _complete(text_of(drawn[max(0, n - longest) : n, k]), stop)
+                    if surplus:
+                        whole = text_of(drawn[:n, k])
+                        ended[k] = Piece(k, whole[:-surplus], "stop", totals.item(k))
+        text, stopped = tail.push(characters[ids[shown]])
+        while True:
+            reason = "stop" if stopped else "length" if n == length else None
+            if reason == "length":
+                text += tail.held
+            if text or reason:
+                yield Piece(shown, text, reason, totals.item(shown))
+            if reason is None:
+                break
+            shown += 1
+            while shown in ended:
+                yield ended.pop(shown)
+                shown += 1
+            if shown == count:
+                return
+            tail = _Tail(stop)
+            text, stopped = tail.push(text_of(drawn[:n, shown]))
+        logits = stepper.step(ids)
 
 
 def generate(
@@ -134,60 +275,34 @@ def generate(
     where the vocabulary has none, with a character drawn as often as it stands in the corpus.
     Each sample ends before the first text of `stop` that it comes to. With `nats`, pieces carry
     the model's own surprise at what was drawn.
+
+    Pieces come in the order of the samples: those of the first as soon as they are settled, and
+    when it has ended, the next one's, which begin with all that it has by then. A character takes
+    one random number of `rng` for each sample, in their order, whether it has ended or not, and
+    none at temperature 0.
     """
     if length == 0:
-        yield from (Piece(k, "", "length", 0.0) for k in range(count))
-        return
-    tails = [_Tail(stop) for _ in range(count)]
-    totals = np.zeros(count)
-    running = list(range(count))
-    logits: Array
+        return iter([Piece(k, "", "length", 0.0) for k in range(count)])
     if not len(seed) and "\n" in vocabulary:
         seed = vocabulary.encode("\n")
-    stepper = Stepper(model, count)
-    if len(seed):
-        before, last = _after(model, seed)
-        state = [np.repeat(s, count, axis=0) for s in before]
-        logits = stepper.step(np.full(count, last), state)
-    else:
-        state = model.zero_state(count)
+    safe = len(seed) > 0 and _highest_logit(model) / SAFE < temperature < HOT
+    taken = 1.0  # the temperature that the weights take over
+    if safe:
+        model, temperature, taken = _sharpened(model, 1.0 / temperature), 1.0, temperature
+    stepper = Stepper(model, 1)
+    for start in range(0, len(seed), SEGMENT):
+        stepper.read(seed[start : start + SEGMENT])
+    if count > 1:
+        stepper = Stepper(model, count, stepper.state)
+    chooser = Chooser(count, model.V, rng, temperature, top_k, top_p, safe)
+    if safe and count == 1 and not nats:
+        pieces = _one(stepper, vocabulary.characters, length, chooser)
+        return _Tail(stop).pieces(pieces) if stop else pieces
+    logits = stepper.logits
+    if not len(seed):
         with np.errstate(divide="ignore"):
             logits = np.tile(np.log(vocabulary.counts / vocabulary.counts.sum()), (count, 1))
-    sharpness = np.array(1.0 / max(temperature, TINY))
-    cut = top_k > 0 or top_p < 1.0 or temperature == 0.0
-    safe = bool(len(seed)) and stepper.bound * float(sharpness) < SAFE
-    quick = count == 1 and not cut and safe
-    single = count == 1 and not stop  # nothing to hold back, nothing to wait for
-    characters = vocabulary.characters
-    settled = [Piece(0, c, None, 0.0) for c in characters] if single else []
-    ids: Sequence[int] | Array
-    for drawn in range(1, length + 1):
-        if quick:
-            ids = _draw_one(logits, sharpness, rng)
-        else:
-            ids = choose(logits, temperature, top_k, top_p, rng)
-        if nats:
-            y = logits.astype(np.float64)
-            y -= y.max(axis=1, keepdims=True)
-            totals += np.log(np.exp(y).sum(axis=1)) - y[np.arange(count), ids]
-        end = "length" if drawn == length else None
-        if single:
-            if end:
-                yield Piece(0, characters[ids[0]], end, totals.item(0))
-                return
-            yield Piece(0, characters[ids[0]], None, totals.item(0)) if nats else settled[ids[0]]
-        for k in () if single else running.copy():
-            text, stopped = tails[k].push(characters[ids[k]])
-            reason = "stop" if stopped else end
-            if reason == "length":
-                text += tails[k].held
-            if text or reason:
-                yield Piece(k, text, reason, totals.item(k))
-            if reason:
-                running.remove(k)
-        if not running:
-            return
-        logits = stepper.step(ids, state)
+    return _all(stepper, vocabulary, length, chooser, logits, stop, taken if nats else None)
 
 
 _ESCAPES = {"n": "\n", "t": "\t", "r": "\r", "\\": "\\"}

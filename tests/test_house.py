@@ -13,7 +13,7 @@ import click
 import pytest
 
 import charlstm
-from charlstm.cli import cli
+from charlstm.cli import COMMANDS, cli, main
 from charlstm.config import bundled
 from charlstm.corpus import MIN_HELD_OUT
 
@@ -83,13 +83,67 @@ def test_declared_dependencies() -> None:
     assert names == {"numpy", "click", "tqdm", "pyyaml"}
 
 
-@pytest.mark.parametrize("command", sorted(cli.commands))
+def command_of(name: str) -> click.Command:
+    """A command as click finds it."""
+    command = cli.get_command(click.Context(cli), name)
+    assert command is not None
+    return command
+
+
+@pytest.mark.parametrize("command", COMMANDS)
 def test_every_option_is_in_the_readme(command: str) -> None:
     assert f"charlstm {command}" in README
-    for parameter in cli.commands[command].params:
+    for parameter in command_of(command).params:
         if isinstance(parameter, click.Option):
             for name in parameter.opts + parameter.secondary_opts:
                 assert re.search(rf"{name}\b", README), f"{command} {name}"
+
+
+def test_every_command_is_listed() -> None:
+    """The table that --help is made of has all modules with a command, and nothing else."""
+    assert {p.stem for p in (PACKAGE / "cli").glob("*.py")} == {
+        *COMMANDS,
+        *("__init__", "options", "streams"),
+    }
+    assert cli.list_commands(click.Context(cli)) == list(COMMANDS)
+    assert cli.get_command(click.Context(cli), "trian") is None
+    for name, text in COMMANDS.items():
+        assert command_of(name).name == name
+        assert command_of(name).get_short_help_str(limit=60) == text
+
+
+@pytest.mark.parametrize(
+    "arguments", [["--help"], ["--version"], *([name, "--help"] for name in COMMANDS)]
+)
+def test_help_is_light(arguments: list[str]) -> None:
+    """What only tells about the program loads none of what the work needs."""
+    script = f"""
+import sys
+from charlstm.cli import main
+assert main({arguments}) == 0
+loaded = {{"numpy", "yaml", "tqdm", "charlstm.config", "charlstm.api"}} & set(sys.modules)
+commands = {{name for name in {list(COMMANDS)} if f"charlstm.cli.{{name}}" in sys.modules}}
+assert not loaded, loaded
+assert commands <= {{{arguments[0]!r}}}, commands
+"""
+    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "what"),
+    [([], "Missing command"), (["trian"], "No such command 'trian'. Did you mean 'train'?")],
+)
+def test_a_command_that_is_missing(
+    arguments: list[str], what: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """One line says so, and, where click knows how to, which one may have been meant."""
+    assert main(arguments) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("charlstm: error: ")
+    assert what.split(".")[0] in line
+    if hasattr(click.exceptions, "NoSuchCommand"):
+        assert what in line
 
 
 def test_every_configuration_is_in_the_readme() -> None:

@@ -278,26 +278,73 @@ def test_stepping_equals_unrolling(cell: str, layers: int, streams: int, unknown
     unrolled = Unrolled(model, T, streams, training=False)
     after = unrolled.forward(ids, state)
     logits = unrolled.logits()
-    stepper = Stepper(model, streams)
+    stepper = Stepper(model, streams, state)
     for t in range(T):
-        assert_close(stepper.step(ids[t], state), logits[t])
-    assert_all_close(state, after)
+        assert_close(stepper.step(ids[t]), logits[t])
+        assert stepper.logits.shape == (streams, model.V)
+    assert_all_close(stepper.state, after)
 
 
+@pytest.mark.parametrize("streams", [1, 2])
 @every_cell
-def test_a_stepper_takes_a_list_and_changes_the_state_in_place(cell: str) -> None:
-    """`step` is given plain integers too, and the arrays of `state` stay the same objects."""
+def test_a_stepper_takes_a_list_and_changes_its_own_state_in_place(cell: str, streams: int) -> None:
+    """`step` is given plain integers too, the arrays of `Stepper.state` stay the same objects,
+    and those that it began with stay as they were."""
     model = make_model(cell, 2)
-    state = model.zero_state(2)
-    arrays = list(state)
-    stepper = Stepper(model, 2)
-    expected = model.zero_state(2)
+    given = make_state(model, streams)
+    expected = [s.copy() for s in given]
+    stepper = Stepper(model, streams, given)
+    arrays = list(stepper.state)
     for ids in ([1, 2], [0, 6], [3, 3]):
-        logits, expected = reference.forward(cell, 2, model.weights, np.array([ids]), expected)
-        assert_close(stepper.step(ids, state), logits[0])
-        assert_all_close(state, expected)
-    assert all(a is b for a, b in zip(arrays, state, strict=True))
-    assert all(s.any() for s in state)
+        column = np.array([ids[:streams]])
+        logits, expected = reference.forward(cell, 2, model.weights, column, expected)
+        assert_close(stepper.step(ids[:streams]), logits[0])
+        assert_all_close(stepper.state, expected)
+    assert all(a is b for a, b in zip(arrays, stepper.state, strict=True))
+    assert_all_close(given, make_state(model, streams))
+
+
+@pytest.mark.parametrize("streams", [1, 2, 130])
+@every_depth
+@every_cell
+def test_a_stepper_begins_where_it_is_told(cell: str, layers: int, streams: int) -> None:
+    """Before anything is fed its logits are those of the state; one state serves all streams."""
+    model = make_model(cell, layers)
+    w = model.weights
+    top = (layers - 1) * len(model.cell.states)
+    state = make_state(model, 1)
+    for given in (None, state):
+        stepper = Stepper(model, streams, given)
+        expected = model.zero_state(1) if given is None else given
+        for s, e in zip(stepper.state, expected, strict=True):
+            assert s.shape == (streams, model.H)
+            assert (s == e).all()
+        assert_close(stepper.logits, (expected[top] @ w["Wy"].T + w["by"]).repeat(streams, axis=0))
+    ids = np.arange(3 * streams).reshape(3, streams) % (model.V + 1) - 1
+    unrolled = Unrolled(model, 3, streams, training=False)
+    unrolled.forward(ids, [s.repeat(streams, axis=0) for s in state])
+    for t in range(3):
+        assert_close(stepper.step(ids[t]), unrolled.logits()[t])
+
+
+@every_depth
+@every_cell
+def test_reading_is_stepping(cell: str, layers: int) -> None:
+    """`read` shows the hidden states that steps lead to, in any number of parts, and leaves the
+    state and the logits after the last."""
+    model = make_model(cell, layers)
+    ids, _ = make_text(B=1)
+    ids[3] = -1
+    state = make_state(model, 1)
+    unrolled = Unrolled(model, T, 1, training=False)
+    after = unrolled.forward(ids, state)
+    for cut in range(T + 1):
+        stepper = Stepper(model, 1, state)
+        parts = [stepper.read(ids[:cut, 0]), stepper.read(ids[cut:, 0])]
+        assert [len(part) for part in parts] == [cut, T - cut]
+        assert_close(np.concatenate(parts), unrolled.top)
+        assert_all_close(stepper.state, after)
+        assert_close(stepper.logits, unrolled.logits()[-1])
 
 
 @pytest.mark.parametrize("layers", [1, 2])
@@ -327,13 +374,13 @@ def test_single_precision_is_close_to_double(cell: str, layers: int) -> None:
 def test_stepping_in_single_precision(cell: str) -> None:
     """A step takes and gives float32 where the model is of it."""
     single, double = make_model(cell, 2, dtype=np.float32), make_model(cell, 2)
-    stepper, state, expected = Stepper(single, B), single.zero_state(B), double.zero_state(B)
+    stepper, expected = Stepper(single, B), double.zero_state(B)
     for ids in make_text()[0]:
         logits, expected = reference.forward(cell, 2, double.weights, ids[None], expected)
-        got = stepper.step(ids, state)
+        got = stepper.step(ids)
         assert_close(got, logits[0], 1e-5)
-        assert_all_close(state, expected, 1e-5)
-        assert {got.dtype, *(s.dtype for s in state)} == {np.dtype(np.float32)}
+        assert_all_close(stepper.state, expected, 1e-5)
+        assert {got.dtype, *(s.dtype for s in stepper.state)} == {np.dtype(np.float32)}
 
 
 # --- characters outside the vocabulary -----------------------------------------------------------
@@ -644,7 +691,7 @@ def test_gates_at_their_limits_are_finite(cell: str) -> None:
     with np.errstate(over="raise", divide="raise", invalid="raise"):
         unrolled.forward(ids, make_state(model))
         nats, dbefore = unrolled.loss_and_gradient(targets, gradient)
-        logits = Stepper(model, B).step(ids[0], make_state(model))
+        logits = Stepper(model, B, make_state(model)).step(ids[0])
     for array in (nats, gradient.flat, logits, *dbefore):
         assert np.isfinite(array).all()
 
@@ -676,11 +723,11 @@ def test_repeated_steps_allocate_nothing_that_grows(cell: str, layers: int) -> N
 def test_stepping_allocates_nothing_that_grows(cell: str) -> None:
     """A step of the sampler needs less than 64 kB, and keeps nothing."""
     model = make_model(cell, 2, V=65, H=64, dtype=np.float32)
-    stepper, state = Stepper(model, 1), model.zero_state(1)
+    stepper = Stepper(model, 1)
 
     def steps(n: int) -> None:
         for k in range(n):
-            stepper.step([k], state)
+            stepper.step([k])
 
     assert_bounded(steps, 1 << 16)
 

@@ -15,8 +15,8 @@ import charlstm.sampling
 from charlstm.cells import CELLS
 from charlstm.corpus import Vocabulary, code_points
 from charlstm.evaluation import surprisals
-from charlstm.model import Model
-from charlstm.sampling import Piece, choose, generate, unescape
+from charlstm.model import Model, Stepper
+from charlstm.sampling import MANY, Chooser, Piece, cut_, generate, unescape
 
 Array = NDArray[Any]
 
@@ -61,6 +61,13 @@ def cycle(letters: str) -> Model:
 
 
 # --- choosing ----------------------------------------------------------------------------------
+
+
+def choose(
+    y: Array, temperature: float, top_k: int, top_p: float, rng: np.random.Generator
+) -> Array:
+    """One draw for each row of y."""
+    return Chooser(*y.shape, rng, temperature, top_k, top_p)(y)
 
 
 def softmax(y: Array, temperature: float = 1.0) -> Array:
@@ -192,6 +199,51 @@ def test_any_logits(y: list[float], t: float, top_k: int, top_p: float, value: f
         assert gap <= max(1e-28, 1e-15 * t)  # equal, as far as numbers go
 
 
+@pytest.mark.parametrize("streams", [1, 2, MANY - 1, MANY, 300])
+@pytest.mark.parametrize(("top_k", "top_p"), [(0, 1.0), (3, 1.0), (0, 0.7), (5, 0.9)])
+@pytest.mark.parametrize("safe", [False, True])
+def test_streams_do_not_see_each_other(streams: int, top_k: int, top_p: float, safe: bool) -> None:
+    """However many there are, and in whatever memory order, each is drawn as if alone."""
+    y = np.random.default_rng(5).normal(0, 3, (streams, 9)).astype(np.float32)
+    numbers = np.random.default_rng(6).random(streams)
+
+    class Given:
+        def random(self, n: int) -> Array:
+            return numbers[:n]
+
+    chooser = Chooser(streams, 9, Given(), 1.0, top_k, top_p, safe)  # type: ignore[arg-type]
+    together = chooser(y)
+    assert (together == chooser(np.asfortranarray(y))).all()
+    for row, number, i in zip(y, numbers.tolist(), together.tolist(), strict=True):
+        assert choose(row[None], 1.0, top_k, top_p, Fixed(number)) == [i]  # type: ignore[arg-type]
+    assert top_k or top_p < 1 or streams < 100 or len(set(together.tolist())) == 9
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    st.lists(
+        st.lists(st.sampled_from([0.0, 1e-300, 0.5, 1.0, 2.0, 3.0]), min_size=5, max_size=5),
+        min_size=1,
+        max_size=4,
+    ),
+    st.integers(1, 5),
+    st.sampled_from([5e-324, 0.3, 0.5, 0.99, 1.0]),
+)
+def test_cut(rows: list[list[float]], k: int, top_p: float) -> None:
+    """What stays is what sorting each row by itself, equals in their order, says."""
+    rows = [row if any(row) else [1.0] * 5 for row in rows]
+    p = np.array(rows).T.copy()
+    cut_(p, k, top_p)
+    for row, got in zip(rows, p.T.tolist(), strict=True):
+        order = sorted(range(5), key=lambda i: -row[i])[:k]
+        whole, ahead, expected = sum(row[i] for i in order), 0.0, [0.0] * 5
+        for i in order:
+            if i == order[0] or top_p == 1.0 or ahead < top_p * whole:
+                expected[i] = row[i]
+            ahead += row[i]
+        assert got == expected
+
+
 def test_huge_temperature_is_uniform() -> None:
     """The hotter, the more alike."""
     assert np.abs(draw(np.array([0.0, 50.0]), 20_000, 1e12) - 10_000).max() < 400
@@ -219,6 +271,77 @@ def test_length(length: int) -> None:
     pieces = list(generate(make(), v, v.encode("abc"), np.random.default_rng(0), length=length))
     assert len(texts(pieces)[0]) == length
     assert [p.stop for p in pieces] == [None] * (len(pieces) - 1) + ["length"]
+
+
+@every_cell
+@pytest.mark.parametrize(
+    "options", [{}, {"top_k": 3}, {"top_p": 0.8}, {"temperature": 1e-300}, {"temperature": 1e9}]
+)
+@pytest.mark.parametrize("count", [1, 3])
+def test_draws_are_the_choosers(cell: str, options: dict[str, Any], count: int) -> None:
+    """A text is what drawing from the model's logits and feeding the draws gives, whatever way
+    it is made in."""
+    model, v = make(cell, layers=2, scale=0.7), vocabulary()
+    options = {"temperature": 0.8, **options}
+    rng = np.random.default_rng(3)
+    pieces = list(generate(model, v, v.encode("ab"), rng, count=count, length=40, **options))
+    chooser = Chooser(count, len(LETTERS), np.random.default_rng(3), **options)
+    reader = Stepper(model, 1)
+    reader.read(v.encode("ab"))
+    stepper, expected = Stepper(model, count, reader.state), [""] * count
+    for _ in range(40):
+        ids = chooser(stepper.logits)
+        expected = [text + LETTERS[i] for text, i in zip(expected, ids, strict=True)]
+        stepper.step(ids)
+    assert texts(pieces, count) == expected
+
+
+@pytest.mark.parametrize("count", [1, 3])
+@pytest.mark.parametrize("options", [{}, {"top_k": 3}, {"temperature": 1.0}])
+def test_how_it_is_asked_for_changes_no_text(
+    count: int, options: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Random numbers drawn in other blocks, surprisals wanted too, more characters asked for,
+    texts to stop at: what is drawn is the same."""
+    model, v = make(scale=0.4), vocabulary()
+
+    def run(length: int = 70, **more: Any) -> list[str]:
+        rng = np.random.default_rng(5)
+        options_ = {"count": count, "length": length, **options, **more}
+        return texts(list(generate(model, v, v.encode("a"), rng, **options_)), count)
+
+    plain = run()
+    assert len(set(plain)) == count
+    assert run(nats=True) == plain
+    assert [text[:70] for text in run(90)] == plain
+    for stop in (["b"], ["ca", "dd"], ["e\n", "aba"]):
+        until = [min([70, *(t.find(s) for s in stop if s in t)]) for t in plain]
+        assert (
+            run(stop=stop)
+            == run(stop=stop, nats=True)
+            == [text[:end] for text, end in zip(plain, until, strict=True)]
+        )
+    for block in (1, 2, 69, 70, 71):
+        monkeypatch.setattr(charlstm.sampling, "BLOCK", block)
+        assert run() == plain
+
+
+def test_pieces_come_in_the_order_of_the_samples() -> None:
+    """The first sample's as they are drawn, then the next one's, with what it has by then."""
+    model, v = make(scale=0.3), vocabulary()
+    pieces = list(generate(model, v, v.encode("a"), np.random.default_rng(0), count=3, length=9))
+    assert [p.sample for p in pieces] == [0] * 9 + [1, 2]
+    assert [len(p.text) for p in pieces] == [1] * 9 + [9, 9]
+    assert [p.stop for p in pieces] == [None] * 8 + ["length"] * 3
+    ended = list(
+        generate(
+            model, v, v.encode("a"), np.random.default_rng(4), count=9, length=30, stop=["b", "cd"]
+        )
+    )
+    order = [p.sample for p in ended]
+    assert order == sorted(order)
+    assert len([p for p in ended if p.stop]) == 9
+    assert len(ended) > 9
 
 
 def test_streaming() -> None:
@@ -414,38 +537,64 @@ def test_stop(stops: list[str], text: str, reason: str) -> None:
     assert stopped("abcdef", "a", 10, *stops) == (text, reason)
 
 
-class Script:
-    """Stands for `choose`: one id after the other, as written."""
-
-    def __init__(self, ids: Array) -> None:
-        self.ids = iter(ids.tolist())
-
-    def __call__(self, logits: Array, *_: Any) -> Array:
-        return np.full(len(logits), next(self.ids))
-
-
-@settings(max_examples=400, deadline=None)
-@given(
-    st.text("ab", min_size=1, max_size=14),
-    st.lists(st.text("ab", min_size=1, max_size=5), max_size=3),
-)
-def test_any_stops(text: str, stops: list[str]) -> None:
-    """Overlapping stop texts: what comes is the text up to the first that is complete."""
+def script(rows: list[str], stops: list[str], **options: Any) -> list[Piece]:
+    """What is generated when these texts of equal length are drawn, side by side."""
     v = vocabulary("ab")
+    ids = iter(np.array([v.encode(row) for row in rows]).T)
+
+    class Script(Chooser):
+        def __call__(self, logits: Array) -> Array:
+            assert logits.shape == (len(rows), 2)
+            return np.asarray(next(ids))
+
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(charlstm.sampling, "choose", Script(v.encode(text)))
-        pieces = list(
+        patch.setattr(charlstm.sampling, "Chooser", Script)
+        return list(
             generate(
                 make(letters="ab"),
                 v,
                 v.encode("a"),
                 np.random.default_rng(0),
-                length=len(text),
-                top_k=2,
+                count=len(rows),
+                length=len(rows[0]),
                 stop=stops,
+                **options,
             )
         )
-    got, reason = texts(pieces)[0], pieces[-1].stop
+
+
+AB = st.text("ab", min_size=10, max_size=10)
+
+
+@settings(max_examples=400, deadline=None)
+@given(
+    st.lists(AB, min_size=1, max_size=4),
+    st.lists(st.text("ab", min_size=1, max_size=5), max_size=3),
+)
+def test_any_stops(rows: list[str], stops: list[str]) -> None:
+    """Overlapping stop texts: what comes is each text up to the first that is complete."""
+    pieces = script(rows, stops, nats=True)
+    assert [p.sample for p in pieces] == sorted(p.sample for p in pieces)
+    for k, (row, got) in enumerate(zip(rows, texts(pieces, len(rows)), strict=True)):
+        check_stop(row, stops, got, [p.stop for p in pieces if p.sample == k][-1])
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.integers(0, 1000), st.lists(st.text("ab", min_size=1, max_size=5), max_size=3))
+def test_any_stops_of_one_stream(rng_seed: int, stops: list[str]) -> None:
+    """The same for a single stream in its own quick way."""
+    model, v = make(letters="ab", scale=0.1), vocabulary("ab")
+
+    def run(stop: list[str]) -> list[Piece]:
+        rng = np.random.default_rng(rng_seed)
+        return list(generate(model, v, v.encode("a"), rng, length=14, stop=stop))
+
+    pieces = run(stops)
+    check_stop(texts(run([]))[0], stops, texts(pieces)[0], pieces[-1].stop)
+
+
+def check_stop(text: str, stops: list[str], got: str, reason: str | None) -> None:
+    """Assert that `got` is what should come where the text would."""
     ends = [text.find(s) + len(s) for s in stops if s in text]
     if not ends:
         assert (got, reason) == (text, "length")

@@ -7,22 +7,50 @@ import os
 import signal
 import sys
 from collections.abc import Sequence
+from importlib import import_module
 
 import click
 
 from charlstm import __version__
-from charlstm.cli.evaluate import evaluate
-from charlstm.cli.info import info
 from charlstm.cli.options import debug_option
-from charlstm.cli.sample import sample
 from charlstm.cli.streams import ReaderGone, error
-from charlstm.cli.train import train
 from charlstm.errors import CharLSTMError
 
 THREAD_SETTINGS = ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OMP_NUM_THREADS")
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+COMMANDS = {
+    "train": "Train a model on text files or standard input.",
+    "sample": "Generate text, or continue a seed.",
+    "evaluate": "Tell how well a model predicts a text.",
+    "info": "Show what is in a checkpoint.",
+}
+"""Each is a function in the module of its name."""
+
+
+class Commands(click.Group):
+    """The commands, imported when they are called for, so that --help waits for none of them."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(self.commands)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        command: click.Command = getattr(import_module(f"charlstm.cli.{cmd_name}"), cmd_name)
+        command.short_help = COMMANDS[cmd_name]
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl(list(COMMANDS.items()))
+
+
+@click.group(
+    cls=Commands,
+    no_args_is_help=False,  # but an error of one line
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
 @click.version_option(__version__, prog_name="charlstm", message="%(prog)s %(version)s")
 @debug_option
 def cli() -> None:
@@ -35,8 +63,8 @@ def cli() -> None:
     """
 
 
-for command in (train, sample, evaluate, info):
-    cli.add_command(command)
+# of which mistyped ones are said to be near
+cli.commands = {name: click.Command(name) for name in COMMANDS}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from charlstm.config import Setting, parse_setting, read_config, setting_from_option
+if TYPE_CHECKING:
+    from charlstm.config import Setting
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -80,6 +81,8 @@ def settings(
 
     `options` maps an option's name to (key, value as given); None means not given.
     """
+    from charlstm.config import Setting, parse_setting, read_config, setting_from_option
+
     gathered = [setting for name in configs for setting in read_config(name)]
     gathered += [parse_setting(text) for text in sets]
     for option, (key, value) in options.items():

@@ -121,21 +121,11 @@ def sample(
                 f"skipped {len(text) - len(known)} characters of the seed: not in the vocabulary"
             )
         text = known
-    pieces = language.pieces(text, rng_seed=rng_seed, nats=as_json)
+    pieces = language.pieces(text, rng_seed=rng_seed, nats=as_json)  # sample after sample
     seed_shown = text if language.config.sample.echo else ""
     printer = _Json(text) if as_json else _Plain(seed_shown, unescape(separator))
-    waiting: dict[int, list[Any]] = {}
-    current = 0
     for piece in pieces:
-        waiting.setdefault(piece.sample, []).append(piece)
-        while current in waiting:  # samples come out one after the other, in order
-            done = False
-            for ready in waiting.pop(current):
-                printer.piece(ready)
-                done = done or ready.stop is not None
-            if not done:
-                break
-            current += 1
+        printer.piece(piece)
     printer.end()
 
 

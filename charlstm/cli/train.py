@@ -9,7 +9,6 @@ import signal
 import sys
 import time
 from collections.abc import Iterator
-from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any, TextIO
 
@@ -207,7 +206,7 @@ class _Log:
 
     def __init__(self, path: str, resume: bool) -> None:
         try:
-            self.file: TextIO = Path(path).open("a" if resume else "w", encoding="utf-8")  # noqa: SIM115
+            self.file: TextIO = open(path, "a" if resume else "w", encoding="utf-8")  # noqa: SIM115
         except OSError as e:
             raise OutputError(f"{path}: cannot be written: {e.strerror}") from e
         self.nats, self.steps = 0.0, 0

@@ -1,73 +1,142 @@
-"""Characters a second in sampling one stream: charlstm and PyTorch on one thread each, interleaved.
+"""Characters a second in sampling and in scoring, one thread each, interleaved with PyTorch.
 
-Both draw character after character at temperature 0.8, each fed back, and turn ids into text: this
-package through its public generator, PyTorch as such loops are written, with `nn.LSTMCell` (or
-another cell), a linear layer, softmax and `multinomial` in inference mode.
+Sampling draws character after character at temperature 0.8, each fed back, and turns ids into
+text: this package through its public generator, PyTorch as such loops are written, with
+`nn.LSTMCell` (or another cell), a linear layer, softmax and `multinomial` in inference mode.
+Scoring reads one text as one stream: PyTorch in segments through its fused layer, `nn.LSTM`.
 
-    python tests/benchmarks/sample_speed.py --require 4
+    python tests/benchmarks/sample_speed.py
 """
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
 from typing import Any
 
 import common  # first: one thread each, before NumPy is loaded
 import numpy as np
+from common import Rates, Row, Run
 
 from charlstm.corpus import Vocabulary
+from charlstm.evaluation import SEGMENT, surprisals
 from charlstm.model import Model
 from charlstm.sampling import generate
 
-CHARACTERS = 2000
-"""Of one text."""
+CHARACTERS, CHARACTERS_OF_MANY, CHARACTERS_SCORED = 2000, 500, 8 * SEGMENT
+"""Of one text: a single one, one of many, one that is scored."""
 TEMPERATURE = 0.8
-
-Run = Callable[[], object]
 
 
 def vocabulary(V: int) -> Vocabulary:
-    """V printable characters, equally frequent."""
+    """V characters, equally frequent."""
     return Vocabulary(np.arange(ord("!"), ord("!") + V, dtype=np.uint32), np.ones(V, np.int64))
 
 
-def charlstm_text(cell: str, V: int, H: int) -> Run:
-    """One text by this package."""
+def initial(cell: str, V: int, H: int) -> Model:
+    """A model with random weights."""
     model = Model(cell, V, H)
     model.initialise(np.random.default_rng(0))
-    characters, rng, seed = vocabulary(V), np.random.default_rng(1), np.zeros(1, np.int32)
+    return model
 
-    def text() -> object:
-        pieces = generate(model, characters, seed, rng, length=CHARACTERS, temperature=TEMPERATURE)
-        written = "".join(piece.text for piece in pieces)
-        assert len(written) == CHARACTERS
+
+def charlstm_texts(cell: str, V: int, H: int, count: int, length: int) -> Run:
+    """So many texts side by side, by this package."""
+    model, characters = initial(cell, V, H), vocabulary(V)
+    rng, seed = np.random.default_rng(1), np.zeros(1, np.int32)
+    options = {"count": count, "length": length, "temperature": TEMPERATURE}
+
+    def texts() -> object:
+        pieces = generate(model, characters, seed, rng, **options)
+        written = "".join([piece.text for piece in pieces])
+        assert len(written) == count * length
         return written
 
-    return text
+    return texts
 
 
-def torch_text(torch: Any, cell: str, V: int, H: int) -> Run:
-    """One text by PyTorch."""
+def torch_texts(torch: Any, cell: str, V: int, H: int, count: int, length: int) -> Run:
+    """The same by PyTorch."""
     torch.manual_seed(0)
     kind = {"rnn": torch.nn.RNNCell, "gru": torch.nn.GRUCell, "lstm": torch.nn.LSTMCell}[cell]
     recurrent, linear, eye = kind(V, H), torch.nn.Linear(H, V), torch.eye(V)
-    characters = vocabulary(V).characters
+    rows, characters = eye.split(1), vocabulary(V).characters
+
+    def drawn(shown: Any, state: Any) -> tuple[Any, Any]:
+        state = recurrent(shown, state)
+        logits = linear(state[0] if cell == "lstm" else state)
+        return torch.multinomial(torch.softmax(logits / TEMPERATURE, 1), 1), state
+
+    def begin() -> Any:
+        zero = torch.zeros(count, H)
+        return (zero, zero) if cell == "lstm" else zero
 
     @torch.inference_mode()  # type: ignore[untyped-decorator]
     def text() -> object:
-        zero = torch.zeros(1, H)
-        state: Any = (zero, zero) if cell == "lstm" else zero
-        last, written = 0, []
-        for _ in range(CHARACTERS):
-            state = recurrent(eye[last : last + 1], state)
-            logits = linear(state[0] if cell == "lstm" else state)
-            last = torch.multinomial(torch.softmax(logits / TEMPERATURE, 1), 1).item()
+        state, last, written = begin(), 0, []
+        for _ in range(length):
+            ids, state = drawn(rows[last], state)
+            last = ids.item()
             written.append(characters[last])
         return "".join(written)
 
-    run: Run = text
+    @torch.inference_mode()  # type: ignore[untyped-decorator]
+    def texts() -> object:
+        state, last, columns = begin(), torch.zeros(count, dtype=torch.long), []
+        for _ in range(length):
+            ids, state = drawn(eye[last], state)
+            last = ids[:, 0]
+            columns.append(last)
+        written = torch.stack(columns, 1).tolist()
+        return ["".join([characters[i] for i in ids]) for ids in written]
+
+    run: Run = text if count == 1 else texts
     return run
+
+
+def scored(V: int) -> Any:
+    """A text of random ids."""
+    return np.random.default_rng(1).integers(0, V, CHARACTERS_SCORED + 1)
+
+
+def charlstm_score(cell: str, V: int, H: int) -> Run:
+    """One text as one stream, by this package."""
+    model, ids = initial(cell, V, H), scored(V)
+    return lambda: surprisals(model, ids)
+
+
+def torch_score(torch: Any, cell: str, V: int, H: int) -> Run:
+    """The same by PyTorch."""
+    torch.manual_seed(0)
+    kind = {"rnn": torch.nn.RNN, "gru": torch.nn.GRU, "lstm": torch.nn.LSTM}[cell]
+    recurrent, linear, eye = kind(V, H), torch.nn.Linear(H, V), torch.eye(V)
+    ids = torch.from_numpy(scored(V))
+    cross_entropy = torch.nn.functional.cross_entropy
+
+    @torch.inference_mode()  # type: ignore[untyped-decorator]
+    def score() -> object:
+        state, nats = None, []
+        for start in range(0, CHARACTERS_SCORED, SEGMENT):
+            part = ids[start : start + SEGMENT + 1]
+            h, state = recurrent(eye[part[:-1]], state)
+            nats.append(cross_entropy(linear(h), part[1:], reduction="none"))
+        return torch.cat(nats)
+
+    run: Run = score
+    return run
+
+
+def row(what: str, rates: dict[str, Rates], ours: str, theirs: str, target: float | None) -> Row:
+    """One comparison of what was measured."""
+
+    def shown(rate: Rates) -> str:
+        return f"{rate.best:,.0f} characters/s"
+
+    if theirs not in rates:
+        return Row(what, shown(rates[ours]), theirs, "not installed", target=target)
+    a, b = rates[ours], rates[theirs]
+    return Row(
+        what, shown(a), theirs, shown(b), a.best / b.best, a.median / b.median, target=target
+    )
 
 
 def main() -> int:
@@ -75,28 +144,46 @@ def main() -> int:
     parser.add_argument("--cell", default="lstm", choices=["lstm", "gru", "rnn"])
     parser.add_argument("--hidden", type=int, default=100)
     parser.add_argument("--vocabulary", type=int, default=65)
+    parser.add_argument("--count", type=int, default=256, help="streams side by side")
     parser.add_argument("--rounds", type=int, default=25)
-    parser.add_argument("--require", type=float, default=4.0, help="least ratio of the bests")
+    parser.add_argument(
+        "--require", type=float, default=6.0, help="least ratio of one stream to PyTorch's"
+    )
+    parser.add_argument(
+        "--require-many", type=float, default=5.0, help="least ratio of many streams to one"
+    )
+    common.add_json_option(parser)
     o = parser.parse_args()
     torch = common.torch_or_none()
-    runs = {"charlstm": charlstm_text(o.cell, o.vocabulary, o.hidden)}
+    shape = o.cell, o.vocabulary, o.hidden
+    many = o.count, CHARACTERS_OF_MANY
+    cell = f"PyTorch, {o.cell.upper()}Cell"
+    runs: dict[str, Run] = {
+        "one": charlstm_texts(*shape, 1, CHARACTERS),
+        "many": charlstm_texts(*shape, *many),
+        "score": charlstm_score(*shape),
+    }
+    work = {
+        "one": float(CHARACTERS),
+        "many": float(o.count * CHARACTERS_OF_MANY),
+        "score": float(CHARACTERS_SCORED),
+    }
+    peers = {"one": cell, "many": f"{cell}, {o.count} streams", "score": "PyTorch, fused layer"}
     if torch:
-        runs["PyTorch"] = torch_text(torch, o.cell, o.vocabulary, o.hidden)
-    work = dict.fromkeys(runs, float(CHARACTERS))
+        runs[peers["one"]] = torch_texts(torch, *shape, 1, CHARACTERS)
+        runs[peers["many"]] = torch_texts(torch, *shape, *many)
+        runs[peers["score"]] = torch_score(torch, *shape)
+        work |= {peer: work[ours] for ours, peer in peers.items()}
     rates = common.interleave(runs, work, rounds=o.rounds)
-    print(
-        f"{o.cell}, hidden {o.hidden}, vocabulary {o.vocabulary}, one stream, temperature 0.8, "
-        "float32, one thread; characters/s\n"
-    )
-    rows = [[name, f"{rate.best:,.0f}", f"{rate.median:,.0f}"] for name, rate in rates.items()]
-    print(common.table(["", "best", "median"], rows))
-    if not torch:
-        print("\nPyTorch is not installed: no ratio")
-        return 0
-    ratio = rates["charlstm"].best / rates["PyTorch"].best
-    middle = rates["charlstm"].median / rates["PyTorch"].median
-    print(f"\ncharlstm / PyTorch: {ratio:.2f} (bests), {middle:.2f} (medians)")
-    return common.judge(ratio, o.require)
+    rates["itself, one stream"] = rates["one"]
+    sampling = f"sampling, {o.cell} {o.hidden}, {o.vocabulary} characters"
+    rows = [
+        row(f"{sampling}, one stream", rates, "one", peers["one"], o.require),
+        row(f"{sampling}, {o.count} streams", rates, "many", "itself, one stream", o.require_many),
+        row(f"{sampling}, {o.count} streams", rates, "many", peers["many"], None),
+        row("evaluate, one stream", rates, "score", peers["score"], None),
+    ]
+    return common.report(rows, o.json)
 
 
 if __name__ == "__main__":

@@ -1,9 +1,9 @@
-"""How long whole commands take, from start to end, beside nothing but importing PyTorch.
+"""How long whole commands take, from start to end, beside nothing but importing a library.
 
 A model is trained into a temporary directory first; then the commands run in turn, each a new
-process, and the median of each is shown with its ratio to `import torch`.
+process in the environment that a user has.
 
-    python tests/benchmarks/startup.py --require 2
+    python tests/benchmarks/startup.py
 """
 
 from __future__ import annotations
@@ -14,24 +14,24 @@ import subprocess
 import sys
 import tempfile
 import time
-from importlib.util import find_spec
 from pathlib import Path
 from statistics import median
 
 import common
+from common import Row
 
-ROOT = Path(__file__).resolve().parent.parent.parent
+HELP, SAMPLE, IMPORT = "charlstm --help", "charlstm sample -n 200", "python -c 'import {}'"
 
 
 def run(command: list[str]) -> float:
-    """Seconds that a process takes, in the environment that a user has, with as many threads as
-    it likes; what it prints is dropped unless it fails."""
-    paths = [str(ROOT), os.environ.get("PYTHONPATH", "")]
-    environment = {k: v for k, v in os.environ.items() if not k.endswith("_NUM_THREADS")}
-    environment["PYTHONPATH"] = os.pathsep.join(filter(None, paths))
+    """Seconds that a process takes; what it prints is dropped unless it fails."""
     start = time.perf_counter()
     done = subprocess.run(
-        command, env=environment, stdin=subprocess.DEVNULL, capture_output=True, check=False
+        command,
+        env=common.USER_ENVIRONMENT,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        check=False,
     )
     seconds = time.perf_counter() - start
     if done.returncode:
@@ -40,43 +40,64 @@ def run(command: list[str]) -> float:
     return seconds
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument(
-        "--require", type=float, default=1.0, help="least ratio of import torch to sample"
-    )
-    o = parser.parse_args()
+def measure(rounds: int) -> dict[str, list[float]]:
+    """Seconds of each process, by its name."""
     python = sys.executable
     with tempfile.TemporaryDirectory() as folder:
         text, model = os.path.join(folder, "hello.txt"), os.path.join(folder, "hello.npz")
         Path(text).write_text("hello, hello, hello!\n" * 100, encoding="utf-8")
         charlstm = [python, "-m", "charlstm"]
         run([*charlstm, "train", text, "-o", model, "--steps", "20", "-q"])
-        commands = {
-            "charlstm --help": [*charlstm, "--help"],
-            "charlstm sample -n 100": [*charlstm, "sample", "-n", "100", "-m", model],
-            "import numpy": [python, "-c", "import numpy"],
-        }
-        if find_spec("torch"):
-            commands["import torch"] = [python, "-c", "import torch"]
+        commands = {HELP: [*charlstm, "--help"], SAMPLE: [*charlstm, *SAMPLE.split()[1:]]}
+        commands[SAMPLE] += ["-m", model]
+        for name in ("sample --help", "train --help"):
+            commands[f"charlstm {name}"] = [*charlstm, *name.split()]
+        for module in ("click", "numpy", "torch"):
+            if common.installed(module):
+                commands[IMPORT.format(module)] = [python, "-c", f"import {module}"]
         times: dict[str, list[float]] = {name: [] for name in commands}
-        for k in range(-1, o.rounds):
+        for k in range(-1, rounds):
             for name, command in commands.items():
                 seconds = run(command)
                 if k >= 0:  # the first round only warms the file system's cache
                     times[name].append(seconds)
-    middle = {name: median(t) for name, t in times.items()}
-    torch = middle.get("import torch")
+    return times
+
+
+def row(times: dict[str, list[float]], what: str, module: str, target: float | None = None) -> Row:
+    """A command beside an import."""
+
+    def shown(seconds: list[float]) -> str:
+        return f"{1e3 * min(seconds):.0f} ms"
+
+    ours, peer = times[what], IMPORT.format(module)
+    theirs = times.get(peer)
+    if theirs is None:
+        return Row(what, shown(ours), peer, "not installed", target=target, at_most=True)
+    ratios = min(ours) / min(theirs), median(ours) / median(theirs)
+    return Row(what, shown(ours), peer, shown(theirs), *ratios, target=target, at_most=True)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument(
+        "--require", type=float, default=0.35, help="largest ratio of sample to importing PyTorch"
+    )
+    parser.add_argument(
+        "--require-help", type=float, default=1.6, help="largest ratio of --help to importing click"
+    )
+    common.add_json_option(parser)
+    o = parser.parse_args()
+    times = measure(o.rounds)
     rows = [
-        [name, f"{1e3 * seconds:.0f}", f"{torch / seconds:.1f}" if torch else "-"]
-        for name, seconds in middle.items()
+        row(times, HELP, "click", o.require_help),
+        row(times, "charlstm sample --help", "click"),
+        row(times, "charlstm train --help", "click"),
+        row(times, SAMPLE, "torch", o.require),
+        row(times, SAMPLE, "numpy"),
     ]
-    print(common.table(["process", "median ms", "import torch / it"], rows))
-    if torch is None:
-        print("\nPyTorch is not installed: no ratio")
-        return 0
-    return common.judge(torch / middle["charlstm sample -n 100"], o.require)
+    return common.report(rows, o.json)
 
 
 if __name__ == "__main__":
