@@ -240,7 +240,7 @@ class Schedule:
         elif self.kind == "cosine":
             assert self.total is not None
             part = max(0, step - self.warm_up) / max(1, self.total - self.warm_up)
-            lr = self.lr_min + (lr - self.lr_min) * (1.0 + math.cos(math.pi * min(1.0, part))) / 2
+            lr -= (lr - self.lr_min) * (1.0 - math.cos(math.pi * min(1.0, part))) / 2
         if self.kind != "constant":
             lr = max(lr, self.lr_min)
         return lr * min(1.0, (step + 1) / (self.warm_up + 1))
