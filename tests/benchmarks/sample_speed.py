@@ -22,7 +22,7 @@ from charlstm.evaluation import SEGMENT, surprisals
 from charlstm.model import Model
 from charlstm.sampling import generate
 
-CHARACTERS, CHARACTERS_OF_MANY, CHARACTERS_SCORED = 2000, 500, 8 * SEGMENT
+CHARACTERS, CHARACTERS_OF_MANY, CHARACTERS_SCORED = 2000, 200, 8 * SEGMENT
 """Of one text: a single one, one of many, one that is scored."""
 TEMPERATURE = 0.8
 
@@ -145,7 +145,7 @@ def main() -> int:
     parser.add_argument("--hidden", type=int, default=100)
     parser.add_argument("--vocabulary", type=int, default=65)
     parser.add_argument("--count", type=int, default=256, help="streams side by side")
-    parser.add_argument("--rounds", type=int, default=25)
+    parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument(
         "--require", type=float, default=6.0, help="least ratio of one stream to PyTorch's"
     )

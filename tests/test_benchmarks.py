@@ -1,0 +1,159 @@
+"""The benchmarks' contestants do the same work: from the same weights and text they compute the
+same losses, step after step, so their gradients, clipping and Adagrad are the same too."""
+
+from __future__ import annotations
+
+import importlib
+import itertools
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import reference
+from numpy.typing import NDArray
+
+sys.path.insert(0, str(Path(__file__).parent / "benchmarks"))
+import common
+import peers
+import train_speed
+
+import charlstm
+from charlstm.model import Model, Unrolled
+
+Array = NDArray[Any]
+
+V, H, T, B, STEPS = 9, 6, 8, 4, 12
+CLIP = 0.15
+"""A limit that some of the steps reach and others do not."""
+RATE = 0.1
+
+every_cell = pytest.mark.parametrize("cell", ["lstm", "gru", "rnn"])
+every_depth = pytest.mark.parametrize("layers", [1, 2])
+
+
+def losses(step: Any) -> list[float]:
+    return [step() for _ in range(STEPS)]
+
+
+@every_depth
+@every_cell
+def test_pytorch_does_the_same_steps(cell: str, layers: int) -> None:
+    torch = pytest.importorskip("torch")
+    shape = peers.Shape(cell, V, H, layers, T, B)
+    theirs = losses(peers.torch_step(torch, *shape, clip=CLIP, rate=RATE))
+    ours = losses(train_speed.charlstm_step(*shape, clip=CLIP, rate=RATE))
+    np.testing.assert_allclose(ours, theirs, rtol=1e-4)
+    unclipped = losses(train_speed.charlstm_step(*shape, rate=RATE))
+    assert not np.allclose(ours, unclipped, rtol=1e-3)
+
+
+@every_cell
+def test_two_processes_do_the_same_steps(cell: str) -> None:
+    shape = peers.Shape(cell, V, H, 1, T, B)
+    one = losses(train_speed.charlstm_step(*shape, clip=CLIP, rate=RATE))
+    two = losses(train_speed.charlstm_step(*shape, workers=2, clip=CLIP, rate=RATE))
+    np.testing.assert_allclose(one, two, rtol=1e-4)
+
+
+@every_cell
+def test_pytorch_with_an_embedding_computes_the_same_loss(cell: str) -> None:
+    """One-hot input with the product of the embedding and the input weights."""
+    torch = pytest.importorskip("torch")
+    model = peers.initial(cell, V, H, 1)
+    network = peers.torch_network(torch, model, embedding=True)
+    with torch.no_grad():
+        table = (network.shown.weight @ network.recurrent.weight_ih_l0.T).numpy()  # (V, G * H)
+    theirs_first = table.reshape(V, -1, H).transpose(1, 0, 2)
+    order = [peers.TORCH_GATES[cell].index(gate) for gate in model.cell.gates]
+    model.weights["layer0.Wx"][...] = theirs_first[order]
+    ids = peers.texts(V, T, B)[0]
+    unrolled = Unrolled(model, T, B)
+    unrolled.forward(ids[:-1], model.zero_state(B))
+    theirs = peers.torch_step(torch, cell, V, H, 1, T, B, embedding=True)()
+    assert unrolled.loss(ids[1:]).mean() == pytest.approx(theirs, rel=1e-5)
+
+
+@every_depth
+@every_cell
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_jax_does_the_same_steps(cell: str, layers: int) -> None:
+    pytest.importorskip("jax")
+    shape = peers.Shape(cell, V, H, layers, T, B)
+    theirs = losses(peers.jax_step(*shape, clip=CLIP, rate=RATE))
+    ours = losses(train_speed.charlstm_step(*shape, clip=CLIP, rate=RATE))
+    np.testing.assert_allclose(ours, theirs, rtol=1e-4)
+
+
+def as_ours(cell: str, arrays: dict[str, Array]) -> dict[str, Array]:
+    """Weights or gradients of the naive networks under the names and in the shapes of ours."""
+    if cell == "rnn":
+        Wx, Wh, b = (arrays[name].T[None] for name in ("Wxh", "Whh", "bh"))
+    else:
+        W = arrays["W"].reshape(4, H, H + V).transpose(0, 2, 1)  # (4, H + V, H)
+        Wh, Wx, b = W[:, :H], W[:, H:], arrays["b"].reshape(4, 1, H)
+    found = {"layer0.Wx": Wx, "layer0.Wh": Wh, "layer0.b": b}
+    return {**found, "Wy": arrays["Why"], "by": arrays["by"][:, 0]}
+
+
+@pytest.mark.parametrize("cell", ["lstm", "rnn"])
+def test_the_naive_network_is_right(cell: str) -> None:
+    """Its loss is that of the reference, its gradient that of the model."""
+    network = peers.NAIVE[cell](V, H, np.float64)
+    rng = np.random.default_rng(3)
+    for w in network.weights.values():
+        w[...] = rng.normal(0.0, 0.5, w.shape)
+    ids = rng.integers(0, V, (T + 1, 1))
+    state = [rng.normal(0.0, 0.5, (H, 1)) for _ in network.zero_state()]
+    text = ids[:, 0].tolist()
+    nats, gradient, after = network.loss(text[:-1], text[1:], tuple(state))
+
+    weights = as_ours(cell, network.weights)
+    logits, expected_after = reference.forward(cell, 1, weights, ids[:-1], [s.T for s in state])
+    assert nats == pytest.approx(reference.cross_entropy(logits, ids[1:]).sum(), rel=1e-12)
+    for got, expected in zip(after, expected_after, strict=True):
+        np.testing.assert_allclose(got.T, expected, atol=1e-12)
+
+    model = Model(cell, V, H, 1, np.float64)
+    for name, w in weights.items():
+        model.weights[name][...] = w
+    unrolled, expected_gradient = Unrolled(model, T, 1), model.weights.like()
+    unrolled.forward(ids[:-1], [np.ascontiguousarray(s.T) for s in state])
+    unrolled.loss_and_gradient(ids[1:], expected_gradient)
+    for name, g in as_ours(cell, gradient).items():
+        np.testing.assert_allclose(g, expected_gradient[name], atol=1e-12)
+
+
+def test_verdicts() -> None:
+    rows = [
+        common.Row("a", "3", "x", "2", 1.5, 1.4, 1.5),
+        common.Row("b", "3", "x", "2", 1.4, 1.4, 1.5),
+        common.Row("c", "3", "x", "5", 0.6, 0.7, 0.6, at_most=True),
+        common.Row("d", "3", "x", "not installed", target=2.0),
+        common.Row("e", "3", "x", "2", 1.5, 1.4),
+    ]
+    assert [row.met for row in rows] == [True, False, True, None, None]
+    assert common.code(rows) == 1
+    assert common.code(rows[2:]) == 0
+    assert common.markdown(rows).count("**no**") == 1
+
+
+def test_rows_pass_from_process_to_process(capsys: pytest.CaptureFixture[str]) -> None:
+    rows = [common.Row("a", "3", "x", "2", 1.5, None, 1.5), common.Row("b", "1", "y", "nothing")]
+    assert common.report(rows, as_json=True) == 0
+    assert common.rows_of("a notice\n" + capsys.readouterr().out) == rows
+
+
+def test_the_script_of_pytorch_learns_as_charlstm_train_does() -> None:
+    """The same held-out losses, look after look: the same weights, streams, resets and average."""
+    pytest.importorskip("torch")
+    torch_train = importlib.import_module("torch_train")
+    path = Path(__file__).parent.parent / "corpora" / "lighthouse.txt"
+    settings = {"model.hidden": 16, "train.batch": 8, "train.length": 20, "train.eval_every": 20}
+    settings["train.steps"] = 100
+    ours = [r.valid for r in charlstm.train(path, settings=settings) if r.valid is not None]
+    looks = torch_train.train(path.read_text(encoding="utf-8"), H=16, B=8, T=20, every=20)
+    theirs = [valid for _, valid, _ in itertools.islice(looks, 5)]
+    assert len(ours) == 5
+    np.testing.assert_allclose(ours, theirs, rtol=1e-3)
