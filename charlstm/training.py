@@ -372,17 +372,18 @@ class Training:
         if self.step == 0 and 0 in self._sample_at:
             rate, sample = self.learning_rate, self.sample()
             yield Record(0, 0.0, 0, 0.0, math.nan, rate, math.nan, sample=sample)
-        while not self.finished and not self._stop:
+        ends = False
+        while not (self.finished or ends):
             now = time.monotonic()
             over = now - began >= max_seconds
-            if over and self.ranks.size == 1:
+            if self.ranks.size == 1 and (over or self._stop):
                 break
             if self.shards.idle and now - began >= WORKERS_AFTER:
                 self.shards.start_workers()
             lost = self.shards.lost
-            # clocks and signals differ: all ranks end, and save, when one of them wants to
+            # clocks and signals differ: all ranks end, and save, in the step in which one tells
+            # the others that it wants to
             record, ends, due = self._do_step(over or self._stop, now - saved_at >= save_seconds)
-            self._stop |= ends
             step = self.step
             changes: dict[str, Any] = {}
             if self.shards.lost > lost:
@@ -400,7 +401,7 @@ class Training:
             if step in self._sample_at or (t.sample_every and step % t.sample_every == 0):
                 changes["sample"] = self.sample()
             yield dataclasses.replace(record, seconds=time.monotonic() - began, **changes)
-        if self.step != saved_step:
+        if self.step != saved_step or self.ranks.size > 1:  # a rank cannot know if another saved
             self.save()
 
     def _do_step(self, ends: bool, due: bool) -> tuple[Record, bool, bool]:

@@ -22,7 +22,7 @@ from charlstm.arrays import Array
 from charlstm.checkpoint import read_checkpoint
 from charlstm.config import Config, Setting
 from charlstm.corpus import Corpus
-from charlstm.errors import UsageError
+from charlstm.errors import OutputError, UsageError
 from charlstm.ranks import ALONE, LAUNCHED, Alone, ranks
 from charlstm.training import Training
 
@@ -131,20 +131,45 @@ def test_another_number_of_ranks_is_refused(
         Training.resume(Corpus.from_text(TEXT), read_checkpoint(path), path)
 
 
-def test_one_rank_that_ends_ends_all(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """A clock that is ahead, or a signal that reaches only one: all end after the same step."""
+@pytest.mark.parametrize(("when", "steps"), [("before the exchange", 10), ("after it", 11)])
+def test_one_rank_that_ends_ends_all(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, when: str, steps: int
+) -> None:
+    """A signal that reaches one rank in its tenth step: all end after that one, or, where it came
+    too late to be told, after the next."""
     do = Training._do_step
 
-    def step(self: Training, *a: Any) -> Any:
-        if self.ranks.rank == 1 and self.step == 9:
+    def step(self: Training, ends: bool, due: bool) -> Any:
+        signalled = self.ranks.rank == 1 and self.step == 9
+        if signalled and when == "before the exchange":
+            ends = True
+        done = do(self, ends, due)
+        if signalled:
             self.stop()
-            return do(self, True, False)
-        return do(self, *a)
+        return done
 
     monkeypatch.setattr(Training, "_do_step", step)
     made = together(monkeypatch, 2, tmp_path / "m.npz", **LIMITS)
-    assert [training.step for training in made] == [10, 10]
-    assert read_checkpoint(tmp_path / "m.npz").progress["step"] == 10
+    assert [training.step for training in made] == [steps, steps]
+    assert read_checkpoint(tmp_path / "m.npz").progress["step"] == steps
+
+
+def test_a_save_that_fails_on_rank_0_stops_none(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Only rank 0 knows of it; the others must not wait for it, nor it for them."""
+    write, failed = charlstm.training.write_checkpoint, []
+
+    def once_full(path: Any, checkpoint: Any) -> None:
+        if not failed:
+            failed.append(True)
+            raise OutputError("the disk is full")
+        write(path, checkpoint)
+
+    monkeypatch.setattr(charlstm.training, "write_checkpoint", once_full)
+    together(monkeypatch, 2, tmp_path / "m.npz", **{**LIMITS, "train_steps": 20})
+    assert failed
+    assert read_checkpoint(tmp_path / "m.npz").progress["step"] == 20
 
 
 def test_without_a_launcher_nothing_is_imported() -> None:
