@@ -60,7 +60,7 @@ class Chooser:
         if self.temperature == 0.0:
             likeliest: Array = logits.argmax(axis=1)
             return likeliest
-        p = self.p
+        p, add = self.p, np.add
         p[...] = logits.T
         if not self.safe:
             np.subtract(p, p.max(axis=0), out=p)
@@ -70,13 +70,13 @@ class Chooser:
             cut_(p, self.k, self.top_p)
         # cumulative sums; for many streams by row, since accumulate adds number by number
         if not self.rows:
-            np.add.accumulate(p, axis=0, out=p)
+            add.accumulate(p, axis=0, out=p)
         for above, row in self.rows:
-            np.add(above, row, out=row)
+            add(above, row, row)
         # the first place whose sum exceeds the draw: never one of probability zero
         totals = p[-1]
         draws = np.minimum(self.rng.random(len(totals)) * totals, np.nextafter(totals, 0.0))
-        places: Array = np.add.reduce(p <= draws, axis=0, dtype=self.place)
+        places: Array = add.reduce(p <= draws, axis=0, dtype=self.place)
         return places.astype(np.intp)
 
 

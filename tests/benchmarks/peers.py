@@ -103,6 +103,11 @@ def torch_network(torch: Any, model: Model, embedding: bool = False) -> TorchNet
     return TorchNetwork(embed, recurrent, linear, [*embed.parameters(), *weights])
 
 
+FUSED = True
+"""Whether PyTorch takes its fused Adagrad, which must be asked for, instead of the one it takes by
+itself."""
+
+
 def torch_step(
     torch: Any,
     cell: str,
@@ -115,9 +120,9 @@ def torch_step(
     clip: float = CLIP,
     rate: float = RATE,
 ) -> Step:
-    """Steps of PyTorch, as fast as it was seen to do them: its fused layers, its fused Adagrad."""
+    """Steps of PyTorch, as fast as it was seen to do them: with its fused layers and Adagrad."""
     network = torch_network(torch, initial(cell, V, H, layers), embedding)
-    optimizer = torch.optim.Adagrad(network.weights, lr=rate, eps=EPSILON, fused=True)
+    optimizer = torch.optim.Adagrad(network.weights, lr=rate, eps=EPSILON, fused=FUSED)
     segments = itertools.cycle([torch.from_numpy(ids) for ids in texts(V, T, B)])
     zero = torch.zeros(layers, B, H)
     state: Any = (zero, zero) if cell == "lstm" else zero

@@ -22,6 +22,7 @@ from typing import NamedTuple
 
 import common  # first: one thread each, before NumPy is loaded
 import numpy as np
+import peers
 from common import Rates, Row, Run
 from peers import CLIP, RATE, Shape, initial, jax_step, texts, torch_step
 
@@ -268,16 +269,20 @@ def main() -> int:
     parser.add_argument(
         "--embedding", action="store_true", help="PyTorch with nn.Embedding instead of one-hot"
     )
+    parser.add_argument(
+        "--fused", action="store_true", help="PyTorch with its fused Adagrad, not its usual one"
+    )
     parser.add_argument("--jax", action="store_true", help="also JAX, on all cores")
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--require", type=float, default=1.3, help="least ratio of the bests")
     common.add_json_option(parser)
     o = parser.parse_args()
+    peers.FUSED = o.fused
     workers = o.workers or common.cores()
-    peers = ["PyTorch", *(["JAX"] if o.jax else [])]
+    others = ["PyTorch", *(["JAX"] if o.jax else [])]
     found = race(
         *(o.cell, o.vocabulary, o.hidden, o.layers, o.length, o.streams),
-        *(workers, o.embedding, peers, o.rounds),
+        *(workers, o.embedding, others, o.rounds),
     )
     what = (
         f"training, {o.cell}, hidden {o.hidden}, layers {o.layers}, vocabulary {o.vocabulary}, "
