@@ -14,6 +14,7 @@ from charlstm.config import Config, Setting, read_config
 from charlstm.corpus import Corpus, Notice
 from charlstm.errors import UsageError
 from charlstm.evaluation import Evaluation, evaluate
+from charlstm.ranks import ranks
 from charlstm.sampling import Piece, generate
 from charlstm.training import Training, fitted
 
@@ -125,7 +126,7 @@ def train(
     before = checkpoint.config
     wanted = before.updated(changes)
     text = Corpus.from_files(sources, wanted.text.encoding, wanted.text.valid, valid, notice)
-    after, _ = fitted(wanted, len(text.train))
+    after, _ = fitted(wanted, len(text.train) // ranks().size)
     for setting in changes:
         section, _, name = setting.key.partition(".")
         old, new = (getattr(getattr(c, section), name) for c in (before, after))

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+import charlstm.api
 import charlstm.ranks
 import charlstm.training
 from charlstm.arrays import Array
@@ -129,6 +130,24 @@ def test_another_number_of_ranks_is_refused(
     monkeypatch.setattr(charlstm.training, "ranks", lambda: ALONE)
     with pytest.raises(UsageError, match="trained on 2 ranks, this is a run on 1"):
         Training.resume(Corpus.from_text(TEXT), read_checkpoint(path), path)
+
+
+def test_settings_given_again_are_fitted_to_the_ranks(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Each of two ranks has half of a small corpus, so its streams shrink to fewer than one
+    rank's would; the same command line with --resume is no change."""
+    path, text = tmp_path / "m.npz", tmp_path / "text.txt"
+    text.write_text(TEXT, encoding="utf-8")
+    together(monkeypatch, 2, path, train_batch=60, train_steps=2)
+    fitted = read_checkpoint(path).config
+    assert fitted.train.batch == 5400 // 2 // 8 // 50
+    monkeypatch.setattr(charlstm.api, "ranks", lambda: Threads(0, 2, {}))
+    monkeypatch.setattr(
+        charlstm.api.Training, "resume", lambda text, checkpoint, output: checkpoint
+    )
+    resumed = charlstm.api.train(text, path, resume=True, settings={"train.batch": 60})
+    assert resumed.config == fitted
 
 
 @pytest.mark.parametrize(("when", "steps"), [("before the exchange", 10), ("after it", 11)])
