@@ -83,13 +83,13 @@ class Panels:
     def rows(self, x: Array) -> Array:
         """View of x, (n, K) for all gates or (G, n, K) with one for each."""
         *lead, n, K = x.shape
-        stack = self._stack(n, K)
+        stack = self._stack(n)
         return x.reshape(*lead, n // stack, 1, stack, K)
 
     def columns(self, out: Array) -> list[Array]:
         """Views of the product (G, n, N), one for each array of panels."""
         G, n, _ = out.shape
-        stack = self._stack(n, self.panels[0].shape[3])
+        stack = self._stack(n)
         return [
             part.reshape(G, n // stack, stack, *panels.shape[2::2]).swapaxes(2, 3)
             for panels, part in zip(self.panels, self._parts(out), strict=True)
@@ -103,7 +103,8 @@ class Panels:
     def _parts(self, W: Array) -> list[Array]:
         return [W[..., : self.whole], W[..., self.whole :]][: len(self.panels)]
 
-    def _stack(self, n: int, K: int) -> int:
+    def _stack(self, n: int) -> int:
+        K = self.panels[0].shape[3]
         return _stack(n, K * self.width) or n
 
 

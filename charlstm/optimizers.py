@@ -116,11 +116,7 @@ class Adagrad(Optimizer):
         (s,) = sums
         np.multiply(g, g, out=x)
         s += x
-        np.sqrt(s, out=x)
-        x += self.epsilon
-        g *= learning_rate
-        g /= x
-        w -= g
+        _descend_(w, g, learning_rate, x, s, self.epsilon)
 
 
 class RMSprop(Optimizer):
@@ -140,11 +136,7 @@ class RMSprop(Optimizer):
         (s,) = sums
         np.multiply(g, g, out=x)
         _decay_(s, x, self.rms_decay)
-        np.sqrt(s, out=x)
-        x += self.epsilon
-        g *= learning_rate
-        g /= x
-        w -= g
+        _descend_(w, g, learning_rate, x, s, self.epsilon)
 
 
 class Adam(Optimizer):
@@ -189,6 +181,15 @@ class AdamW(Adam):
     def _rule_(self, w: Array, g: Array, learning_rate: float, x: Array, *sums: Array) -> None:
         w *= 1.0 - learning_rate * self.weight_decay
         super()._rule_(w, g, learning_rate, x, *sums)
+
+
+def _descend_(w: Array, g: Array, learning_rate: float, x: Array, s: Array, epsilon: float) -> None:
+    """w -= lr * g / (sqrt(s) + epsilon). Uses g and x as scratch."""
+    np.sqrt(s, out=x)
+    x += epsilon
+    g *= learning_rate
+    g /= x
+    w -= g
 
 
 def _decay_(s: Array, x: Array, decay: float) -> None:

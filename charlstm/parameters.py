@@ -14,6 +14,11 @@ from numpy.typing import DTypeLike
 from charlstm.arrays import Array, zeros
 
 
+def count(shapes: Mapping[str, tuple[int, ...]]) -> int:
+    """How many numbers arrays of these shapes hold together."""
+    return sum(math.prod(shape) for shape in shapes.values())
+
+
 class Parameters(Mapping[str, Array]):
     """Named arrays that lie one after the other in `flat` (P,).
 
@@ -24,7 +29,7 @@ class Parameters(Mapping[str, Array]):
         self, shapes: Mapping[str, tuple[int, ...]], dtype: DTypeLike, flat: Array | None = None
     ) -> None:
         self.shapes = dict(shapes)
-        size = sum(math.prod(shape) for shape in self.shapes.values())
+        size = count(self.shapes)
         self.flat: Array = zeros((size,), dtype) if flat is None else flat
         if self.flat.shape != (size,):
             raise ValueError(f"a flat vector of {size} numbers is needed, not {self.flat.shape}")

@@ -37,6 +37,7 @@ from charlstm.arrays import CACHE_LINE, Array
 from charlstm.cells import CELLS
 from charlstm.evaluation import HeldOut
 from charlstm.model import Model, State, Unrolled, state_names, weight_shapes
+from charlstm.parameters import count
 
 MESSAGE = struct.Struct("<cBHHd")
 """What a worker is told: train or measure, which states are current, its number among how many
@@ -79,7 +80,7 @@ class Job:
     def arrays(self) -> Iterator[tuple[str, DTypeLike, tuple[int, ...]]]:
         """Name, type and shape of each array in shared memory."""
         shapes = weight_shapes(CELLS[self.cell], self.V, self.H, self.layers)
-        P = sum(math.prod(shape) for shape in shapes.values())
+        P = count(shapes)
         states = state_names(CELLS[self.cell], self.layers)
         yield "weights", np.float32, (P,)
         yield "measured", np.float32, (P,)  # weights whose held-out loss is asked for

@@ -115,13 +115,13 @@ class Training:
     ) -> None:
         self.corpus, self.config, self.output = corpus, checkpoint.config, output
         self.ranks = ranks
-        self.notices = list(corpus.notices)
         t, m = self.config.train, self.config.model
+        B = self.B = t.batch * ranks.size  # streams of all ranks, of which this one has `mine`
+        mine = self.mine = slice(ranks.rank * t.batch, (ranks.rank + 1) * t.batch)
+        self.notices = list(corpus.notices)
         p = self.progress = checkpoint.progress
         self.schedule = self._schedule()
         self.setbacks = self._count_setbacks()
-        mine = slice(ranks.rank * t.batch, (ranks.rank + 1) * t.batch)  # of all ranks' streams
-        B = t.batch * ranks.size
         self.held_out = HeldOut.of(corpus.valid, B) if len(corpus.valid) > 1 else None
         held_out = None if self.held_out is None else self.held_out.part(mine)
         job = Job(
@@ -267,8 +267,7 @@ class Training:
 
     @property
     def chars(self) -> int:
-        t = self.config.train
-        return self.step * t.batch * t.length * self.ranks.size
+        return self.step * self.B * self.config.train.length
 
     @property
     def epoch(self) -> float:
@@ -304,8 +303,7 @@ class Training:
         t = self.config.train
         ends = [] if t.steps is None else [t.steps]
         if t.epochs is not None:
-            a_step = t.batch * t.length * self.ranks.size
-            ends.append(math.ceil(int(t.epochs) * len(self.corpus.train) / a_step))
+            ends.append(math.ceil(int(t.epochs) * len(self.corpus.train) / (self.B * t.length)))
         return min(ends, default=None)
 
     def checkpoint(self) -> Checkpoint:
@@ -407,18 +405,16 @@ class Training:
     def _do_step(self, ends: bool, due: bool) -> tuple[Record, bool, bool]:
         """One segment of every stream: forward, backward, clip, update. Also whether a rank
         wants to end, or to save."""
-        t, p, ranks = self.config.train, self.progress, self.ranks
-        B = t.batch * ranks.size
+        t, p, B = self.config.train, self.progress, self.B
         characters = B * t.length
         segment = self.streams.next()  # (T + 1, B)
         if t.reset:
-            mine = slice(ranks.rank * t.batch, (ranks.rank + 1) * t.batch)
-            self._begin_afresh((self.rng.random(B) < t.reset)[mine])
+            self._begin_afresh((self.rng.random(B) < t.reset)[self.mine])
         scale = 1.0 / (characters if t.loss == "mean" else B)
         gradient = self.gradient
         told = np.array([self.shards.train(segment, scale), ends, due])
-        ranks.add_(gradient)
-        ranks.add_(told)
+        self.ranks.add_(gradient)
+        self.ranks.add_(told)
         nats = float(told[0])
         with np.errstate(over="ignore", invalid="ignore"):  # found below, and reported
             length = norm(gradient)

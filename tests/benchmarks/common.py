@@ -25,7 +25,6 @@ USER_ENVIRONMENT["PYTHONPATH"] = os.pathsep.join(
 libraries like."""
 
 import argparse  # noqa: E402
-import contextlib  # noqa: E402
 import gc  # noqa: E402
 import json  # noqa: E402
 import time  # noqa: E402
@@ -34,18 +33,13 @@ from importlib.util import find_spec  # noqa: E402
 from statistics import median  # noqa: E402
 from typing import Any, NamedTuple, TypeVar  # noqa: E402
 
+from charlstm.shards import cores as cores  # noqa: E402
+
 Key = TypeVar("Key", bound=Hashable)
 Run = Callable[[], object]
 
 
 # --- what the machine has ------------------------------------------------------------------------
-
-
-def cores() -> int:
-    """Processor cores that this process may use."""
-    with contextlib.suppress(AttributeError):  # not on every system
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def torch_or_none(threads: int = 1) -> Any:

@@ -33,6 +33,7 @@ import numpy as np
 from charlstm.cells import CELLS
 from charlstm.model import weight_shapes
 from charlstm.optimizers import Adagrad, clip_norm_, norm
+from charlstm.parameters import count
 from charlstm.ranks import ranks
 from charlstm.shards import Job, Shards
 
@@ -46,7 +47,7 @@ NETWORKS = {"10 Gbit/s Ethernet": (30e-6, 1.1e9), "200 Gbit/s InfiniBand": (2e-6
 
 def weights(H: int) -> int:
     """Number of weights of the LSTM."""
-    return sum(math.prod(shape) for shape in weight_shapes(CELLS["lstm"], V, H, 1).values())
+    return count(weight_shapes(CELLS["lstm"], V, H, 1))
 
 
 def measure(H: int, B: int, steps: int) -> dict[str, float]:
