@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 Array = NDArray[Any]
+Product = Callable[[], object]
+"""Makes one product, of arrays and into an array that were told it beforehand."""
 
 CACHE_LINE = 64
 """Bytes. A vector register of the widest kind is as long."""
@@ -100,12 +104,53 @@ class Panels:
         for panels, out in zip(self.panels, columns, strict=True):
             np.matmul(rows, panels, out=out)
 
+    def product(self, x: Array, out: Array) -> Product:
+        """Of x, as in `rows`, with W, into `out` (G, n, N)."""
+        rows, columns = self.rows(x), self.columns(out)
+        if len(columns) > 1:
+            return partial(self.multiply, rows, columns)
+        return partial(np.matmul, rows, self.panels[0], columns[0])
+
     def _parts(self, W: Array) -> list[Array]:
         return [W[..., : self.whole], W[..., self.whole :]][: len(self.panels)]
 
     def _stack(self, n: int) -> int:
         K = self.panels[0].shape[3]
         return _stack(n, K * self.width) or n
+
+
+class SideBySide:
+    """Weights W (G, K, N) for products with a single row: with their columns side by side they are
+    one matrix, and the products of all gates one product."""
+
+    def __init__(self, G: int, K: int, N: int, dtype: DTypeLike) -> None:
+        self.W = empty((K, G, N), dtype)
+
+    def fill(self, W: Array, scale: Array | None = None) -> None:
+        """Take over W (G, K, N), times scale (G, 1, 1)."""
+        np.multiply(W, 1 if scale is None else scale, out=self.W.swapaxes(0, 1))
+
+    def product(self, x: Array, out: Array) -> Product:
+        """Of x (1, K) with W, into `out` (G, 1, N), contiguous."""
+        K = len(self.W)
+        return partial(x.reshape(K).dot, self.W.reshape(K, -1), out.reshape(-1))
+
+
+class OneAboveTheOther:
+    """Weights W (G, K, N) for the sum of the products with a single row for each gate: as one
+    matrix of G K rows they make it in one product."""
+
+    def __init__(self, G: int, K: int, N: int, dtype: DTypeLike) -> None:
+        self.W = empty((G, K, N), dtype)
+
+    def fill(self, W: Array) -> None:
+        """Take over W (G, K, N)."""
+        np.copyto(self.W, W)
+
+    def product(self, x: Array, out: Array) -> Product:
+        """Of x (G, 1, K), contiguous, with W, summed over the gates, into `out` (1, 1, N)."""
+        N = self.W.shape[2]
+        return partial(x.reshape(-1).dot, self.W.reshape(-1, N), out.reshape(N))
 
 
 def sum_products(x: Array, y: Array, out: Array, scratch: Array) -> None:

@@ -185,26 +185,25 @@ class GRU:
 
     def forward(self, a: GRUForward, v: Array, state: States, after: States) -> None:
         (h,), (h_,) = state, after
-        np.add(a.rq, v[:2], out=a.rq)
-        sigmoid_of_half_(a.rq)  # r, q = sigma(u + v)
-        np.copyto(a.vn, v[2])
-        np.multiply(a.r, a.vn, out=a.rest)
-        np.add(a.n, a.rest, out=a.n)
-        np.tanh(a.n, out=a.n)  # n = tanh(u_n + r v_n)
-        np.subtract(h, a.n, out=a.rest)
-        np.multiply(a.q, a.rest, out=a.rest)  # q (h - n)
-        np.add(a.n, a.rest, out=h_)  # h' = n + q (h - n)
+        rq, r, q, n, vn, rest = a
+        np.add(rq, v[:2], out=rq)
+        sigmoid_of_half_(rq)  # r, q = sigma(u + v)
+        np.copyto(vn, v[2])
+        np.multiply(r, vn, out=rest)
+        np.add(n, rest, out=n)
+        np.tanh(n, out=n)  # n = tanh(u_n + r v_n)
+        np.subtract(h, n, out=rest)
+        np.multiply(q, rest, out=rest)  # q (h - n)
+        np.add(n, rest, out=h_)  # h' = n + q (h - n)
 
     def derivatives(self, a: Array, h_: Array, d: Array) -> None:
-        r, q, n, vn, rest = a
-        dr, dq, dn, gate_r, gate_q = d[:5]
-        np.copyto(gate_r, r)
-        np.copyto(gate_q, q)  # dh'/dh = q
-        np.multiply(rest, q, out=dq)
-        np.subtract(rest, dq, out=dq)  # dh'/dz_q = (h - n) q (1 - q)
+        r, q, n, vn, _ = a
+        rq, vn_rest = a[0:2], a[3:5]
+        d_rq, dn, gates = d[0:2], d[2], d[3:5]
+        np.copyto(gates, rq)  # dh'/dh = q
         np.multiply(r, vn, out=vn)
-        np.multiply(vn, r, out=dr)
-        np.subtract(vn, dr, out=dr)  # dz_n/dz_r = v_n r (1 - r)
+        np.multiply(vn_rest, rq, out=d_rq)
+        np.subtract(vn_rest, d_rq, out=d_rq)  # dz_n/dz_r = v_n r (1-r), dh'/dz_q = (h-n) q (1-q)
         np.multiply(n, n, out=n)
         np.subtract(ONE, n, out=n)
         np.multiply(n, q, out=dn)
@@ -215,12 +214,13 @@ class GRU:
 
     def backward(self, d: GRUBackward, dafter: States, dstate: States) -> None:
         (dh_,), (dh,) = dafter, dstate
-        np.multiply(d.n, dh_, out=d.n)  # dz_n
-        np.multiply(d.q, dh_, out=d.q)  # dz_q
-        np.multiply(d.r, d.n, out=d.r)  # dz_r
-        np.copyto(d.dv_rq, d.rq)
-        np.multiply(d.n, d.gate_r, out=d.dv_n)  # dv_n = dz_n r
-        np.multiply(dh_, d.gate_q, out=dh)  # dh = dh' q + …
+        rq, r, q, n, gate_r, gate_q, dv_rq, dv_n = d
+        np.multiply(n, dh_, out=n)  # dz_n
+        np.multiply(q, dh_, out=q)  # dz_q
+        np.multiply(r, n, out=r)  # dz_r
+        np.copyto(dv_rq, rq)
+        np.multiply(n, gate_r, out=dv_n)  # dv_n = dz_n r
+        np.multiply(dh_, gate_q, out=dh)  # dh = dh' q + …
 
 
 class LSTMForward(NamedTuple):
@@ -279,15 +279,16 @@ class LSTM:
 
     def forward(self, a: LSTMForward, v: Array, state: States, after: States) -> None:
         (_, c), (h_, c_) = state, after
-        np.add(a.z, v, out=a.z)
-        np.tanh(a.z, out=a.z)  # g = tanh(u + v)
-        np.multiply(a.ifo, HALF, out=a.ifo)
-        np.add(a.ifo, HALF, out=a.ifo)  # i, f, o = sigma(u + v)
-        np.multiply(a.i, a.g, out=a.ig)
-        np.multiply(a.f, c, out=a.fc)
-        np.add(a.fc, a.ig, out=c_)  # c' = f c + i g
-        np.tanh(c_, out=a.tanh_c)
-        np.multiply(a.o, a.tanh_c, out=h_)  # h' = o tanh(c')
+        z, ifo, i, f, o, g, tanh_c, ig, fc = a
+        np.add(z, v, out=z)
+        np.tanh(z, out=z)  # g = tanh(u + v)
+        np.multiply(ifo, HALF, out=ifo)
+        np.add(ifo, HALF, out=ifo)  # i, f, o = sigma(u + v)
+        np.multiply(i, g, out=ig)
+        np.multiply(f, c, out=fc)
+        np.add(fc, ig, out=c_)  # c' = f c + i g
+        np.tanh(c_, out=tanh_c)
+        np.multiply(o, tanh_c, out=h_)  # h' = o tanh(c')
 
     def derivatives(self, a: Array, h_: Array, d: Array) -> None:
         i, f, o, g, tanh_c, ig, _ = a
@@ -309,11 +310,12 @@ class LSTM:
 
     def backward(self, d: LSTMBackward, dafter: States, dstate: States) -> None:
         (dh_, dc_), (_, dc) = dafter, dstate
-        np.multiply(d.o_and_tanh_c, dh_, out=d.o_and_tanh_c)  # dz_o, and what dc' gets from dh'
-        np.add(dc_, d.tanh_c, out=dc_)  # dc' += dh' o (1 - tanh(c')^2)
-        np.multiply(d.i_f, dc_, out=d.i_f)  # dz_i, dz_f
-        np.multiply(d.g, dc_, out=d.g)  # dz_g
-        np.multiply(d.gate_f, dc_, out=dc)  # dc = dc' f
+        i_f, o_and_tanh_c, tanh_c, g, gate_f = d
+        np.multiply(o_and_tanh_c, dh_, out=o_and_tanh_c)  # dz_o, and what dc' gets from dh'
+        np.add(dc_, tanh_c, out=dc_)  # dc' += dh' o (1 - tanh(c')^2)
+        np.multiply(i_f, dc_, out=i_f)  # dz_i, dz_f
+        np.multiply(g, dc_, out=g)  # dz_g
+        np.multiply(gate_f, dc_, out=dc)  # dc = dc' f
 
 
 CELLS: dict[str, Cell] = {cell.name: cell for cell in (RNN(), GRU(), LSTM())}

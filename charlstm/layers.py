@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import DTypeLike
 
-from charlstm.arrays import FEWEST_ROWS, Array, Panels, empty, sum_products
+from charlstm.arrays import FEWEST_ROWS, SMALL_PRODUCT, Array, Panels, empty, sum_products
 from charlstm.recurrent import Input
 
 CACHE_BYTES = 1 << 19
@@ -38,6 +38,9 @@ class OneHot:
         self.sums = empty((G * min(V + 1, N) * H,), dtype)
         self.rank = np.zeros(V + 1, np.uint16 if V < 1 << 16 else np.intp)  # 16 bits: radix sort
         self.ones = np.ones((1, N), dtype)
+        # as a matrix, where that is small: sorting would take longer
+        self.x = empty((N, V), dtype) if N * V * H <= SMALL_PRODUCT else None
+        self.places = np.arange(N)
 
     def prepare(self, ids: Array, Wx: Array, b: Array, scale: Array) -> Input:
         """Return a function that writes u = (x Wx + b) * scale for the steps start to end.
@@ -66,12 +69,21 @@ class OneHot:
     def backward(self, ids: Array, du: Array, dWx: Array, db: Array) -> None:
         """dWx = x^T du: each row is the sum of du over the places where its character stands.
 
-        The places of a character are brought together by sorting, characters that stand equally
-        often side by side, and their runs are summed as products with a row of ones.
+        Where x^T du is no small product, the places of a character are brought together by sorting,
+        characters that stand equally often side by side, and their runs are summed as products with
+        a row of ones.
         """
         G, T, B, H = du.shape
         N, V = T * B, dWx.shape[1]
-        flat = np.where(ids < 0, V, ids).reshape(N)  # V: all that is unknown
+        flat = ids.reshape(N)
+        if self.x is not None:
+            x, by_place = self.x[:N], du.reshape(G, N, H)
+            x[...] = 0.0
+            x[self.places[:N], flat] = flat >= 0
+            np.matmul(x.T, by_place, out=dWx)
+            np.matmul(self.ones[:, :N], by_place, out=db)
+            return
+        flat = np.where(flat < 0, V, flat)  # V: all that is unknown
         counts = np.bincount(flat, minlength=V + 1)
         used = np.flatnonzero(counts)
         used = used[np.argsort(counts[used], kind="stable")]

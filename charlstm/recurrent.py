@@ -12,11 +12,12 @@ their memory serves the next chunk again, and a pass without a backward one keep
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import numpy as np
 from numpy.typing import DTypeLike
 
-from charlstm.arrays import Array, Panels, empty, sum_products
+from charlstm.arrays import Array, OneAboveTheOther, Panels, SideBySide, empty, sum_products
 from charlstm.cells import Cell
 
 CACHE_BYTES = 3 << 18
@@ -41,32 +42,41 @@ class Recurrent:
         self.cell = cell
         step_bytes = A * B * H * np.dtype(dtype).itemsize
         self.chunk = max(1, min(T, CACHE_BYTES // step_bytes))
-        self.a = empty((A, self.chunk, B, H), dtype)
+        single = B == 1
+        self.a = _by_step(A, self.chunk, B, H, dtype)
         self.v = empty((G, B, H), dtype)
         self.scale = np.array(cell.scale, dtype).reshape(G, 1, 1)
-        self.Wh = Panels(B, G, H, H, dtype)  # times scale
-        self.v_columns = self.Wh.columns(self.v)
         # h[t] is before step t, h[t + 1] after it; the other states change in place
         self.h = empty((T + 1, B, H), dtype)
-        self.h_rows = [self.Wh.rows(h) for h in self.h]
         self.inner = [empty((B, H), dtype) for _ in cell.states[1:]]
-        # views made once, so that the loops over time make none
+        self.Wh = SideBySide(G, H, H, dtype) if single else Panels(B, G, H, H, dtype)  # times scale
+        # views and products made once, so that the loops over time make none
+        self.forward_products = [self.Wh.product(h, self.v) for h in self.h[:T]]
         self.forward_steps = [cell.forward_views(self.a[:, t]) for t in range(self.chunk)]
         self.slots = [(h, *self.inner) for h in self.h]
         if not training:
             return
-        self.d = empty((cell.derivatives_kept, T, B, H), dtype)
+        self.d = _by_step(cell.derivatives_kept, T, B, H, dtype)
         self.du = self.d[cell.du]  # (G, T, B, H)
         self.dv = self.d[cell.dv]  # (G, T, B, H)
         self.backward_steps = [cell.backward_views(self.d[:, t]) for t in range(T)]
-        self.WhT = Panels(B, G, H, H, dtype)
-        self.dv_rows = [self.WhT.rows(self.dv[:, t]) for t in range(T)]
         self.dWh = empty((G, H, H), dtype)
-        self.ones = np.ones(G, dtype)
-        self.v_flat = self.v.reshape(G, B * H)
         # the gradient of the state before step t is at t % 2
         self.dslots = [tuple(empty((B, H), dtype) for _ in cell.states) for _ in range(2)]
-        self.dh_flat = [slots[0].reshape(B * H) for slots in self.dslots]
+        # dh is the sum of these: what comes through Wh, by gate or already summed, and last what
+        # comes directly
+        through = 1 if single else G
+        self.dh_parts = empty((through + cell.direct, B, H), dtype)
+        self.dparts = [(self.dh_parts[-1], *slots[1:]) for slots in self.dslots]
+        self.WhT = OneAboveTheOther(G, H, H, dtype) if single else Panels(B, G, H, H, dtype)
+        self.backward_products = [
+            self.WhT.product(self.dv[:, t], self.dh_parts[:through]) for t in range(T)
+        ]
+        # a product with ones is a quicker sum than add.reduce
+        sum_parts = partial(
+            np.dot, np.ones(len(self.dh_parts), dtype), self.dh_parts.reshape(-1, B * H)
+        )
+        self.sum_parts = [partial(sum_parts, dh.reshape(B * H)) for dh, *_ in self.dslots]
 
     def forward(
         self, Wh: Array, state: Sequence[Array], T: int, write_u: Input, training: bool = False
@@ -75,9 +85,8 @@ class Recurrent:
 
         With `training`, keep what `backward` needs.
         """
-        cell, v, slots, G = self.cell, self.v, self.slots, len(self.v)
+        cell, v, slots, products, G = self.cell, self.v, self.slots, self.forward_products, len(Wh)
         self.Wh.fill(Wh, self.scale)
-        h_rows, v_columns = self.h_rows, self.v_columns
         np.copyto(self.h[0], state[0])
         for s, before in zip(self.inner, state[1:], strict=True):
             np.copyto(s, before)
@@ -86,7 +95,7 @@ class Recurrent:
             n = end - start
             write_u(start, end, self.a[:G, :n])
             for t in range(start, end):
-                self.Wh.multiply(h_rows[t], v_columns)  # v = h Wh
+                products[t]()  # v = h Wh
                 cell.forward(self.forward_steps[t - start], v, slots[t], slots[t + 1])
             if training:
                 h_after = self.h[start + 1 : end + 1]
@@ -102,21 +111,25 @@ class Recurrent:
         after the last step (None: zero, the edge of truncated backpropagation). Returns the
         gradient of the state before the first step.
         """
-        cell, v, h = self.cell, self.v, self.h
-        dv_rows, v_columns = self.dv_rows, self.v_columns
+        cell, h, products = self.cell, self.h, self.backward_products
         self.WhT.fill(Wh.transpose(0, 2, 1))
         G, _, B, H = self.dv.shape
         for k, ds in enumerate(self.dslots[T % 2]):
             ds[...] = 0.0 if dstate is None else dstate[k]
         for t in range(T - 1, -1, -1):
-            dafter, dbefore = self.dslots[(t + 1) % 2], self.dslots[t % 2]
+            dafter = self.dslots[(t + 1) % 2]
             np.add(dafter[0], dh[t], out=dafter[0])
-            cell.backward(self.backward_steps[t], dafter, dbefore)
-            self.WhT.multiply(dv_rows[t], v_columns)  # dh = dv Wh^T, summed over the gates
-            if cell.direct:
-                np.add(v[0], dbefore[0], out=v[0])
-            # a product with ones is a quicker sum than add.reduce
-            np.dot(self.ones, self.v_flat, out=self.dh_flat[t % 2])
+            cell.backward(self.backward_steps[t], dafter, self.dparts[t % 2])
+            products[t]()  # dh = dv Wh^T, by gate
+            self.sum_parts[t % 2]()
         n = T * B  # dWh = sum over the steps of h^T dv
         sum_products(h[:T].reshape(n, H), self.dv[:, :T].reshape(G, n, H), dWh, self.dWh)
         return [ds.copy() for ds in self.dslots[0]]
+
+
+def _by_step(parts: int, T: int, B: int, H: int, dtype: DTypeLike) -> Array:
+    """Memory for `parts` arrays of T steps, (parts, T, B, H). Those of a step lie together where
+    there is a single stream: one call then works on several of them, and one product."""
+    if B == 1:
+        return empty((T, parts, B, H), dtype).swapaxes(0, 1)
+    return empty((parts, T, B, H), dtype)
