@@ -77,7 +77,7 @@ CONTESTS = (
         embedding=True,
     ),
     Contest(
-        *("lstm", 65, 512, 2, (64,)),
+        *("lstm", 65, 512, 2, (64, 128, 256)),
         one={"PyTorch": 1.0, PRODUCT: 0.88},
         all={"PyTorch": 1.0, PRODUCT: 0.88},
         rounds=7,
