@@ -18,7 +18,8 @@ Members, in order (V vocabulary, H hidden, G gates, P number of weights, B strea
     sha256             (32,) uint8       digest of all the members before it
 
 where NAME runs over layer0.Wx (G, V, H), layer0.Wh (G, H, H), layer0.b (G, 1, H), layer1.Wx
-(G, H, H), …, Wy (V, H), by (V,).
+(G, H, H), …, Wy (V, H), by (V,); with an embedding, over E (V, D) before them, and what
+`charlstm.model.Model` says.
 """
 
 from __future__ import annotations
@@ -53,7 +54,7 @@ from charlstm.errors import (
     OutputError,
     UsageError,
 )
-from charlstm.model import Model, State, state_names, weight_shapes
+from charlstm.model import Model, State, state_widths, weight_shapes
 from charlstm.optimizers import OPTIMIZERS
 
 FORMAT = "charlstm checkpoint"
@@ -84,16 +85,23 @@ class Checkpoint:
 
     def model(self, flat: Array | None = None) -> Model:
         """The network over the best weights, or over others."""
-        m = self.config.model
-        weights = self.best if flat is None else flat
-        return Model(m.cell, len(self.vocabulary), m.hidden, m.layers, np.float32, weights)
+        return network(self.config, len(self.vocabulary), self.best if flat is None else flat)
+
+
+def network(config: Config, V: int, flat: Array | None = None) -> Model:
+    """The network that a configuration describes, over V characters (weights zero, or `flat`)."""
+    m = config.model
+    return Model(
+        *(m.cell, V, m.hidden, m.layers, np.float32, flat), embedding=m.embedding, tie=m.tie
+    )
 
 
 def _layout(config: Config, V: int, B: int) -> Iterator[tuple[str, DTypeLike, tuple[int, ...]]]:
     """Name, type and shape of each array that a checkpoint of this configuration has, after the
     metadata and before the digest."""
     m = config.model
-    shapes = weight_shapes(CELLS[m.cell], V, m.hidden, m.layers)
+    cell = CELLS[m.cell]
+    shapes = weight_shapes(cell, V, m.hidden, m.layers, m.embedding, m.tie)
     yield "vocabulary", "<u4", (V,)
     yield "counts", "<i8", (V,)
     groups = ["best", "last", *(["average"] if config.train.average else [])]
@@ -101,8 +109,8 @@ def _layout(config: Config, V: int, B: int) -> Iterator[tuple[str, DTypeLike, tu
     for group in groups:
         for name, shape in shapes.items():
             yield f"{group}/{name}", "<f4", shape
-    for name in state_names(CELLS[m.cell], m.layers):
-        yield f"state/{name}", "<f4", (B, m.hidden)
+    for name, H in state_widths(cell, m.hidden, m.layers).items():
+        yield f"state/{name}", "<f4", (B, H)
 
 
 def _header(dtype: DTypeLike, shape: tuple[int, ...]) -> bytes:
@@ -143,8 +151,7 @@ def _members(checkpoint: Checkpoint) -> Iterator[tuple[str, bytes, memoryview]]:
     for group, flat in flats.items():
         for name, array in checkpoint.model(flat).weights.items():
             arrays[f"{group}/{name}"] = array
-    names = state_names(CELLS[config.model.cell], config.model.layers)
-    for name, array in zip(names, checkpoint.state, strict=True):
+    for name, array in zip(checkpoint.model().state_names, checkpoint.state, strict=True):
         arrays[f"state/{name}"] = array
     yield "metadata", _header("|u1", (len(metadata),)), memoryview(metadata)
     for name, dtype, shape in _layout(config, V, B):
@@ -278,10 +285,9 @@ def _decode(data: bytes) -> Checkpoint:
         raise _Bad("a damaged checkpoint: its members are not those of its configuration")
     digest = _digest(members)
     vocabulary = _vocabulary(arrays["vocabulary"], arrays["counts"])
-    m = config.model
 
     def flat(group: str) -> Array:
-        weights = Model(m.cell, V, m.hidden, m.layers, np.float32).weights
+        weights = network(config, V).weights
         for name in weights:
             weights[name][...] = arrays[f"{group}/{name}"]
         if not np.isfinite(weights.flat).all():
@@ -290,7 +296,7 @@ def _decode(data: bytes) -> Checkpoint:
 
     sums = OPTIMIZERS[config.train.optimizer].sums
     state = [
-        arrays[f"state/{name}"].astype(np.float32) for name in state_names(CELLS[m.cell], m.layers)
+        array.astype(np.float32) for name, array in arrays.items() if name.startswith("state/")
     ]
     if not all(np.isfinite(s).all() for s in state):
         raise _Bad("a damaged checkpoint: state holds numbers that are not finite")

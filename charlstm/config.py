@@ -127,6 +127,13 @@ def _texts_check(value: Any) -> tuple[str, ...]:
     return tuple(value)
 
 
+def _hidden_check(value: Any) -> int | tuple[int, ...]:
+    widths = value if isinstance(value, list | tuple) else [value]
+    if not widths or not all(type(n) is int and 1 <= n <= 65536 for n in widths):
+        raise ValueError
+    return tuple(widths) if widths is value else int(value)
+
+
 def _encoding_check(value: Any) -> str:
     try:
         codec = codecs.lookup(value)
@@ -164,8 +171,15 @@ class ModelConfig:
     """The network."""
 
     cell: str = _choice("lstm", "lstm", "gru", "rnn")
-    hidden: int = _integer(100, 1, 65536)
+    hidden: int | tuple[int, ...] = _key(
+        100, "a whole number from 1 to 65536, or a list of one for each layer", _hidden_check
+    )
+    """Width of the hidden state, of all layers or of each, the lowest first."""
     layers: int = _integer(1, 1, 64)
+    embedding: int = _integer(0, 0, 65536)
+    """Width of a vector that is learnt for each character; 0: one-hot input."""
+    tie: bool = _flag(False)
+    """Whether the output weights are the embedding."""
     forget_bias: float = _number(1.0, -100.0, 100.0)
 
 
@@ -269,10 +283,25 @@ class Config:
     def updated(self, settings: Iterable[Setting]) -> Config:
         """This configuration with some keys set; later settings win over earlier ones."""
         values = dataclasses.asdict(self)
+        where = "configuration"
         for setting in settings:
             section, _, name = setting.key.partition(".")
             values[section][name] = _checked(setting)
-        return Config(*(type(getattr(self, s))(**values[s]) for s in values))
+            where = setting.where
+        config = Config(*(type(getattr(self, s))(**values[s]) for s in values))
+        m = config.model
+        if isinstance(m.hidden, tuple) and len(m.hidden) != m.layers:
+            n = len(m.hidden)
+            raise ConfigError(
+                f"{where}: model.hidden has {n} width{'s' * (n > 1)} for {m.layers} "
+                f"layer{'s' * (m.layers > 1)}; set model.layers={n}, or one width for all layers"
+            )
+        if m.tie and not m.embedding:
+            raise ConfigError(
+                f"{where}: model.tie is the embedding's use for the output, and there is none; "
+                "set model.embedding, such as 100"
+            )
+        return config
 
 
 class Setting(NamedTuple):

@@ -67,14 +67,14 @@ def _charged(nats: Array, targets: Array) -> Array:
 def surprisals(model: Model, ids: Array, state: State | None = None) -> Array:
     """Nats (N - 1,), float64, of each character of ids (N,) but the first, as one stream."""
     ids = np.asarray(ids, np.intp)
-    weights, N = model.weights, len(ids) - 1
+    Wy, by, N = model.Wy, model.weights["by"], len(ids) - 1
     stepper = Stepper(model, 1, state)
     output = SoftmaxOutput(model.V, max(1, min(SEGMENT, N)), model.H, model.dtype)
     parts = [np.empty(0)]
     for start in range(0, N, SEGMENT):
         targets = ids[start + 1 : start + 1 + SEGMENT]
         shown = stepper.read(ids[start : start + len(targets)])
-        nats = output.loss(shown, weights["Wy"], weights["by"], targets)
+        nats = output.loss(shown, Wy, by, targets)
         parts.append(_charged(nats, targets))
     return np.concatenate(parts)
 

@@ -109,8 +109,33 @@ class OneHot:
         dWx[:, used[known]] = sums if known.all() else sums[:, known]
 
 
+class Embedding:
+    """x = E[id]: the character's row of E (V, D); the zero vector for an id below zero.
+
+    That is one-hot input times E, so its gradient is that of `OneHot` with one gate and no bias.
+    """
+
+    def __init__(self, V: int, D: int, T: int, B: int, dtype: DTypeLike) -> None:
+        self.x = empty((T, B, D), dtype)
+        self.one_hot = OneHot(1, V, T * B, D, dtype)
+        self.db = empty((1, 1, D), dtype)  # of the bias that there is not
+
+    def forward(self, ids: Array, E: Array) -> Array:
+        """x (T', B, D) of ids (T', B), in memory of our own."""
+        x = self.x[: len(ids)]
+        E.take(ids, 0, x, "clip")
+        unknown = ids < 0
+        if unknown.any():
+            x[unknown] = 0.0
+        return x
+
+    def backward(self, ids: Array, dx: Array, dE: Array) -> None:
+        """dE: each row is the sum of dx over the places where its character stands."""
+        self.one_hot.backward(ids, dx[None], dE[None], self.db)
+
+
 class Dense:
-    """Input of a layer that stands on another one: u = x Wx + b with x the hidden states below."""
+    """Dense input: u = x Wx + b with x the hidden states of the layer below, or an embedding."""
 
     def __init__(self, G: int, D: int, T: int, B: int, H: int, dtype: DTypeLike) -> None:
         self.Wx = Panels(B, G, D, H, dtype)  # times scale
@@ -120,26 +145,31 @@ class Dense:
         self.dx = empty((G, steps * B, D), dtype)  # of a block of positions, by gate
         self.ones = np.ones(G, dtype)
 
-    def prepare(self, x: Array, Wx: Array, b: Array, scale: Array) -> Input:
-        """As `OneHot.prepare`. x (T, B, D), Wx (G, D, H)."""
+    def prepare(self, x: Array, Wx: Array, b: Array | None, scale: Array | None) -> Input:
+        """As `OneHot.prepare`. x (T, B, D), Wx (G, D, H). Bias and scale may be left out."""
         self.Wx.fill(Wx, scale)
-        b = b * scale
+        if b is not None and scale is not None:
+            b = b * scale
 
         def write(start: int, end: int, u: Array) -> None:
             G, T, B, H = u.shape
             u = u.reshape(G, T * B, H)
             self.Wx.multiply(self.Wx.rows(x[start:end].reshape(T * B, -1)), self.Wx.columns(u))
-            np.add(u, b, out=u)
+            if b is not None:
+                np.add(u, b, out=u)
 
         return write
 
-    def backward(self, x: Array, Wx: Array, du: Array, dWx: Array, db: Array, dx: Array) -> None:
+    def backward(
+        self, x: Array, Wx: Array, du: Array, dWx: Array, db: Array | None, dx: Array
+    ) -> None:
         """dWx = x^T du, db = sum of du, dx = du Wx^T summed over the gates."""
         G, T, B, H = du.shape
         N = T * B
         du, out = du.reshape(G, N, H), dx.reshape(N, -1)
         sum_products(x.reshape(N, -1), du, dWx, self.dWx)
-        np.add.reduce(du, axis=1, keepdims=True, out=db)
+        if db is not None:
+            np.add.reduce(du, axis=1, keepdims=True, out=db)
         self.WxT.fill(Wx.transpose(0, 2, 1))
         block = self.dx.shape[1]
         for at in range(0, N, block):

@@ -1,4 +1,4 @@
-"""The language model: recurrent layers one on the other, between one-hot input and softmax.
+"""The language model: recurrent layers one on the other, between characters and softmax.
 
 `Model` is the weights and their names. `Unrolled` is the model over T steps of B streams, with
 every buffer that a pass forward and back needs. `Stepper` advances it by one character.
@@ -14,82 +14,151 @@ from numpy.typing import DTypeLike
 
 from charlstm.arrays import Array, Panels, empty, zeros
 from charlstm.cells import CELLS, Cell
-from charlstm.layers import Dense, OneHot, SoftmaxOutput
+from charlstm.layers import Dense, Embedding, OneHot, SoftmaxOutput
 from charlstm.parameters import Parameters
 from charlstm.recurrent import Recurrent
 
 State = list[Array]
-"""The recurrent state of all layers, from the lowest up, each array (B, H): for an LSTM of two
-layers h, c, h, c."""
+"""The recurrent state of all layers, from the lowest up, each array (B, H) with H the width of its
+layer: for an LSTM of two layers h, c, h, c."""
+
+Hidden = int | Sequence[int]
+"""The width H of all layers, or of each, the lowest first."""
 
 
-def weight_shapes(cell: Cell, V: int, H: int, layers: int) -> dict[str, tuple[int, ...]]:
+def widths_of(hidden: Hidden, layers: int) -> tuple[int, ...]:
+    """The width H of each layer, the lowest first."""
+    widths = (hidden,) * layers if isinstance(hidden, int) else tuple(hidden)
+    if len(widths) != layers:
+        raise ValueError(f"{len(widths)} widths for {layers} layers")
+    return widths
+
+
+def weight_shapes(
+    cell: Cell, V: int, hidden: Hidden, layers: int, embedding: int = 0, tie: bool = False
+) -> dict[str, tuple[int, ...]]:
     """Names and shapes of a model's weights, in the order of the flat vector (see `Model`)."""
     G = len(cell.gates)
-    shapes: dict[str, tuple[int, ...]] = {}
-    for layer in range(layers):
-        shapes[f"layer{layer}.Wx"] = (G, H if layer else V, H)
+    shapes: dict[str, tuple[int, ...]] = {"E": (V, embedding)} if embedding else {}
+    below = embedding or V
+    for layer, H in enumerate(widths_of(hidden, layers)):
+        shapes[f"layer{layer}.Wx"] = (G, below, H)
         shapes[f"layer{layer}.Wh"] = (G, H, H)
         shapes[f"layer{layer}.b"] = (G, 1, H)
-    return {**shapes, "Wy": (V, H), "by": (V,)}
+        below = H
+    if not tie:
+        shapes["Wy"] = (V, below)
+    elif below != embedding:
+        shapes["Wp"] = (below, embedding)
+    return {**shapes, "by": (V,)}
 
 
-def state_names(cell: Cell, layers: int) -> list[str]:
-    """Names of the arrays of a `State`, in its order: layer0.h, layer0.c, …"""
-    return [f"layer{layer}.{s}" for layer in range(layers) for s in cell.states]
+def state_widths(cell: Cell, hidden: Hidden, layers: int) -> dict[str, int]:
+    """Names and widths of the arrays of a `State`, in its order: layer0.h, layer0.c, …"""
+    widths = enumerate(widths_of(hidden, layers))
+    return {f"layer{layer}.{s}": H for layer, H in widths for s in cell.states}
 
 
 class Model:
     """Weights of a recurrent language model over a vocabulary of V characters.
 
-    Arrays, for each layer l = 0, 1, … (D = V for the lowest, H for the others; G gates):
-    `layer{l}.Wx` (G, D, H), `layer{l}.Wh` (G, H, H), `layer{l}.b` (G, 1, H); then the output
-    projection `Wy` (V, H) and `by` (V,). The gates stand in the order of `cell.gates`.
+    Arrays: with an embedding of width D, its rows `E` (V, D); for each layer l = 0, 1, … of width
+    H `layer{l}.Wx` (G, n, H), `layer{l}.Wh` (G, H, H), `layer{l}.b` (G, 1, H), where n is D, or V
+    without an embedding, for the lowest layer and the width of the layer below for the others;
+    then the output projection `Wy` (V, H) and `by` (V,). The gates stand in the order of
+    `cell.gates`.
+
+    With `tie`, the output weights are the embedding (O. Press, L. Wolf, 2017; H. Inan, K. Khosravi,
+    R. Socher, 2017): there is no array `Wy`. Where D is not the width of the uppermost layer, a
+    projection `Wp` (H, D) stands between: y = h Wp E^T + by. It has no bias: one would add the same
+    to each logit whatever h is, which is what by does.
     """
 
     def __init__(
         self,
         cell: str,
         vocabulary: int,
-        hidden: int,
+        hidden: Hidden,
         layers: int = 1,
         dtype: DTypeLike = np.float32,
         flat: Array | None = None,
+        *,
+        embedding: int = 0,
+        tie: bool = False,
     ) -> None:
+        if tie and not embedding:
+            raise ValueError("only an embedding can be tied to the output")
         self.cell = CELLS[cell]
-        self.V, self.H, self.layers = vocabulary, hidden, layers
+        self.V, self.D, self.layers, self.tie = vocabulary, embedding, layers, tie
+        self.widths = widths_of(hidden, layers)
+        self.H = self.widths[-1]
+        """The width of the uppermost layer, whose hidden state is what the model shows."""
         self.dtype = np.dtype(dtype)
-        shapes = weight_shapes(self.cell, vocabulary, hidden, layers)
+        shapes = weight_shapes(self.cell, vocabulary, hidden, layers, embedding, tie)
         self.weights = Parameters(shapes, self.dtype, flat)
 
     def initialise(self, rng: np.random.Generator, forget_bias: float = 1.0) -> None:
-        """Draw the weights: uniform in ±1/sqrt(H), biases zero.
+        """Draw the weights: uniform in ±1/sqrt(H), H being the width of their layer (of the
+        uppermost for those of the output), biases zero; rows of the embedding in ±sqrt(3/D), so
+        that they are of length 1 on the mean, as a one-hot vector is.
 
         The forget gate's bias starts at `forget_bias`, so that a new LSTM keeps its cell state
         until it has learnt to forget (R. Jozefowicz et al., 2015).
         """
-        bound = 1.0 / np.sqrt(self.H)
+        bounds = {f"layer{k}": 1.0 / np.sqrt(H) for k, H in enumerate(self.widths)}
+        bounds["E"] = np.sqrt(3.0 / max(self.D, 1))
         for name, w in self.weights.items():
             if name.endswith(("b", "by")):
                 w[...] = 0.0
             else:
+                bound = bounds.get(name.partition(".")[0], 1.0 / np.sqrt(self.H))
                 w[...] = rng.uniform(-bound, bound, w.shape)
         if "f" in self.cell.gates:
             for layer in range(self.layers):
                 self.weights[f"layer{layer}.b"][self.cell.gates.index("f")] = forget_bias
 
     @property
+    def Wy(self) -> Array:
+        """Weights (V, H) by which the logits are h Wy^T + by, whether there is an array of that
+        name or they are tied: then E, or what E and the projection make together."""
+        w = self.weights
+        if not self.tie:
+            return w["Wy"]
+        return w["E"] @ w["Wp"].T if "Wp" in w else w["E"]
+
+    @property
+    def state_widths(self) -> dict[str, int]:
+        """Names and widths of the arrays of a `State`, in its order."""
+        return state_widths(self.cell, self.widths, self.layers)
+
+    @property
     def state_names(self) -> list[str]:
         """Names of the arrays of a `State`, in its order: layer0.h, layer0.c, …"""
-        return state_names(self.cell, self.layers)
+        return list(self.state_widths)
 
     def zero_state(self, B: int) -> State:
         """The state before the first character of B streams."""
-        return [zeros((B, self.H), self.dtype) for _ in self.state_names]
+        return [zeros((B, H), self.dtype) for H in self.state_widths.values()]
 
     def with_weights(self, flat: Array) -> Model:
         """The same model over another flat vector of weights, which is not copied."""
-        return Model(self.cell.name, self.V, self.H, self.layers, self.dtype, flat)
+        return Model(
+            *(self.cell.name, self.V, self.widths, self.layers, self.dtype, flat),
+            embedding=self.D,
+            tie=self.tie,
+        )
+
+    def input_table(self, out: Array) -> None:
+        """Write u = (x Wx + b) * scale of the lowest layer for every character into `out`
+        (G, V + 1, H), and last, where id -1 finds it, that of an unknown one."""
+        w, cell = self.weights, self.cell
+        scale = np.array(cell.scale, self.dtype).reshape(-1, 1, 1)
+        if self.D:
+            np.matmul(w["E"], w["layer0.Wx"] * scale, out=out[:, : self.V])
+        else:
+            np.multiply(w["layer0.Wx"], scale, out=out[:, : self.V])
+        out[:, self.V :] = 0.0
+        np.add(out, w["layer0.b"] * scale, out=out)
 
 
 class Unrolled:
@@ -100,49 +169,67 @@ class Unrolled:
 
     def __init__(self, model: Model, T: int, B: int, training: bool = True) -> None:
         self.model, self.T, self.B, self.training = model, T, B, training
-        G, V, H, dtype = len(model.cell.gates), model.V, model.H, model.dtype
-        self.recurrent = [
-            Recurrent(model.cell, T, B, H, dtype, training) for _ in range(model.layers)
+        G, V, D, H, dtype = len(model.cell.gates), model.V, model.D, model.H, model.dtype
+        below = [D, *model.widths]  # widths of what enters each layer, and of what the output reads
+        self.recurrent = [Recurrent(model.cell, T, B, n, dtype, training) for n in model.widths]
+        self.inputs: list[OneHot | Dense] = [
+            Dense(G, m, T, B, n, dtype) if m else OneHot(G, V, T * B, n, dtype)
+            for m, n in zip(below, model.widths, strict=False)
         ]
-        self.one_hot = OneHot(G, V, T * B, H, dtype)
-        self.dense = [Dense(G, H, T, B, H, dtype) for _ in range(model.layers - 1)]
-        self.output = SoftmaxOutput(V, T * B, H, dtype)
-        self.dh = empty((T, B, H), dtype)
+        if D:
+            self.embedding = Embedding(V, D, T, B, dtype)
+        self.output = SoftmaxOutput(V, T * B, D if model.tie else H, dtype)
+        if model.tie:
+            self.dE = empty((V, D), dtype)  # the part that comes from the input
+        if "Wp" in model.weights:
+            self.projection = Dense(1, H, T, B, D, dtype)
+            self.s, self.ds = empty((1, T, B, D), dtype), empty((1, T, B, D), dtype)
+        memory = empty((T * B * max(below),), dtype)  # gradients of x, one in the other's place
+        self.dx = [memory[: T * B * n].reshape(T, B, n) for n in below]
         self.ids = np.empty((0, B), np.intp)
+        self.x: list[Array] = []
+        """What entered each layer in the last `forward`, and at the end what the output reads."""
 
     def forward(self, ids: Array, state: State) -> State:
         """Run over ids (T', B), T' <= T, from `state`; return the state after them."""
         model, T = self.model, len(ids)
         per_layer = len(model.cell.states)
         self.ids = ids
+        self.x = [self.embedding.forward(ids, model.weights["E"]) if model.D else ids]
         after: State = []
         for k, layer in enumerate(self.recurrent):
-            w = [model.weights[f"layer{k}.{name}"] for name in ("Wx", "Wh", "b")]
-            if k == 0:
-                write_u = self.one_hot.prepare(ids, w[0], w[2], layer.scale)
-            else:
-                below = self.recurrent[k - 1].h[1 : T + 1]
-                write_u = self.dense[k - 1].prepare(below, w[0], w[2], layer.scale)
-            after += layer.forward(
-                w[1], state[k * per_layer : (k + 1) * per_layer], T, write_u, self.training
-            )
+            Wx, Wh, b = (model.weights[f"layer{k}.{name}"] for name in ("Wx", "Wh", "b"))
+            write_u = self.inputs[k].prepare(self.x[k], Wx, b, layer.scale)
+            before = state[k * per_layer : (k + 1) * per_layer]
+            after += layer.forward(Wh, before, T, write_u, self.training)
+            self.x.append(layer.h[1 : T + 1])
         return after
 
     @property
     def top(self) -> Array:
-        """Hidden states of the uppermost layer in the last `forward`, (T' * B, H)."""
-        return self.recurrent[-1].h[1 : len(self.ids) + 1].reshape(-1, self.model.H)
+        """What the output read in the last `forward`, hidden states of the uppermost layer,
+        (T' * B, H)."""
+        return self.x[-1].reshape(-1, self.model.H)
 
     def logits(self) -> Array:
         """Unnormalised log-probabilities of the next character, (T', B, V)."""
-        w = self.model.weights
-        return (self.top @ w["Wy"].T + w["by"]).reshape(*self.ids.shape, self.model.V)
+        y: Array = self.top @ self.model.Wy.T + self.model.weights["by"]
+        return y.reshape(*self.ids.shape, self.model.V)
+
+    def _read(self) -> tuple[Array, str]:
+        """What is multiplied by the output weights, (N, H) or projected (N, D), and their name."""
+        model, T = self.model, len(self.ids)
+        if "Wp" not in model.weights:
+            return self.top, "E" if model.tie else "Wy"
+        s = self.s[:, :T]
+        self.projection.prepare(self.x[-1], model.weights["Wp"][None], None, None)(0, T, s)
+        return s.reshape(-1, model.D), "E"
 
     def loss(self, targets: Array) -> Array:
         """Cross-entropy of targets (T', B) after the last `forward`, in nats, (T', B)."""
         w = self.model.weights
-        nats = self.output.loss(self.top, w["Wy"], w["by"], targets.reshape(-1))
-        return nats.reshape(targets.shape)
+        read, name = self._read()
+        return self.output.loss(read, w[name], w["by"], targets.reshape(-1)).reshape(targets.shape)
 
     def loss_and_gradient(
         self,
@@ -160,28 +247,33 @@ class Unrolled:
         model, T = self.model, len(self.ids)
         w, d = model.weights, gradient
         per_layer = len(model.cell.states)
-        dh = self.dh[:T]
+        dx = [part[:T] for part in self.dx]
+        projected = "Wp" in w
+        read, name = self._read()
+        dread = self.ds[:, :T] if projected else dx[-1]
         nats = self.output.loss_and_gradient(
-            self.top,
-            w["Wy"],
-            w["by"],
-            targets.reshape(-1),
-            scale,
-            d["Wy"],
-            d["by"],
-            dh.reshape(-1, model.H),
+            *(read, w[name], w["by"], targets.reshape(-1), scale),
+            *(d[name], d["by"], dread.reshape(read.shape)),
         )
+        if projected:
+            Wp, dWp = w["Wp"][None], d["Wp"][None]
+            self.projection.backward(self.x[-1], Wp, dread, dWp, None, dx[-1])
         dbefore: State = []
         for k in range(model.layers - 1, -1, -1):
-            layer = self.recurrent[k]
+            layer, below = self.recurrent[k], self.inputs[k]
+            Wx, Wh = w[f"layer{k}.Wx"], w[f"layer{k}.Wh"]
+            dWx, dWh, db = (d[f"layer{k}.{name}"] for name in ("Wx", "Wh", "b"))
             ds = None if dstate is None else dstate[k * per_layer : (k + 1) * per_layer]
-            dbefore = layer.backward(w[f"layer{k}.Wh"], d[f"layer{k}.Wh"], dh, ds, T) + dbefore
-            du, dWx, db = layer.du[:, :T], d[f"layer{k}.Wx"], d[f"layer{k}.b"]
-            if k == 0:
-                self.one_hot.backward(self.ids, du, dWx, db)
+            dbefore = layer.backward(Wh, dWh, dx[k + 1], ds, T) + dbefore
+            du = layer.du[:, :T]
+            if isinstance(below, OneHot):
+                below.backward(self.ids, du, dWx, db)
             else:
-                below = self.recurrent[k - 1].h[1 : T + 1]
-                self.dense[k - 1].backward(below, w[f"layer{k}.Wx"], du, dWx, db, dh)
+                below.backward(self.x[k], Wx, du, dWx, db, dx[k])
+        if model.D:
+            self.embedding.backward(self.ids, dx[0], self.dE if model.tie else d["E"])
+        if model.tie:
+            np.add(d["E"], self.dE, out=d["E"])
         return nats.reshape(targets.shape), dbefore
 
 
@@ -280,20 +372,20 @@ class Stepper:
 
     It begins at `state`, each array (K, H), or (1, H) for all streams alike; None: zero. That is
     copied, and `Stepper.state` is changed in place. `logits` (K, V) are always those of the next
-    character, and valid until one is fed.
+    character, times `sharpness`, and valid until one is fed. An embedding, tied or not, costs
+    nothing: it is multiplied with the weights that it meets beforehand.
     """
 
-    def __init__(self, model: Model, K: int, state: State | None = None) -> None:
+    def __init__(
+        self, model: Model, K: int, state: State | None = None, sharpness: float = 1.0
+    ) -> None:
         cell, weights, dtype = model.cell, model.weights, model.dtype
-        G, V, H = len(cell.gates), model.V, model.H
+        G, V, H = len(cell.gates), model.V, model.widths[0]
         scale = np.array(cell.scale, dtype).reshape(G, 1, 1)
-        # u of every character, and last, where id -1 finds it, that of an unknown one
         table = (
             empty((V + 1, G, H), dtype).swapaxes(0, 1) if K == 1 else empty((G, V + 1, H), dtype)
         )
-        np.multiply(weights["layer0.Wx"], scale, out=table[:, :V])
-        table[:, V:] = 0.0
-        np.add(table, weights["layer0.b"] * scale, out=table)
+        model.input_table(table)
         self.rows = list(table.swapaxes(0, 1)) if K == 1 else []  # (G, H) of each
         self.u = empty((G, K, H), dtype)
         self.gates = list(zip(table, self.u, strict=True)) if K > 1 else []
@@ -302,13 +394,14 @@ class Stepper:
             [weights[f"layer{k}.{name}"] * scale for k in range(1, model.layers)]
             for name in ("Wx", "b")
         )
-        above = [*Wx, weights["Wy"].T[None]], [*b, weights["by"][None, None]]
+        Wy, by = model.Wy * sharpness, weights["by"] * sharpness
+        above = [*Wx, Wy.T[None]], [*b, by[None, None]]
         self.layers = [
             _StepperLayer(cell, K, *w, top=k + 1 == model.layers)
             for k, w in enumerate(zip(Wh, *above, strict=True))
         ]
         self.steps = [layer.step for layer in self.layers]
-        self.state = [s.reshape(K, H) for layer in self.layers for s in layer.state]
+        self.state = [s.reshape(K, -1) for layer in self.layers for s in layer.state]
         self.logits = self.layers[-1].above.reshape(K, V)
         for s, given in zip(self.state, state or model.zero_state(1), strict=True):
             np.copyto(s, given)

@@ -156,16 +156,8 @@ class _Tail:
 
 def _highest_logit(model: Model) -> float:
     """What no logit of a model exceeds: hidden states lie between -1 and 1."""
-    Wy, by = model.weights["Wy"], model.weights["by"]
+    Wy, by = model.Wy, model.weights["by"]
     return float(np.max(np.abs(Wy).sum(axis=1) + np.abs(by)))
-
-
-def _sharpened(model: Model, factor: float) -> Model:
-    """The model with its logits multiplied by `factor`."""
-    sharpened = model.with_weights(model.weights.flat.copy())
-    for name in ("Wy", "by"):
-        sharpened.weights[name][...] *= factor
-    return sharpened
 
 
 def _one(
@@ -288,12 +280,12 @@ def generate(
     safe = len(seed) > 0 and _highest_logit(model) / SAFE < temperature < HOT
     taken = 1.0  # the temperature that the weights take over
     if safe:
-        model, temperature, taken = _sharpened(model, 1.0 / temperature), 1.0, temperature
-    stepper = Stepper(model, 1)
+        temperature, taken = 1.0, temperature
+    stepper = Stepper(model, 1, sharpness=1.0 / taken)
     for start in range(0, len(seed), SEGMENT):
         stepper.read(seed[start : start + SEGMENT])
     if count > 1:
-        stepper = Stepper(model, count, stepper.state)
+        stepper = Stepper(model, count, stepper.state, 1.0 / taken)
     chooser = Chooser(count, model.V, rng, temperature, top_k, top_p, safe)
     if safe and count == 1 and not nats:
         pieces = _one(stepper, vocabulary.characters, length, chooser)

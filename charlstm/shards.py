@@ -36,7 +36,7 @@ from numpy.typing import DTypeLike
 from charlstm.arrays import CACHE_LINE, Array
 from charlstm.cells import CELLS
 from charlstm.evaluation import HeldOut
-from charlstm.model import Model, State, Unrolled, state_names, weight_shapes
+from charlstm.model import Hidden, Model, State, Unrolled, state_widths, weight_shapes
 from charlstm.parameters import count
 
 MESSAGE = struct.Struct("<cBHHd")
@@ -61,7 +61,7 @@ class Job:
 
     cell: str
     V: int
-    H: int
+    H: Hidden
     layers: int
     T: int
     B: int
@@ -72,6 +72,16 @@ class Job:
     """Of these, rows that only prepare the state."""
     first: bool = True
     """Whether the first of the held-out streams begins where the text does."""
+    embedding: int = 0
+    tie: bool = False
+
+    def model(self, flat: Array | None = None) -> Model:
+        """The network of these sizes, over the given weights."""
+        return Model(
+            *(self.cell, self.V, self.H, self.layers, np.float32, flat),
+            embedding=self.embedding,
+            tie=self.tie,
+        )
 
     def streams(self, k: int) -> slice:
         """The streams of shard k."""
@@ -79,16 +89,16 @@ class Job:
 
     def arrays(self) -> Iterator[tuple[str, DTypeLike, tuple[int, ...]]]:
         """Name, type and shape of each array in shared memory."""
-        shapes = weight_shapes(CELLS[self.cell], self.V, self.H, self.layers)
-        P = count(shapes)
-        states = state_names(CELLS[self.cell], self.layers)
+        cell = CELLS[self.cell]
+        P = count(weight_shapes(cell, self.V, self.H, self.layers, self.embedding, self.tie))
+        widths = state_widths(cell, self.H, self.layers)
         yield "weights", np.float32, (P,)
         yield "measured", np.float32, (P,)  # weights whose held-out loss is asked for
         for k in range(self.shards):
             yield f"gradient{k}", np.float32, (P,)
         for turn in range(2):
-            for name in states:
-                yield f"state{turn}.{name}", np.float32, (self.B, self.H)
+            for name, H in widths.items():
+                yield f"state{turn}.{name}", np.float32, (self.B, H)
         yield "segment", np.intp, (self.T + 1, self.B)
         yield "nats", np.float64, (self.shards,)
         yield "held_out", np.int32, (self.held_out, self.B)
@@ -113,10 +123,7 @@ class Bench:
     def __init__(self, job: Job, arrays: dict[str, Array]) -> None:
         self.job = job
         self.arrays = a = arrays
-        self.model, self.measured = (
-            Model(job.cell, job.V, job.H, job.layers, np.float32, a[name])
-            for name in ("weights", "measured")
-        )
+        self.model, self.measured = job.model(a["weights"]), job.model(a["measured"])
         self.gradients = [self.model.weights.like(a[f"gradient{k}"]) for k in range(job.shards)]
         self.states: list[State] = [
             [a[f"state{turn}.{name}"] for name in self.model.state_names] for turn in range(2)

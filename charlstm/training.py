@@ -18,12 +18,12 @@ from typing import Any
 import numpy as np
 
 from charlstm.arrays import Array
-from charlstm.checkpoint import Checkpoint, check_writable, write_checkpoint
+from charlstm.checkpoint import Checkpoint, check_writable, network, write_checkpoint
 from charlstm.config import Config, seconds
 from charlstm.corpus import Corpus, Streams
 from charlstm.errors import DivergedError, OutputError, UsageError
 from charlstm.evaluation import HeldOut
-from charlstm.model import Model, State
+from charlstm.model import State
 from charlstm.optimizers import OPTIMIZERS, Schedule, clip_norm_, clip_value_, norm
 from charlstm.ranks import ALONE, Alone, ranks
 from charlstm.sampling import generate
@@ -129,6 +129,8 @@ class Training:
             held_out=0 if held_out is None else len(held_out.ids),
             warm_up=0 if held_out is None else held_out.warm_up,
             first=ranks.rank == 0,
+            embedding=m.embedding,
+            tie=m.tie,
         )
         workers = cores() // ranks.neighbours if t.workers == "auto" else int(t.workers)
         self.shards = Shards(job, workers, held_out)
@@ -147,10 +149,12 @@ class Training:
         self.optimizer = rule(self.model.weights.flat, p["step"], **settings)
         for name, flat in checkpoint.optimizer.items():
             self.optimizer.state[name][...] = flat
-        # a segment that has few of the characters has a gradient for few rows of Wx
-        self.Wx_shape = (len(self.model.cell.gates), self.model.V, self.model.H)
+        # a segment that has few of the characters has a gradient for few rows of the first
+        # weights, Wx or the embedding, unless that is the output's too
+        first = next(iter(self.model.weights.values()))
+        self.rows_shape = (math.prod(first.shape[:-2]), *first.shape[-2:])
         few = ranks.size == 1 and SPARSE * t.batch * t.length <= self.model.V
-        self.sparse = few and self.optimizer.sparse
+        self.sparse = few and self.optimizer.sparse and not m.tie
         self.streams = Streams(corpus.train, B, t.length, p["position"], mine)
         self.used = self.model if self.average is None else self.model.with_weights(self.average)
         self.steps_an_epoch = max(1, len(corpus.train) // (B * t.length))
@@ -172,10 +176,10 @@ class Training:
         if output is not None and together.rank == 0:
             check_writable(output)
         config, notice = fitted(config, len(corpus.train) // together.size)
-        m, t = config.model, config.train
+        t = config.train
         rng = np.random.default_rng(t.rng_seed)
-        model = Model(m.cell, len(corpus.vocabulary), m.hidden, m.layers)
-        model.initialise(rng, m.forget_bias)
+        model = network(config, len(corpus.vocabulary))
+        model.initialise(rng, config.model.forget_bias)
         flat = model.weights.flat
         optimizer = OPTIMIZERS[t.optimizer](flat)
         progress = {
@@ -431,7 +435,7 @@ class Training:
         weights, rate = self.model.weights.flat, self.learning_rate
         if self.sparse:
             rows = np.unique(segment[:-1])
-            self.optimizer.sparse_step_(weights, gradient, rate, self.Wx_shape, rows)
+            self.optimizer.sparse_step_(weights, gradient, rate, self.rows_shape, rows)
         else:
             self.optimizer.step_(weights, gradient, rate)
         p["step"] += 1

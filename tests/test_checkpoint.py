@@ -30,7 +30,7 @@ from charlstm.checkpoint import Checkpoint, check_writable, read_checkpoint, wri
 from charlstm.config import Config, Setting
 from charlstm.corpus import Corpus
 from charlstm.errors import CheckpointError, DivergedError, OutputError, UsageError
-from charlstm.model import state_names, weight_shapes
+from charlstm.model import state_widths, weight_shapes
 from charlstm.optimizers import OPTIMIZERS
 from charlstm.training import Training
 
@@ -217,7 +217,7 @@ def test_round_trip(tmp_path: Path, cell: str, layers: int, average: float, opti
     for group in groups:
         for name, shape in weight_shapes(CELLS[cell], V, H, layers).items():
             expected[f"{group}/{name}"] = ("float32", shape)
-    for name in state_names(CELLS[cell], layers):
+    for name, H in state_widths(CELLS[cell], H, layers).items():
         expected[f"state/{name}"] = ("float32", (B, H))
     with np.load(path, allow_pickle=False) as archive:
         assert archive.files == ["metadata", *expected, "sha256"]
