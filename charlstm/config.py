@@ -180,6 +180,15 @@ class ModelConfig:
     """Width of a vector that is learnt for each character; 0: one-hot input."""
     tie: bool = _flag(False)
     """Whether the output weights are the embedding."""
+    dropout: float = _number(0.0, 0.0, 0.99)
+    """Share of the values that are dropped while training: of the embedding, between the layers
+    and above them, not along time; one-hot input is not dropped (see `input_drop`)."""
+    variational: bool = _flag(False)
+    """Whether dropout drops the same values in all steps of a segment."""
+    weight_drop: float = _number(0.0, 0.0, 0.99)
+    """Share of the recurrent weights that are dropped, for a whole segment, while training."""
+    input_drop: float = _number(0.0, 0.0, 0.99)
+    """Share of the characters that count as unknown when they are read while training."""
     forget_bias: float = _number(1.0, -100.0, 100.0)
 
 

@@ -5,6 +5,8 @@ N is the number of positions, T * B; V the size of the vocabulary; G the gates o
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 from numpy.typing import DTypeLike
 
@@ -178,6 +180,85 @@ class Dense:
             rows = self.WxT.rows(du[:, at : at + n])
             self.WxT.multiply(rows, self.WxT.columns(by_gate))
             np.add.reduce(by_gate, axis=0, out=out[at : at + n])
+
+
+@dataclass(frozen=True)
+class Drops:
+    """What is left out at random while training, as shares from 0 to below 1."""
+
+    dropout: float = 0.0
+    """Of the values that enter a layer with dense input, or the output."""
+    variational: bool = False
+    """Whether these are the same in all steps of a segment."""
+    weight_drop: float = 0.0
+    """Of the recurrent weights Wh."""
+    input_drop: float = 0.0
+    """Of the characters that are read, each of which then counts as unknown."""
+
+
+@dataclass(frozen=True)
+class Draws:
+    """Where the random numbers of a segment come from: from where it stands in the run.
+
+    A run's masks must be the same whichever process makes them, again by another one if that is
+    killed, and after a resume; so there is no generator that is drawn from in turn, and no state
+    to keep. Philox (J. K. Salmon et al., Parallel random numbers: as easy as 1, 2, 3, 2011) turns
+    a key and a counter of 256 bits into random bits without any history. The key is the seed of
+    the run, and the counter begins at (0, place, stream, step): each place in the network, group
+    of streams and step has 2^64 blocks of numbers of its own, which no other one touches.
+    """
+
+    seed: int
+    """The seed of the run."""
+    step: int = 0
+    """Steps of training before this one."""
+    stream: int = 0
+    """The first of the streams, counted over all ranks."""
+
+    def generator(self, place: int) -> np.random.Generator:
+        """The numbers of one place in the network."""
+        counter = np.array([0, place, self.stream, self.step], np.uint64)
+        return np.random.Generator(np.random.Philox(counter=counter, key=self.seed))
+
+
+class Mask:
+    """Factors that are 0 with probability p and else 1 / (1 - p), which leaves the mean of what is
+    multiplied by them as it was (inverted dropout, N. Srivastava et al., 2014)."""
+
+    def __init__(self, p: float, shape: tuple[int, ...], dtype: DTypeLike) -> None:
+        self.p, self.factors = p, empty(shape, dtype)
+        self.factor = np.array(1.0 / (1.0 - p), dtype)
+        block = max(1, CACHE_BYTES // self.factors.itemsize)
+        self.stays = np.empty(min(block, self.factors.size), bool)
+
+    def draw(self, rng: np.random.Generator, n: int) -> Array:
+        """The first n, or as many as there are, of the factors, drawn anew."""
+        factors = self.factors[:n]
+        flat, block = factors.reshape(-1), len(self.stays)
+        for at in range(0, len(flat), block):
+            part = flat[at : at + block]
+            stays = self.stays[: len(part)]
+            rng.random(None, part.dtype, part)
+            np.greater_equal(part, self.p, out=stays)
+            np.multiply(stays, self.factor, out=part)
+        return factors
+
+
+class Dropout:
+    """Dropout of values x (T, B, n): each by itself, or, if `shared`, one mask for all steps
+    (Y. Gal, Z. Ghahramani, A theoretically grounded application of dropout in recurrent neural
+    networks, 2016)."""
+
+    def __init__(self, p: float, shared: bool, T: int, B: int, n: int, dtype: DTypeLike) -> None:
+        self.mask = Mask(p, (1 if shared else T, B, n), dtype)
+
+    def forward(self, x: Array, rng: np.random.Generator, out: Array) -> Array:
+        """x * mask, in `out`, which may be x."""
+        return np.multiply(x, self.mask.draw(rng, len(x)), out=out)
+
+    def backward(self, dx: Array) -> None:
+        """In place: dx * mask."""
+        np.multiply(dx, self.mask.factors[: len(dx)], out=dx)
 
 
 class SoftmaxOutput:

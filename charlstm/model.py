@@ -14,13 +14,16 @@ from numpy.typing import DTypeLike
 
 from charlstm.arrays import Array, Panels, empty, zeros
 from charlstm.cells import CELLS, Cell
-from charlstm.layers import Dense, Embedding, OneHot, SoftmaxOutput
+from charlstm.layers import Dense, Draws, Dropout, Drops, Embedding, Mask, OneHot, SoftmaxOutput
 from charlstm.parameters import Parameters
 from charlstm.recurrent import Recurrent
 
 State = list[Array]
 """The recurrent state of all layers, from the lowest up, each array (B, H) with H the width of its
 layer: for an LSTM of two layers h, c, h, c."""
+
+KEEP_ALL = Drops()
+"""Nothing is left out."""
 
 Hidden = int | Sequence[int]
 """The width H of all layers, or of each, the lowest first."""
@@ -164,10 +167,13 @@ class Model:
 class Unrolled:
     """A model unrolled over at most T steps of B streams, with its own buffers.
 
-    Two of them over the same `Model` can run in two threads.
+    Two of them over the same `Model` can run in two threads. What `drops` says is left out only
+    where `forward` is given the draws for it.
     """
 
-    def __init__(self, model: Model, T: int, B: int, training: bool = True) -> None:
+    def __init__(
+        self, model: Model, T: int, B: int, training: bool = True, drops: Drops = KEEP_ALL
+    ) -> None:
         self.model, self.T, self.B, self.training = model, T, B, training
         G, V, D, H, dtype = len(model.cell.gates), model.V, model.D, model.H, model.dtype
         below = [D, *model.widths]  # widths of what enters each layer, and of what the output reads
@@ -186,29 +192,72 @@ class Unrolled:
             self.s, self.ds = empty((1, T, B, D), dtype), empty((1, T, B, D), dtype)
         memory = empty((T * B * max(below),), dtype)  # gradients of x, one in the other's place
         self.dx = [memory[: T * B * n].reshape(T, B, n) for n in below]
-        self.ids = np.empty((0, B), np.intp)
+        self.drops, self.dropping = drops, False
+        self.ids = self.known = np.empty((T if drops.input_drop else 0, B), np.intp)
+        self.dropouts: dict[int, Dropout] = {}
+        self.dropped: dict[int, Array] = {}
+        self.Wh_masks: list[Mask] = []
+        if drops.dropout:  # below each layer with dense input, and at the end below the output
+            p, shared = drops.dropout, drops.variational
+            places = {k: n for k, n in enumerate(below) if n}
+            self.dropouts = {k: Dropout(p, shared, T, B, n, dtype) for k, n in places.items()}
+            # hidden states are needed as they are, too; an embedding is not
+            self.dropped = {k: empty((T, B, n), dtype) for k, n in places.items() if k}
+        if drops.weight_drop:
+            shapes = [(G, n, n) for n in model.widths]
+            self.Wh_masks = [Mask(drops.weight_drop, shape, dtype) for shape in shapes]
+            self.Wh = [empty(shape, dtype) for shape in shapes]
         self.x: list[Array] = []
         """What entered each layer in the last `forward`, and at the end what the output reads."""
 
-    def forward(self, ids: Array, state: State) -> State:
-        """Run over ids (T', B), T' <= T, from `state`; return the state after them."""
+    def forward(self, ids: Array, state: State, draws: Draws | None = None) -> State:
+        """Run over ids (T', B), T' <= T, from `state`; return the state after them.
+
+        With `draws`, leave out at random what `drops` says; the same draws give the same masks.
+        """
         model, T = self.model, len(ids)
-        per_layer = len(model.cell.states)
-        self.ids = ids
-        self.x = [self.embedding.forward(ids, model.weights["E"]) if model.D else ids]
+        w, per_layer = model.weights, len(model.cell.states)
+        self.dropping = draws is not None
+        self.ids = ids if draws is None else self._some_of(ids, draws)
+        self.x = [self.ids]
+        if model.D:
+            x = self.embedding.forward(self.ids, w["E"])
+            self.x = [self._dropped(0, x, draws)]
         after: State = []
         for k, layer in enumerate(self.recurrent):
-            Wx, Wh, b = (model.weights[f"layer{k}.{name}"] for name in ("Wx", "Wh", "b"))
+            Wx, Wh, b = (w[f"layer{k}.{name}"] for name in ("Wx", "Wh", "b"))
             write_u = self.inputs[k].prepare(self.x[k], Wx, b, layer.scale)
+            if draws is not None and self.Wh_masks:
+                mask = self.Wh_masks[k].draw(draws.generator(1 + 2 * k), len(Wh))
+                Wh = np.multiply(Wh, mask, out=self.Wh[k])
             before = state[k * per_layer : (k + 1) * per_layer]
             after += layer.forward(Wh, before, T, write_u, self.training)
-            self.x.append(layer.h[1 : T + 1])
+            self.x.append(self._dropped(k + 1, layer.h[1 : T + 1], draws))
         return after
+
+    # Draws are told apart by their place: 0 for the characters, 1 + 2k for the recurrent weights
+    # of layer k, 2 + 2k for what enters it.
+
+    def _some_of(self, ids: Array, draws: Draws) -> Array:
+        """The ids, with some of them dropped, which makes them unknown."""
+        if not self.drops.input_drop:
+            return ids
+        known = self.known[: len(ids)]
+        np.copyto(known, ids)
+        known[draws.generator(0).random(ids.shape) < self.drops.input_drop] = -1
+        return known
+
+    def _dropped(self, k: int, x: Array, draws: Draws | None) -> Array:
+        """x (T', B, n), which enters layer k or the output, with some of it dropped."""
+        if draws is None or not self.dropouts:
+            return x
+        out = self.dropped[k][: len(x)] if k else x
+        return self.dropouts[k].forward(x, draws.generator(2 + 2 * k), out)
 
     @property
     def top(self) -> Array:
-        """What the output read in the last `forward`, hidden states of the uppermost layer,
-        (T' * B, H)."""
+        """What the output read in the last `forward`, hidden states of the uppermost layer (with
+        dropout, where there was), (T' * B, H)."""
         return self.x[-1].reshape(-1, self.model.H)
 
     def logits(self) -> Array:
@@ -258,18 +307,26 @@ class Unrolled:
         if projected:
             Wp, dWp = w["Wp"][None], d["Wp"][None]
             self.projection.backward(self.x[-1], Wp, dread, dWp, None, dx[-1])
+        dropouts = self.dropouts if self.dropping else {}
+        weight_dropping = self.dropping and self.Wh_masks
+        if dropouts:
+            dropouts[model.layers].backward(dx[-1])
         dbefore: State = []
         for k in range(model.layers - 1, -1, -1):
             layer, below = self.recurrent[k], self.inputs[k]
-            Wx, Wh = w[f"layer{k}.Wx"], w[f"layer{k}.Wh"]
+            Wx, Wh = w[f"layer{k}.Wx"], self.Wh[k] if weight_dropping else w[f"layer{k}.Wh"]
             dWx, dWh, db = (d[f"layer{k}.{name}"] for name in ("Wx", "Wh", "b"))
             ds = None if dstate is None else dstate[k * per_layer : (k + 1) * per_layer]
             dbefore = layer.backward(Wh, dWh, dx[k + 1], ds, T) + dbefore
+            if weight_dropping:
+                np.multiply(dWh, self.Wh_masks[k].factors, out=dWh)
             du = layer.du[:, :T]
             if isinstance(below, OneHot):
                 below.backward(self.ids, du, dWx, db)
             else:
                 below.backward(self.x[k], Wx, du, dWx, db, dx[k])
+                if dropouts:
+                    dropouts[k].backward(dx[k])
         if model.D:
             self.embedding.backward(self.ids, dx[0], self.dE if model.tie else d["E"])
         if model.tie:

@@ -27,7 +27,7 @@ import sys
 import tempfile
 import weakref
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, astuple, dataclass
 from pathlib import Path
 
 import numpy as np
@@ -36,12 +36,13 @@ from numpy.typing import DTypeLike
 from charlstm.arrays import CACHE_LINE, Array
 from charlstm.cells import CELLS
 from charlstm.evaluation import HeldOut
+from charlstm.layers import Draws, Drops
 from charlstm.model import Hidden, Model, State, Unrolled, state_widths, weight_shapes
 from charlstm.parameters import count
 
-MESSAGE = struct.Struct("<cBHHd")
+MESSAGE = struct.Struct("<cBHHdQ")
 """What a worker is told: train or measure, which states are current, its number among how many
-processes, and the scale of the loss."""
+processes, the scale of the loss, and how many steps have been done."""
 
 TRAIN, MEASURE, READY, DONE = b"t", b"m", b"r", b"d"
 
@@ -74,6 +75,12 @@ class Job:
     """Whether the first of the held-out streams begins where the text does."""
     embedding: int = 0
     tie: bool = False
+    drops: tuple[float, bool, float, float] = astuple(Drops())
+    """What is left out at random: the values of `Drops`."""
+    seed: int = 0
+    """What that depends on (`Draws`), together with the step, …"""
+    stream: int = 0
+    """… and the number of the first stream among those of all ranks."""
 
     def model(self, flat: Array | None = None) -> Model:
         """The network of these sizes, over the given weights."""
@@ -133,16 +140,19 @@ class Bench:
 
     def _unrolled(self, B: int) -> Unrolled:
         if B not in self.unrolled:
-            self.unrolled[B] = Unrolled(self.model, self.job.T, B)
+            drops = Drops(*self.job.drops)
+            self.unrolled[B] = Unrolled(self.model, self.job.T, B, drops=drops)
         return self.unrolled[B]
 
-    def train(self, k: int, turn: int, scale: float) -> None:
+    def train(self, k: int, turn: int, scale: float, step: int) -> None:
         """Gradient of scale * (sum of the nats) over shard k, its nats, and its state after."""
         streams = self.job.streams(k)
         ids = np.ascontiguousarray(self.arrays["segment"][:, streams])
         unrolled = self._unrolled(ids.shape[1])
         with np.errstate(over="ignore", invalid="ignore"):  # found, and reported, in training
-            after = unrolled.forward(ids[:-1], [s[streams] for s in self.states[turn]])
+            before = [s[streams] for s in self.states[turn]]
+            draws = Draws(self.job.seed, step, self.job.stream + streams.start)
+            after = unrolled.forward(ids[:-1], before, draws)
             nats, _ = unrolled.loss_and_gradient(ids[1:], self.gradients[k], scale)
             self.arrays["nats"][k] = np.sum(nats, dtype=np.float64)
         for s, new in zip(self.states[1 - turn], after, strict=True):
@@ -154,11 +164,11 @@ class Bench:
         unrolled = self._unrolled(streams.stop - streams.start)
         self.arrays["nats"][k] = self.held_out.nats(self.measured, unrolled, streams)
 
-    def do(self, what: bytes, turn: int, first: int, step: int, scale: float) -> None:
-        """Every `step`-th shard from the `first`."""
-        for k in range(first, self.job.shards, step):
+    def do(self, what: bytes, turn: int, first: int, n: int, scale: float, step: int) -> None:
+        """Every n-th shard from the `first`."""
+        for k in range(first, self.job.shards, n):
             if what == TRAIN:
-                self.train(k, turn, scale)
+                self.train(k, turn, scale, step)
             else:
                 self.measure(k)
 
@@ -274,7 +284,7 @@ class Shards:
             worker.end()
         self.workers = []
 
-    def _all(self, what: bytes, scale: float = 0.0) -> Array:
+    def _all(self, what: bytes, scale: float = 0.0, step: int = 0) -> Array:
         """Have all shards done; return their nats (shards,)."""
         for worker in self.workers:
             if not worker.ready and worker.waits():
@@ -284,14 +294,14 @@ class Shards:
         crew = [worker for worker in self.workers if worker.ready]
         n = 1 + len(crew)
         told = [
-            worker.tell(MESSAGE.pack(what, self.turn, i, n, scale))
+            worker.tell(MESSAGE.pack(what, self.turn, i, n, scale, step))
             for i, worker in enumerate(crew, 1)
         ]
-        self.bench.do(what, self.turn, 0, n, scale)
+        self.bench.do(what, self.turn, 0, n, scale, step)
         for i, worker in enumerate(crew, 1):
             if not (told[i - 1] and worker.answers()):
                 self._lose(worker)
-                self.bench.do(what, self.turn, i, n, scale)
+                self.bench.do(what, self.turn, i, n, scale, step)
         return self.arrays["nats"]
 
     def _lose(self, worker: Worker) -> None:
@@ -299,11 +309,12 @@ class Shards:
         self.workers = [w for w in self.workers if w is not worker]
         worker.end()
 
-    def train(self, segment: Array, scale: float) -> float:
+    def train(self, segment: Array, scale: float, step: int = 0) -> float:
         """Write the gradient of scale * (sum of the nats) over segment (T + 1, B) into
-        `gradient`, move `state` on, and return the sum of the nats."""
+        `gradient`, move `state` on, and return the sum of the nats. `step`, the number of steps
+        before this one, decides what is left out at random."""
         np.copyto(self.arrays["segment"], segment)
-        nats = self._all(TRAIN, scale)
+        nats = self._all(TRAIN, scale, step)
         self.turn = 1 - self.turn
         for k in range(1, self.job.shards):
             np.add(self.gradient, self.arrays[f"gradient{k}"], out=self.gradient)

@@ -131,6 +131,9 @@ class Training:
             first=ranks.rank == 0,
             embedding=m.embedding,
             tie=m.tie,
+            drops=(m.dropout, m.variational, m.weight_drop, m.input_drop),
+            seed=t.rng_seed,
+            stream=mine.start,
         )
         workers = cores() // ranks.neighbours if t.workers == "auto" else int(t.workers)
         self.shards = Shards(job, workers, held_out)
@@ -416,7 +419,7 @@ class Training:
             self._begin_afresh((self.rng.random(B) < t.reset)[self.mine])
         scale = 1.0 / (characters if t.loss == "mean" else B)
         gradient = self.gradient
-        told = np.array([self.shards.train(segment, scale), ends, due])
+        told = np.array([self.shards.train(segment, scale, self.step), ends, due])
         self.ranks.add_(gradient)
         self.ranks.add_(told)
         nats = float(told[0])

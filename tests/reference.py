@@ -75,21 +75,33 @@ STATES = {"rnn": 1, "gru": 1, "lstm": 2}
 
 
 def forward(
-    cell: str, layers: int, weights: Weights, ids: Array, state: Sequence[Array]
+    cell: str,
+    layers: int,
+    weights: Weights,
+    ids: Array,
+    state: Sequence[Array],
+    masks: Mapping[str, Array] | None = None,
 ) -> tuple[Array, list[Array]]:
     """Logits (T, B, V) after each of the ids (T, B), and the state after the last.
 
-    `state` has the arrays of the lowest layer first, each (B, H).
+    `state` has the arrays of the lowest layer first, each (B, H). With weights E the input is
+    E[id], and without weights Wy so is the output's; Wp stands before that. Masks are factors: x0,
+    x1, … (T, B, n) of what enters each layer and of what the output reads, Wh0, … of Wh.
     """
-    n = STATES[cell]
+    n, masks = STATES[cell], masks or {}
     states = [tuple(state[k * n : (k + 1) * n]) for k in range(layers)]
     logits = []
-    for x in one_hot(ids, len(weights["by"])):
+    for t, x in enumerate(one_hot(ids, len(weights["by"]))):
+        if "E" in weights:
+            x = x @ weights["E"]
         for k in range(layers):
-            w = (weights[f"layer{k}.{name}"] for name in ("Wx", "Wh", "b"))
-            states[k] = CELLS[cell](x, states[k], *w)
+            x = x * masks[f"x{k}"][t] if f"x{k}" in masks else x
+            Wx, Wh, b = (weights[f"layer{k}.{name}"] for name in ("Wx", "Wh", "b"))
+            states[k] = CELLS[cell](x, states[k], Wx, Wh * masks.get(f"Wh{k}", 1.0), b)
             x = states[k][0]
-        logits.append(x @ weights["Wy"].T + weights["by"])
+        x = x * masks[f"x{layers}"][t] if f"x{layers}" in masks else x
+        x = x @ weights["Wp"] if "Wp" in weights else x
+        logits.append(x @ weights["Wy" if "Wy" in weights else "E"].T + weights["by"])
     return np.array(logits), [array for layer in states for array in layer]
 
 

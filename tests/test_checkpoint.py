@@ -217,8 +217,8 @@ def test_round_trip(tmp_path: Path, cell: str, layers: int, average: float, opti
     for group in groups:
         for name, shape in weight_shapes(CELLS[cell], V, H, layers).items():
             expected[f"{group}/{name}"] = ("float32", shape)
-    for name, H in state_widths(CELLS[cell], H, layers).items():
-        expected[f"state/{name}"] = ("float32", (B, H))
+    for name, width in state_widths(CELLS[cell], H, layers).items():
+        expected[f"state/{name}"] = ("float32", (B, width))
     with np.load(path, allow_pickle=False) as archive:
         assert archive.files == ["metadata", *expected, "sha256"]
         for name, (dtype, shape) in expected.items():

@@ -23,7 +23,8 @@ from numpy.typing import NDArray
 import charlstm.layers
 import charlstm.recurrent
 from charlstm.cells import CELLS
-from charlstm.model import Model, State, Unrolled
+from charlstm.layers import Draws, Drops
+from charlstm.model import KEEP_ALL, Hidden, Model, State, Unrolled
 from charlstm.parameters import Parameters
 
 Array = NDArray[Any]
@@ -52,10 +53,12 @@ class Case:
     state: State
     scale: float = 1.0
     dstate: State | None = None
+    drops: Drops = KEEP_ALL
+    draws: Draws | None = None
 
     def objective(self, unrolled: Unrolled) -> float:
         """What the gradient is of."""
-        after = unrolled.forward(self.ids, self.state)
+        after = unrolled.forward(self.ids, self.state, self.draws)
         total = self.scale * float(unrolled.loss(self.targets).sum())
         if self.dstate is not None:
             total += sum(float((d * s).sum()) for d, s in zip(self.dstate, after, strict=True))
@@ -69,11 +72,14 @@ def make_case(
     dstate: bool = False,
     unknown: bool = False,
     steps: int = T,
+    hidden: Hidden = H,
+    embedding: int = 0,
+    tie: bool = False,
 ) -> Case:
     """A case with repeated characters and one that never occurs; with `unknown`, also with
     characters outside the vocabulary."""
     rng = np.random.default_rng([layers, *map(ord, cell)])
-    model = Model(cell, V, H, layers, np.float64)
+    model = Model(cell, V, hidden, layers, np.float64, embedding=embedding, tie=tie)
     model.weights.flat[...] = rng.normal(0.0, 0.6, model.weights.flat.shape)
     ids = rng.integers(0, V - 1, (steps, B))  # V - 1 is absent
     ids[1:2] = ids[0, 0]  # a character in all streams at once, and again
@@ -108,12 +114,12 @@ def relative_error(a: Array, b: Array) -> float:
 def errors(case: Case) -> dict[str, float]:
     """The relative error of the gradient of every weight and of every initial state, by name."""
     model = case.model
-    unrolled = Unrolled(model, len(case.ids), B)
+    unrolled = Unrolled(model, len(case.ids), B, drops=case.drops)
     gradient = model.weights.like()
     gradient.flat[...] = np.nan  # must be written, not added to
-    unrolled.forward(case.ids, case.state)
+    unrolled.forward(case.ids, case.state, case.draws)
     _, dbefore = unrolled.loss_and_gradient(case.targets, gradient, case.scale, case.dstate)
-    probe = Unrolled(model, len(case.ids), B, training=False)
+    probe = Unrolled(model, len(case.ids), B, training=False, drops=case.drops)
     found = {}
     analytic = {**gradient, **dict(zip(model.state_names, dbefore, strict=True))}
     points = {**model.weights, **dict(zip(model.state_names, case.state, strict=True))}
@@ -159,6 +165,47 @@ def test_gradients_with_characters_outside_the_vocabulary(
     """The same with ids below zero among the others."""
     work_in_pieces(monkeypatch, cell, 3)
     assert_derivative(make_case(cell, layers, scale=0.37, dstate=True, unknown=True))
+
+
+FAMILY: dict[str, dict[str, Any]] = {
+    "one-hot": {},
+    "embedded": {"embedding": 4},
+    "tied": {"embedding": H, "tie": True},
+    "tied-projected": {"embedding": 4, "tie": True},
+}
+"""What stands below and above the layers."""
+
+DROPS = {
+    "nothing": KEEP_ALL,
+    "dropout": Drops(dropout=0.4),
+    "variational": Drops(dropout=0.4, variational=True, input_drop=0.2),
+    "weight-drop": Drops(weight_drop=0.4, input_drop=0.2),
+    "everything": Drops(dropout=0.3, weight_drop=0.3, input_drop=0.2),
+}
+"""What is left out."""
+
+
+@pytest.mark.parametrize("drops", DROPS)
+@pytest.mark.parametrize("ends", FAMILY)
+@pytest.mark.parametrize("layers", [1, 2, 3])
+@pytest.mark.parametrize("cell", NAMES)
+def test_gradients_of_the_whole_family(
+    cell: str, layers: int, ends: str, drops: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every combination of cell, depth (with layers of different widths), embedding, tying and
+    dropout, with unknown characters and the rest of what is tested above."""
+    work_in_pieces(monkeypatch, cell, 2)
+    hidden = {1: (H,), 2: (2, H), 3: (4, 2, H)}[layers]
+    case = make_case(
+        *(cell, layers),
+        scale=0.37,
+        dstate=True,
+        unknown=True,
+        steps=5,
+        hidden=hidden,
+        **FAMILY[ends],
+    )
+    assert_derivative(replace(case, drops=DROPS[drops], draws=Draws(1, 2, 3)))
 
 
 @pytest.mark.parametrize("cell", NAMES)

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 import charlstm.layers
 import charlstm.recurrent
 from charlstm.cells import CELLS
+from charlstm.layers import Draws, Drops, Mask
 from charlstm.model import Model, State, Stepper, Unrolled
 
 Array = NDArray[Any]
@@ -381,6 +382,195 @@ def test_stepping_in_single_precision(cell: str) -> None:
         assert_close(got, logits[0], 1e-5)
         assert_all_close(stepper.state, expected, 1e-5)
         assert {got.dtype, *(s.dtype for s in stepper.state)} == {np.dtype(np.float32)}
+
+
+# --- embeddings, tying, widths, dropout ----------------------------------------------------------
+
+ENDS: dict[str, dict[str, Any]] = {
+    "one-hot": {},
+    "embedded": {"embedding": 4},
+    "tied": {"embedding": H, "tie": True},
+    "tied-projected": {"embedding": 4, "tie": True},
+}
+ALL_DROPS = Drops(dropout=0.4, weight_drop=0.3, input_drop=0.2)
+
+every_end = pytest.mark.parametrize("ends", ENDS)
+
+
+def make_relative(cell: str, layers: int, ends: str, dtype: Float = np.float64) -> Model:
+    """A model of the family with layers of different widths, and weights at random."""
+    hidden = [*range(2, layers + 1), H]
+    model = Model(cell, V, hidden[-layers:], layers, dtype, **ENDS[ends])
+    model.weights.flat[...] = np.random.default_rng(0).normal(0, 0.6, model.weights.flat.shape)
+    return model
+
+
+@pytest.mark.parametrize("variational", [False, True])
+@every_end
+@every_depth
+@every_cell
+def test_the_family_equals_the_reference(
+    cell: str, layers: int, ends: str, variational: bool
+) -> None:
+    """Logits, loss and state are those of the naive model, with and without dropout, given its
+    masks; without draws nothing is dropped."""
+    model = make_relative(cell, layers, ends)
+    drops = Drops(0.4, variational, 0.3, 0.2)
+    ids, targets = text_with_unknown()
+    state = make_state(model)
+    unrolled = Unrolled(model, T + 2, B, drops=drops)
+    for draws in (None, Draws(1), Draws(1, 1), None):
+        after = unrolled.forward(ids, state, draws)
+        masks: dict[str, Array] = {}
+        if draws is not None:
+            for k, dropout in unrolled.dropouts.items():
+                factors = dropout.mask.factors[:T]
+                masks[f"x{k}"] = np.broadcast_to(factors, (T, *factors.shape[1:]))
+            masks |= {f"Wh{k}": mask.factors for k, mask in enumerate(unrolled.Wh_masks)}
+            assert len(masks) == 2 * layers + (1 if model.D else 0)
+        assert ((unrolled.ids < 0) & (ids >= 0)).any() == (draws is not None)
+        read = unrolled.ids.copy()
+        logits, expected = reference.forward(cell, layers, model.weights, read, state, masks)
+        assert_close(unrolled.logits(), logits)
+        assert_all_close(after, expected)
+        nats = reference.cross_entropy(logits, targets)
+        assert_close(unrolled.loss(targets), nats)
+        assert_close(unrolled.loss_and_gradient(targets, model.weights.like())[0], nats)
+
+
+@every_end
+@every_depth
+@every_cell
+def test_segments_of_the_family_equal_the_whole(cell: str, layers: int, ends: str) -> None:
+    """Without dropout, two segments give what the whole text gives."""
+    model = make_relative(cell, layers, ends)
+    ids, targets = text_with_unknown()
+    state, dstate = make_state(model), make_state(model, seed=3)
+    whole = pass_over(model, ids, targets, state, dstate)
+    between = Unrolled(model, 4, B).forward(ids[:4], state)
+    last = pass_over(model, ids[4:], targets[4:], between, dstate)
+    first = pass_over(model, ids[:4], targets[:4], state, last["dbefore"])
+    got = {name: np.concatenate([first[name], last[name]]) for name in ("logits", "nats")}
+    got["gradient"] = first["gradient"] + last["gradient"]
+    assert_same({**got, "state": last["state"], "dbefore": first["dbefore"]}, whole)
+
+
+@pytest.mark.parametrize("streams", [1, 3])
+@every_end
+@every_depth
+@every_cell
+def test_stepping_through_the_family(cell: str, layers: int, ends: str, streams: int) -> None:
+    """Character by character the same logits and state, also sharpened."""
+    model = make_relative(cell, layers, ends)
+    ids = text_with_unknown()[0][:, :streams]
+    state = make_state(model, streams)
+    unrolled = Unrolled(model, T, streams, training=False)
+    after = unrolled.forward(ids, state)
+    for sharpness in (1.0, 2.5):
+        stepper = Stepper(model, streams, state, sharpness)
+        for t in range(T):
+            assert_close(stepper.step(ids[t]), unrolled.logits()[t] * sharpness)
+        assert_all_close(stepper.state, after)
+    if streams == 1:
+        stepper = Stepper(model, 1, state)
+        assert_close(stepper.read(ids[:, 0]), unrolled.top)
+        assert_close(stepper.logits, unrolled.logits()[-1])
+
+
+def test_names_and_shapes_of_the_family() -> None:
+    """Tying leaves out an array, and puts a smaller one where widths differ."""
+    model = Model("gru", 9, (5, 3), 2, embedding=4, tie=True)
+    assert {name: w.shape for name, w in model.weights.items()} == {
+        "E": (9, 4),
+        "layer0.Wx": (3, 4, 5),
+        "layer0.Wh": (3, 5, 5),
+        "layer0.b": (3, 1, 5),
+        "layer1.Wx": (3, 5, 3),
+        "layer1.Wh": (3, 3, 3),
+        "layer1.b": (3, 1, 3),
+        "Wp": (3, 4),
+        "by": (9,),
+    }
+    assert (model.H, model.widths, model.Wy.shape) == (3, (5, 3), (9, 3))
+    assert [s.shape for s in model.zero_state(2)] == [(2, 5), (2, 3)]
+    assert "Wp" not in Model("gru", 9, (5, 4), 2, embedding=4, tie=True).weights
+    again = model.with_weights(model.weights.flat)
+    assert (again.D, again.tie, again.widths) == (4, True, (5, 3))
+    with pytest.raises(ValueError, match="2 widths for 1 layers"):
+        Model("gru", 9, (5, 3), 1)
+    with pytest.raises(ValueError, match="embedding"):
+        Model("gru", 9, 5, 1, tie=True)
+
+
+def test_an_embedding_begins_as_long_as_one_hot_vectors() -> None:
+    """Rows of length 1 on the mean; layers by their own width."""
+    model = Model("lstm", 200, (64, 16), 2, embedding=48, tie=True)
+    model.initialise(np.random.default_rng(0))
+    assert float((model.weights["E"] ** 2).sum(axis=1).mean()) == pytest.approx(1.0, rel=0.03)
+    for name, bound in (("layer0.Wx", 1 / 8), ("layer1.Wx", 1 / 4), ("Wp", 1 / 4)):
+        assert 0.97 * bound < np.abs(model.weights[name]).max() <= bound
+
+
+def test_a_mask_keeps_the_mean() -> None:
+    """Zeros in the share p, and 1 / (1 - p) elsewhere, in blocks of any number."""
+    for p in (0.1, 0.5, 0.9):
+        mask = Mask(p, (50, 40, 300), np.float32)
+        factors = mask.draw(Draws(3).generator(1), 50)
+        assert set(np.unique(factors).tolist()) == {0.0, float(np.float32(1.0 / (1.0 - p)))}
+        assert float((factors == 0.0).mean()) == pytest.approx(p, abs=0.003)
+        assert float(factors.mean()) == pytest.approx(1.0, abs=0.02)
+
+
+def test_a_mask_is_its_places() -> None:
+    """Seed, step, stream and place make other masks, each of them; the same make the same, in an
+    array of any length too."""
+
+    def drawn(seed: int, step: int, stream: int, place: int, n: int = 6) -> bytes:
+        mask = Mask(0.5, (8, 3, 5), np.float32)
+        return mask.draw(Draws(seed, step, stream).generator(place), n).tobytes()
+
+    places = [
+        (0, 0, 0, 0),
+        (1, 0, 0, 0),
+        (0, 1, 0, 0),
+        (0, 0, 1, 0),
+        (0, 0, 0, 1),
+        (2**63 - 1,) * 4,
+    ]
+    masks = [drawn(*place) for place in places]
+    assert len(set(masks)) == len(places)
+    assert masks == [drawn(*place) for place in places]
+    assert drawn(1, 2, 3, 4, 8).startswith(drawn(1, 2, 3, 4, 2))
+
+
+def test_variational_dropout_is_constant_over_time() -> None:
+    """One mask for all steps, another one for each stream and place; the plain kind changes."""
+    model = make_relative("lstm", 2, "embedded")
+    ids, _ = make_text(B=40)
+    for variational in (False, True):
+        unrolled = Unrolled(model, T, 40, drops=Drops(0.5, variational))
+        unrolled.forward(ids, model.zero_state(40), Draws(0))
+        assert set(unrolled.dropouts) == {0, 1, 2}
+        for k in (1, 2):  # hidden states are never zero themselves
+            gone = unrolled.x[k] == 0.0  # (T, B, n)
+            assert (gone == gone[0]).all() == variational
+            assert len({stream.tobytes() for stream in gone[0].T}) > 1
+            assert 0.3 < gone.mean() < 0.7
+
+
+def test_dropping_allocates_nothing_that_grows() -> None:
+    """All masks live in buffers: five passes need no more than a megabyte on the way."""
+    model = Model("lstm", 65, (64, 64), 2, embedding=64, tie=True)
+    ids, targets = make_text(16, 256, 65)
+    unrolled = Unrolled(model, 16, 256, drops=ALL_DROPS)
+    gradient, state = model.weights.like(), model.zero_state(256)
+
+    def passes(n: int) -> None:
+        for step in range(n):
+            unrolled.forward(ids, state, Draws(0, step))
+            unrolled.loss_and_gradient(targets, gradient, 1e-3)
+
+    assert_bounded(passes, 1 << 20)
 
 
 # --- characters outside the vocabulary -----------------------------------------------------------

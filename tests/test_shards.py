@@ -8,7 +8,9 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -27,8 +29,17 @@ V, H, T, B = 11, 9, 6, 7
 posix = pytest.mark.skipif(os.name != "posix", reason="workers need POSIX")
 
 
+FAMILY: dict[str, dict[str, Any]] = {
+    "plain": {},
+    "dropout": {"drops": (0.3, False, 0.0, 0.0)},
+    "embedded": {"embedding": 5, "drops": (0.3, True, 0.2, 0.0)},
+    "tied": {"embedding": 5, "tie": True, "H": (6, H), "drops": (0.3, False, 0.2, 0.1)},
+}
+every_relative = pytest.mark.parametrize("relative", FAMILY)
+
+
 def weights(job: Job) -> Array:
-    model = Model(job.cell, job.V, job.H, job.layers)
+    model = job.model()
     model.initialise(np.random.default_rng(0))
     return model.weights.flat
 
@@ -37,18 +48,18 @@ def ids(*shape: int) -> Array:
     return np.random.default_rng(5).integers(0, V, shape)
 
 
-def made(cell: str, shards: int, workers: int = 1) -> Shards:
+def made(cell: str, shards: int, workers: int = 1, relative: str = "plain") -> Shards:
     held_out = HeldOut.of(ids(200), B)
     rows = {"held_out": len(held_out.ids), "warm_up": held_out.warm_up}
-    job = Job(cell, V, H, 2, T, B, shards, **rows)
+    job = replace(Job(cell, V, H, 2, T, B, shards, **rows), seed=8, **FAMILY[relative])
     made = Shards(job, workers, held_out)
     made.weights[...] = weights(job)
     return made
 
 
-def with_workers(cell: str, shards: int, workers: int) -> Shards:
+def with_workers(cell: str, shards: int, workers: int, relative: str = "plain") -> Shards:
     """Shards whose workers are all there."""
-    s = made(cell, shards, workers)
+    s = made(cell, shards, workers, relative)
     s.start_workers()
     while not all(worker.waits() for worker in s.workers):
         time.sleep(0.01)
@@ -59,7 +70,7 @@ def course(shards: Shards, between: Callable[[int], None] = lambda step: None) -
     """Gradients, states, nats and measures of five steps, as bytes."""
     seen = []
     for step in range(5):
-        nats = shards.train(ids(T + 1, B), 0.01)
+        nats = shards.train(ids(T + 1, B), 0.01, step)
         shards.weights[...] -= 0.5 * shards.gradient
         measure = shards.measure(shards.weights)
         arrays = (shards.gradient, *shards.state, np.float64(nats), np.float64(measure))
@@ -87,10 +98,11 @@ def test_the_sum_is_the_whole(cell: str, shards: int) -> None:
 
 
 @posix
+@every_relative
 @pytest.mark.parametrize("workers", [2, 3, 9])
-def test_any_number_of_processes_gives_the_same_bits(workers: int) -> None:
-    alone = course(made("lstm", 3))
-    crew = with_workers("lstm", 3, workers)
+def test_any_number_of_processes_gives_the_same_bits(workers: int, relative: str) -> None:
+    alone = course(made("lstm", 3, relative=relative))
+    crew = with_workers("lstm", 3, workers, relative)
     try:
         assert len(crew.workers) == min(workers, 3) - 1
         assert course(crew) == alone
@@ -101,11 +113,12 @@ def test_any_number_of_processes_gives_the_same_bits(workers: int) -> None:
 
 
 @posix
+@every_relative
 @pytest.mark.parametrize("when", ["before it is ready", "between two steps"])
-def test_a_lost_worker_costs_nothing(when: str) -> None:
+def test_a_lost_worker_costs_nothing(when: str, relative: str) -> None:
     """A killed worker's part is done here; every bit stays, and the loss is known."""
-    alone = course(made("gru", 3))
-    crew = with_workers("gru", 3, 3)
+    alone = course(made("gru", 3, relative=relative))
+    crew = with_workers("gru", 3, 3, relative)
     victim = crew.workers[0].process
 
     def kill(step: int) -> None:
@@ -148,6 +161,22 @@ def test_a_worker_ends_with_its_leader(tmp_path: Path) -> None:
     while time.monotonic() < deadline and running(worker):
         time.sleep(0.02)
     assert not running(worker)
+
+
+def test_shards_and_steps_drop_other_things() -> None:
+    """With the same streams twice, each half in a shard of its own, only dropout tells them
+    apart; a step does so too, and the same step again does not."""
+
+    def nats(step: int, drops: tuple[float, bool, float, float]) -> list[float]:
+        shards = Shards(Job("rnn", V, H, 1, T, 4, 2, drops=drops), 1)
+        shards.weights[...] = weights(shards.job)
+        shards.train(np.tile(ids(T + 1, 2), 2), 0.1, step)
+        return list(shards.arrays["nats"].tolist())
+
+    for drops in ((0.5, False, 0.0, 0.0), (0.0, False, 0.5, 0.0), (0.0, False, 0.0, 0.5)):
+        assert len({*nats(0, drops), *nats(1, drops)}) == 4
+        assert nats(1, drops) == nats(1, drops)
+    assert len({*nats(0, (0.0, True, 0.0, 0.0)), *nats(1, (0.0, True, 0.0, 0.0))}) == 1
 
 
 def running(pid: int) -> bool:

@@ -16,6 +16,7 @@ import pytest
 from numpy.typing import NDArray
 
 import charlstm
+from charlstm.layers import Draws, Drops
 from charlstm.model import Model, State, Unrolled
 from charlstm.optimizers import OPTIMIZERS, Adagrad, clip_norm_, norm
 
@@ -235,3 +236,105 @@ def test_evaluate_on_a_checkpoint(cell: str, tmp_path: Path) -> None:
         logits, _ = peer.forward(ids[:-1], peer.state(language.model.zero_state(1)))
         loss = torch.nn.functional.cross_entropy(logits[:, 0], torch.from_numpy(ids[1:, 0]))
     assert language.evaluate(text).nats_per_char == pytest.approx(float(loss), abs=1e-5)
+
+
+ENDS: dict[str, dict[str, Any]] = {
+    "one-hot": {},
+    "embedded": {"embedding": 5},
+    "tied": {"embedding": H, "tie": True},
+    "tied-projected": {"embedding": 5, "tie": True},
+}
+
+
+def of_torch(
+    model: Model, unrolled: Unrolled, leaves: dict[str, Any], state: list[Any]
+) -> tuple[Any, list[Any]]:
+    """Logits (T, B, V) and the state after, by PyTorch's own embedding, layers and linear map, of
+    the weights `leaves` (named and shaped as ours) and with the masks of the last `forward`."""
+
+    def masked(x: Any, k: int) -> Any:
+        if k not in unrolled.dropouts:
+            return x
+        return x * torch.from_numpy(unrolled.dropouts[k].mask.factors)
+
+    kind = {"rnn": torch.nn.RNN, "gru": torch.nn.GRU, "lstm": torch.nn.LSTM}[model.cell.name]
+    order = [model.cell.gates.index(gate) for gate in ORDER[model.cell.name]]
+    dtype = next(iter(leaves.values())).dtype
+    rows = leaves["E"] if model.D else torch.eye(model.V, dtype=dtype)
+    rows = torch.cat([rows, torch.zeros(1, rows.shape[1], dtype=dtype)])  # of an unknown character
+    ids = torch.from_numpy(np.where(unrolled.ids < 0, model.V, unrolled.ids))
+    x = masked(torch.nn.functional.embedding(ids, rows), 0)
+    n, after = len(model.cell.states), []
+    for k, width in enumerate(model.widths):
+        Wx, Wh, b = (leaves[f"layer{k}.{name}"] for name in ("Wx", "Wh", "b"))
+        if unrolled.Wh_masks:
+            Wh = Wh * torch.from_numpy(unrolled.Wh_masks[k].factors)
+        weights = {
+            "weight_ih_l0": Wx[order].transpose(1, 2).reshape(-1, x.shape[-1]),
+            "weight_hh_l0": Wh[order].transpose(1, 2).reshape(-1, width),
+            "bias_ih_l0": b[order].reshape(-1),
+            "bias_hh_l0": torch.zeros(b.numel(), dtype=dtype),
+        }
+        layer = kind(x.shape[-1], width, dtype=dtype)
+        before = tuple(s[None] for s in state[k * n : (k + 1) * n])
+        arguments = (x, before if n == 2 else before[0])
+        x, ends = torch.func.functional_call(layer, weights, arguments)
+        after += [s[0] for s in (ends if n == 2 else (ends,))]
+        x = masked(x, k + 1)
+    if "Wp" in leaves:
+        x = x @ leaves["Wp"]
+    Wy = leaves["E"] if model.tie else leaves["Wy"]
+    return torch.nn.functional.linear(x, Wy, leaves["by"]), after
+
+
+@pytest.mark.parametrize(
+    "drops",
+    [
+        Drops(),
+        Drops(dropout=0.4),
+        Drops(dropout=0.4, variational=True, weight_drop=0.3, input_drop=0.2),
+    ],
+    ids=["nothing", "dropout", "all-drops"],
+)
+@pytest.mark.parametrize("ends", ENDS)
+@every_dtype
+@every_depth
+@every_cell
+def test_the_whole_family(
+    cell: str, layers: int, dtype: Float, tolerance: float, ends: str, drops: Drops
+) -> None:
+    """Embedding, tying, layers of different widths and, with our masks fed to PyTorch, dropout:
+    logits, losses, state and all gradients."""
+    hidden = (H,) if layers == 1 else (4, H)
+    model = Model(cell, V, hidden, layers, dtype, **ENDS[ends])
+    rng = np.random.default_rng(3)
+    model.weights.flat[...] = rng.normal(0.0, 0.4, model.weights.flat.shape)
+    ids = rng.integers(0, V, (T + 1, B))
+    state = [rng.normal(0.0, 0.5, s.shape).astype(dtype) for s in model.zero_state(B)]
+    dstate = [rng.normal(0.0, 0.5, s.shape).astype(dtype) for s in state]
+
+    unrolled, gradient = Unrolled(model, T, B, drops=drops), model.weights.like()
+    after = unrolled.forward(ids[:-1], state, Draws(1))
+    assert (unrolled.ids < 0).any() == (drops.input_drop > 0.0)
+    nats, dbefore = unrolled.loss_and_gradient(ids[1:], gradient, 1.0 / B, dstate)
+
+    leaves = {n: torch.from_numpy(w.copy()).requires_grad_() for n, w in model.weights.items()}
+    states = [torch.from_numpy(s.copy()).requires_grad_() for s in state]
+    logits, their_after = of_torch(model, unrolled, leaves, states)
+    losses = torch.nn.functional.cross_entropy(
+        logits.reshape(-1, V), torch.from_numpy(ids[1:].reshape(-1)), reduction="none"
+    )
+    objective = losses.sum() / B
+    for d, s in zip(dstate, their_after, strict=True):
+        objective = objective + (torch.from_numpy(d) * s).sum()
+    objective.backward()
+
+    assert_close(unrolled.logits(), logits.detach().numpy(), tolerance)
+    assert_close(nats, losses.detach().numpy().reshape(T, B), tolerance)
+    for ours, theirs in zip(after, their_after, strict=True):
+        assert_close(ours, theirs.detach().numpy(), tolerance)
+    for name, leaf in leaves.items():
+        assert np.abs(gradient[name]).max() > 1e-3
+        assert_close(gradient[name], leaf.grad.numpy(), tolerance)
+    for ours, leaf in zip(dbefore, states, strict=True):
+        assert_close(ours, leaf.grad.numpy(), tolerance)
