@@ -231,6 +231,42 @@ def test_round_trip(tmp_path: Path, cell: str, layers: int, average: float, opti
         assert archive[f"best/{first}"].tobytes() == back.model().weights[first].tobytes()
 
 
+@pytest.mark.parametrize("tie", [False, True])
+@pytest.mark.parametrize("hidden", [[5, 3], [3, 4]])
+def test_round_trip_of_the_family(tmp_path: Path, hidden: list[int], tie: bool) -> None:
+    """Embedding, projection and layers of different widths are stored in their own shapes, and
+    another shape is refused."""
+    keys = {"model.hidden": hidden, "model.embedding": 4, "model.tie": tie, "model.dropout": 0.5}
+    checkpoint = make("gru", 2, **keys)
+    data = written(checkpoint)
+    assert_same(read(tmp_path, data), checkpoint)
+    V, (low, top) = len(checkpoint.vocabulary), hidden
+    with np.load(io.BytesIO(data)) as archive:
+        shapes = {name: archive[name].shape for name in archive.files}
+    assert shapes["best/E"] == shapes["optimizer/squares/E"] == (V, 4)
+    assert shapes["last/layer0.Wx"] == (3, 4, low)
+    assert shapes["average/layer1.Wx"] == (3, low, top)
+    assert (shapes["state/layer0.h"], shapes["state/layer1.h"]) == ((2, low), (2, top))
+    assert ("best/Wy" in shapes) == (not tie)
+    assert ("best/Wp" in shapes) == (tie and top != 4)
+    if "best/Wp" in shapes:
+        assert shapes["best/Wp"] == (top, 4)
+    refused(tmp_path, with_value(data, ("config", "model", "embedding"), 5), "E is not an array")
+    refused(tmp_path, with_value(data, ("config", "model", "tie"), not tie))
+    refused(tmp_path, with_value(data, ("config", "model", "hidden"), 4))
+    refused(tmp_path, with_value(data, ("config", "model", "hidden"), [4]), "1 width for 2 layers")
+
+
+def test_a_file_of_before_the_family(tmp_path: Path, small: bytes) -> None:
+    """Configurations without the newer keys have their defaults."""
+    whole = document(small)
+    newer = ("embedding", "tie", "dropout", "variational", "weight_drop", "input_drop")
+    for name in newer:
+        del whole["config"]["model"][name]
+    old = with_text(small, json.dumps(whole).encode())
+    assert_same(read(tmp_path, old), read(tmp_path, small))
+
+
 def test_same_contents_same_bytes() -> None:
     """Neither the clock nor the name gets into the file; one weight changes it."""
     checkpoint = make()

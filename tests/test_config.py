@@ -73,6 +73,13 @@ WRONG: list[tuple[str, str, int | None, str]] = [
     ("false-for-int", "sample:\n  length: false\n", 2, r"sample.length: .*got 'false'"),
     ("null-for-int", "model:\n  hidden: null\n", 2, r"model.hidden: .*got 'null'"),
     ("nothing-for-int", "model:\n  hidden:\n", 2, r"model.hidden: .*got 'null'"),
+    ("empty-list", "model:\n  hidden: []\n", 2, r"model.hidden: .*a list of one for each layer"),
+    ("wide-in-list", "model:\n  hidden: [5, 65537]\n", 2, r"model.hidden: .*65537"),
+    ("widths", "model:\n  hidden: [5, 6]\n", 2, r"2 widths for 1 layer; set model.layers=2"),
+    ("fewer-widths", "model: {hidden: [5], layers: 2}\n", 1, r"1 width for 2 layers; set model"),
+    ("tie-of-nothing", "model:\n  tie: true\n", 2, r"model.tie is .* set model.embedding"),
+    ("dropout-all", "model:\n  dropout: 1\n", 2, r"model.dropout: .*from 0 to 0.99, got 1"),
+    ("drop-negative", "model:\n  weight_drop: -0.1\n", 2, r"model.weight_drop: .*from 0"),
     ("list-of-words", "model:\n  hidden: [a]\n", 2, r"model.hidden: .*got"),
     ("map-for-int", "model:\n  hidden: {a: 1}\n", 2, r"model.hidden: expected a single value"),
     ("zero-hidden", "model:\n  hidden: 0\n", 2, r"model.hidden: .*from 1 to 65536"),
@@ -456,6 +463,16 @@ def test_from_dict_is_strict(values: Any) -> None:
     with pytest.raises(ConfigError) as caught:
         from_dict(values, "metadata")
     assert assert_one_line(caught.value).startswith("metadata: ")
+
+
+def test_widths_agree_with_layers_in_the_end() -> None:
+    """What counts is all settings together, in whatever order they come."""
+    for text in ("{hidden: [5, 6], layers: 2}", "{layers: 2, hidden: [5, 6]}"):
+        assert configured(f"model: {text}\n").model.hidden == (5, 6)
+    tied = configured("model: {tie: true, embedding: 5}\n")
+    with pytest.raises(ConfigError, match=r"^later: model\.tie"):
+        tied.updated([Setting("model.embedding", 0, "later")])
+    assert configured("model: {hidden: [5]}\n").to_dict()["model"]["hidden"] == [5]
 
 
 def test_precedence() -> None:

@@ -23,9 +23,15 @@ V = 9
 every_cell = pytest.mark.parametrize("cell", list(CELLS))
 
 
-def make(cell: str = "lstm", layers: int = 1, dtype: Any = np.float64, scale: float = 0.7) -> Model:
+def make(
+    cell: str = "lstm",
+    layers: int = 1,
+    dtype: Any = np.float64,
+    scale: float = 0.7,
+    **family: Any,
+) -> Model:
     """A model with weights at random."""
-    model = Model(cell, V, 5, layers, dtype)
+    model = Model(cell, V, 5, layers, dtype, **family)
     rng = np.random.default_rng(4)
     model.weights.flat[...] = rng.normal(0, scale, model.weights.flat.shape)
     return model
@@ -51,11 +57,14 @@ def naive(model: Model, ids: Array) -> Array:
 
 
 @every_cell
+@pytest.mark.parametrize("family", [{}, {"embedding": 4}, {"embedding": 4, "tie": True}])
 @pytest.mark.parametrize("layers", [1, 2])
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_equal_to_a_plain_softmax(cell: str, layers: int, dtype: Any) -> None:
+def test_equal_to_a_plain_softmax(
+    cell: str, layers: int, dtype: Any, family: dict[str, Any]
+) -> None:
     """Each character's nats are -ln of its share of the exponentiated logits."""
-    model, ids = make(cell, layers, dtype), some_ids(60)
+    model, ids = make(cell, layers, dtype, **family), some_ids(60)
     got = surprisals(model, ids)
     assert got.shape == (59,)
     assert got.dtype == np.float64

@@ -92,15 +92,24 @@ def together(
 LIMITS = {"train_steps": 80, "train_eval_every": 20, "train_epochs": None}
 
 
+DROPS = {"model_dropout": 0.2, "model_weight_drop": 0.2, "model_input_drop": 0.1}
+
+
+@pytest.mark.parametrize("drops", [{}, DROPS], ids=["nothing", "dropped"])
 @pytest.mark.parametrize("size", [2, 3])
-def test_ranks_are_one_run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, size: int) -> None:
-    """As many streams on one rank give the same course but for rounding; and all ranks hold the
-    same weights, to the bit."""
-    alone = Training.start(Corpus.from_text(TEXT), settings(**LIMITS), tmp_path / "one.npz")
+def test_ranks_are_one_run(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, size: int, drops: dict[str, Any]
+) -> None:
+    """As many streams on one rank, in as many shards, give the same course but for rounding; and
+    all ranks hold the same weights, to the bit. What is dropped is the streams', not the rank's."""
+    limits = {**LIMITS, **drops}
+    alone = Training.start(
+        Corpus.from_text(TEXT), settings(**limits, train_shards=size), tmp_path / "one.npz"
+    )
     for _ in alone:
         pass
     parts = together(
-        monkeypatch, size, tmp_path / "all.npz", **{**LIMITS, "train_batch": 6 // size}
+        monkeypatch, size, tmp_path / "all.npz", **{**limits, "train_batch": 6 // size}
     )
     for part in parts:
         assert part.model.weights.flat.tobytes() == parts[0].model.weights.flat.tobytes()

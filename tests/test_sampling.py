@@ -24,9 +24,15 @@ LETTERS = "\n abcde"
 every_cell = pytest.mark.parametrize("cell", list(CELLS))
 
 
-def make(cell: str = "lstm", letters: str = LETTERS, layers: int = 1, scale: float = 1.0) -> Model:
+def make(
+    cell: str = "lstm",
+    letters: str = LETTERS,
+    layers: int = 1,
+    scale: float = 1.0,
+    **family: Any,
+) -> Model:
     """A model with weights at random, over single letters."""
-    model = Model(cell, len(letters), 6, layers, np.float64)
+    model = Model(cell, len(letters), 6, layers, np.float64, **family)
     rng = np.random.default_rng(3)
     model.weights.flat[...] = rng.normal(0, scale, model.weights.flat.shape)
     return model
@@ -395,10 +401,14 @@ def test_side_by_side_differ_and_score() -> None:
     assert reasons == {"length", "stop"} or reasons == {"stop"}
 
 
+@pytest.mark.parametrize(
+    "family", [{}, {"embedding": 6, "tie": True}, {"embedding": 3, "tie": True}]
+)
 @pytest.mark.parametrize("options", [{}, {"temperature": 0.3}, {"top_k": 2}, {"top_p": 0.5}])
-def test_nats_are_the_models_own(options: dict[str, Any]) -> None:
-    """Surprise is measured under the model, not under the sharpened distribution."""
-    model, v = make(), vocabulary()
+def test_nats_are_the_models_own(options: dict[str, Any], family: dict[str, Any]) -> None:
+    """Surprise is measured under the model, not under the sharpened distribution, which leaves an
+    embedding that is tied to the output as the input that it is."""
+    model, v = make(**family), vocabulary()
     pieces = list(
         generate(
             model, v, v.encode("de"), np.random.default_rng(1), length=30, nats=True, **options

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+import charlstm.training
 from charlstm.checkpoint import read_checkpoint, write_checkpoint
 from charlstm.config import Config, Setting
 from charlstm.corpus import Corpus
@@ -72,6 +73,29 @@ RESUMED = {
         "train_schedule": "plateau",
         "train_lr_divide": 1.5,
         "train_patience": None,
+    },
+    "embedding, dropout, one short stream": {
+        "train_batch": 1,
+        "train_length": 5,
+        "model_embedding": 7,
+        "model_dropout": 0.2,
+    },
+    "tied, time-shared dropout": {
+        "model_layers": 2,
+        "model_hidden": [9, 12],
+        "model_embedding": 12,
+        "model_tie": True,
+        "model_dropout": 0.3,
+        "model_variational": True,
+    },
+    "tied and projected, everything dropped": {
+        "model_cell": "gru",
+        "model_embedding": 7,
+        "model_tie": True,
+        "model_dropout": 0.2,
+        "model_weight_drop": 0.3,
+        "model_input_drop": 0.1,
+        "train_shards": 2,
     },
     "adam, one short stream": {
         "train_optimizer": "adam",
@@ -272,6 +296,66 @@ class TestSchedules:
     def test_the_sample_at_the_beginning_has_the_first_rate(self, corpus: Corpus) -> None:
         _, records = trained(corpus, train_sample_at=[0], train_warm_up=9, train_steps=1)
         assert [r.lr for r in records] == pytest.approx([0.01, 0.01])
+
+
+class TestFamily:
+    """Embedding, tying, widths and dropout in a run."""
+
+    @pytest.mark.parametrize("optimizer", ["adagrad", "sgd"])
+    def test_sparse_steps_of_an_embedding(
+        self, monkeypatch: pytest.MonkeyPatch, optimizer: str
+    ) -> None:
+        """Where a segment has few of the characters, only their rows are stepped: the weights are
+        those of steps of all; a tied embedding has a gradient everywhere, and steps of all."""
+        text = "".join(map(chr, np.random.default_rng(0).integers(0x4E00, 0x4F00, 3000)))
+        keys = {"train_batch": 2, "train_length": 5, "train_optimizer": optimizer}
+        keys |= {"model_hidden": 8, "model_embedding": 8, "train_steps": 60, "train_lr": 0.1}
+        finals = []
+        for sparse in (6, 10**9):
+            monkeypatch.setattr(charlstm.training, "SPARSE", sparse)
+            training = Training.start(Corpus.from_text(text), configured(**keys))
+            assert training.sparse == (sparse == 6)
+            list(training)
+            finals.append(training.model.weights.flat.tobytes())
+        assert finals[0] == finals[1]
+        monkeypatch.setattr(charlstm.training, "SPARSE", 6)
+        assert not Training.start(Corpus.from_text(text), configured(**keys, model_tie=True)).sparse
+
+    def test_the_seed_decides_what_is_dropped(self, corpus: Corpus) -> None:
+        """Two runs alike but for the seed of the masks, and one without: three courses."""
+        courses = []
+        for dropout, seed in ((0.0, 0), (0.3, 0), (0.3, 1), (0.3, 0)):
+            training = Training.start(corpus, configured(**SMALL, model_dropout=dropout))
+            object.__setattr__(training.shards.job, "seed", seed)
+            steps = iter(training)
+            courses.append([next(steps).train for _ in range(3)])
+        assert courses[1] == courses[3]
+        assert len({tuple(course) for course in courses}) == 3
+
+    def test_held_out_text_is_measured_with_everything(self, corpus: Corpus) -> None:
+        """No dropout in looks at held-out text, in what is evaluated, and in samples."""
+        drops = {"model_dropout": 0.5, "model_weight_drop": 0.5, "model_input_drop": 0.5}
+        training, _ = trained(corpus, train_steps=70, train_eval_every=35, **drops)
+        exact = evaluate(training.checkpoint().model(), corpus.valid).nats_per_char
+        assert training.held_out_loss() == pytest.approx(exact, abs=2e-3)
+        assert training.sample() == training.sample()
+
+    def test_dropout_keeps_a_model_from_learning_by_heart(self) -> None:
+        """On little text it keeps the held-out loss from rising again, and the training loss up."""
+        text = (CORPORA / "lighthouse.txt").read_text(encoding="utf-8")[:6000]
+        ends = {}
+        for dropout in (0.0, 0.5):
+            keys = {"model_hidden": 64, "model_embedding": 32, "train_steps": 1500}
+            keys |= {"train_batch": 4, "train_length": 20, "train_epochs": None}
+            keys |= {"train_patience": None}
+            training = Training.start(
+                Corpus.from_text(text), configured(**keys, model_dropout=dropout)
+            )
+            losses = [record.train for record in training]
+            assert training.progress["history"]
+            ends[dropout] = (training.progress["history"][-1][2], np.mean(losses[-50:]))
+        assert ends[0.5][0] < ends[0.0][0] - 0.1
+        assert ends[0.5][1] > ends[0.0][1]
 
 
 class TestLearning:
