@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from charlstm.api import LanguageModel, load, train
+    from charlstm.api import LanguageModel, gradient_flow, load, train
     from charlstm.config import Config, Setting
     from charlstm.errors import (
         CharLSTMError,
@@ -32,10 +32,11 @@ if TYPE_CHECKING:
         VocabularyError,
     )
     from charlstm.evaluation import Evaluation
+    from charlstm.flow import GradientFlow
     from charlstm.training import Record, Training
 
 _HOMES = {
-    "api": ("LanguageModel", "load", "train"),
+    "api": ("LanguageModel", "gradient_flow", "load", "train"),
     "config": ("Config", "Setting"),
     "errors": (
         "CharLSTMError",
@@ -48,6 +49,7 @@ _HOMES = {
         "VocabularyError",
     ),
     "evaluation": ("Evaluation",),
+    "flow": ("GradientFlow",),
     "training": ("Record", "Training"),
 }
 
@@ -59,6 +61,7 @@ __all__ = [
     "CorpusError",
     "DivergedError",
     "Evaluation",
+    "GradientFlow",
     "LanguageModel",
     "OutputError",
     "Record",
@@ -66,6 +69,7 @@ __all__ = [
     "Training",
     "UsageError",
     "VocabularyError",
+    "gradient_flow",
     "load",
     "train",
 ]

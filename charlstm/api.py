@@ -14,6 +14,8 @@ from charlstm.config import Config, Setting, read_config
 from charlstm.corpus import Corpus, Notice
 from charlstm.errors import UsageError
 from charlstm.evaluation import Evaluation, evaluate
+from charlstm.flow import GradientFlow
+from charlstm.flow import gradient_flow as flow_of
 from charlstm.ranks import ranks
 from charlstm.sampling import Piece, generate
 from charlstm.training import Training, fitted
@@ -74,6 +76,17 @@ def load(path: Path_ = "charlstm.npz") -> LanguageModel:
     """Read a checkpoint. Raises `UsageError` where it is missing, `CheckpointError` where it is
     damaged."""
     return LanguageModel(read_checkpoint(path))
+
+
+def gradient_flow(model: LanguageModel, text: str, lags: int = 50) -> GradientFlow:
+    """How far back the losses of a text reach: for each state of the network (layer0.h, layer0.c,
+    …), the norm of d loss_t / d state_(t-k) at the lags k = 0 … `lags`, as its mean over many t.
+
+    A gradient that falls by a factor at every step cannot teach what lies far back. What exactly
+    is measured, `charlstm.flow.gradient_flow` says. Raises `CorpusError` for a text of fewer than
+    `lags` + 2 characters.
+    """
+    return flow_of(model.model, model.vocabulary.encode(text), lags)
 
 
 FIXED_ON_RESUME = (

@@ -144,9 +144,10 @@ class Model:
         return [zeros((B, H), self.dtype) for H in self.state_widths.values()]
 
     def with_weights(self, flat: Array) -> Model:
-        """The same model over another flat vector of weights, which is not copied."""
+        """The same model over another flat vector of weights, which is not copied, and whose
+        precision is the model's."""
         return Model(
-            *(self.cell.name, self.V, self.widths, self.layers, self.dtype, flat),
+            *(self.cell.name, self.V, self.widths, self.layers, flat.dtype, flat),
             embedding=self.D,
             tie=self.tie,
         )

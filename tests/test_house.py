@@ -24,7 +24,8 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 ROOMS = [
     *("errors", "arrays", "cells", "parameters", "optimizers"),
     *("config", "corpus", "recurrent", "layers", "model"),
-    *("checkpoint", "evaluation", "sampling", "shards", "ranks", "training", "api", "cli"),
+    *("checkpoint", "evaluation", "flow", "sampling"),
+    *("shards", "ranks", "training", "api", "cli"),
 ]
 """Every file of the package, from the ground up."""
 

@@ -4,20 +4,29 @@ from __future__ import annotations
 
 import json
 import math
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from charlstm.cli.options import debug_option
-from charlstm.cli.streams import write
+from charlstm.cli.streams import notice, write
+
+if TYPE_CHECKING:
+    from charlstm.checkpoint import Checkpoint
 
 
 @click.command()
 @click.argument("file", default="charlstm.npz", envvar="CHARLSTM_MODEL", metavar="[FILE]")
 @click.option("-m", "--model", metavar="FILE", help="The same as FILE.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@click.option(
+    "--gradient-flow",
+    "text",
+    metavar="FILE",
+    help="Show how the gradient of a loss on this text falls with the steps it goes back.",
+)
 @debug_option
-def info(file: str, model: str | None, as_json: bool) -> None:
+def info(file: str, model: str | None, as_json: bool, text: str | None) -> None:
     """Show what is in a checkpoint: configuration, vocabulary, size, training so far, digest."""
     from pathlib import Path
 
@@ -25,6 +34,9 @@ def info(file: str, model: str | None, as_json: bool) -> None:
 
     path = model or file
     checkpoint = read_checkpoint(path)
+    if text is not None:
+        _show_flow(checkpoint, text, as_json)
+        return
     p, config = checkpoint.progress, checkpoint.config
     t = config.train
     chars = p["step"] * t.batch * t.length
@@ -64,7 +76,7 @@ def info(file: str, model: str | None, as_json: bool) -> None:
     lines = {
         "checkpoint": f"{path} ({document['bytes']:,} bytes, format {VERSION})",
         "sha256": checkpoint.digest,
-        "network": f"{m.cell}, hidden {m.hidden}, layers {m.layers}: "
+        "network": f"{m.cell}, hidden {_shown(m.hidden)}, layers {m.layers}: "
         f"{document['parameters']:,} parameters",
         "vocabulary": f"{V:,} characters: {json.dumps(shown, ensure_ascii=False)}"
         + (" …" if V > 60 else ""),
@@ -77,6 +89,24 @@ def info(file: str, model: str | None, as_json: bool) -> None:
         lines[section] = ", ".join(f"{k} {_shown(v)}" for k, v in keys.items())
     width = max(map(len, lines)) + 2
     write("".join(f"{name:<{width}}{value}\n" for name, value in lines.items()))
+
+
+def _show_flow(checkpoint: Checkpoint, text: str, as_json: bool) -> None:
+    """A line for each lag; beside each norm its share of that at lag 0."""
+    from charlstm.api import LanguageModel, gradient_flow
+    from charlstm.corpus import read_text
+
+    read = read_text(text, checkpoint.config.text.encoding, notice)
+    flow = gradient_flow(LanguageModel(checkpoint), read)
+    if as_json:
+        write(json.dumps(flow.to_dict()) + "\n")
+        return
+    write("lag" + "".join(f"{name:>12}{'of lag 0':>12}" for name in flow.norms) + "\n")
+    for lag, norms in enumerate(zip(*flow.norms.values(), strict=True)):
+        firsts = (values[0] for values in flow.norms.values())
+        shares = [x / first if first else 0.0 for x, first in zip(norms, firsts, strict=True)]
+        columns = (f"{x:12.3e}{share:12.3e}" for x, share in zip(norms, shares, strict=True))
+        write(f"{lag:3}" + "".join(columns) + "\n")
 
 
 def _shown(value: Any) -> str:

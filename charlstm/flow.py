@@ -1,0 +1,128 @@
+"""How far back a model learns: the gradient of one step's loss along the steps before it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from charlstm.arrays import Array
+from charlstm.corpus import UNKNOWN
+from charlstm.errors import CorpusError
+from charlstm.model import Model, State
+
+POSITIONS = 256
+"""Places of a text, at most, whose losses are followed back."""
+
+
+@dataclass(frozen=True)
+class GradientFlow:
+    """What `gradient_flow` measures."""
+
+    norms: dict[str, Array]
+    """By name of the state (layer0.h, layer0.c, …), the mean norm at each lag, (K + 1,)."""
+    positions: int
+    """Over how many losses the mean is."""
+
+    def to_dict(self) -> dict[str, int | dict[str, list[float]]]:
+        norms = {name: values.tolist() for name, values in self.norms.items()}
+        return {"positions": self.positions, "norms": norms}
+
+
+def gradient_flow(model: Model, ids: Array, lags: int = 50) -> GradientFlow:
+    """Norms of d loss_t / d h_(t-k), k = 0 … `lags`, for each layer's h and, of an LSTM, c.
+
+    loss_t is the cross-entropy of the single step t, in nats. The derivative is the total one in
+    the graph of the unrolled network, by all paths from the value to the loss, which is what
+    backpropagation through time computes: h_(t-k) acts on the layer above in its own step and
+    through Wh on every later one, on later c too; c_(t-k) is not changed by it. c_(t-k) acts on the
+    c after it and, through the output gate, on h_(t-k). So at k = 0 the top layer's dh is what the
+    output hands down, and dc = dh * o * (1 - tanh(c)^2). To compare cells look at h for an RNN and
+    a GRU and at c for an LSTM: there the way from step to step is without a matrix, dc = dc' * f
+    (S. Hochreiter, J. Schmidhuber, 1997), and h is where it is read off.
+
+    ids (N,) are read as one stream from a zero state, in pieces of `lags` + 1 steps, of which the
+    last one's loss is followed back to the first. The Euclidean norms (of all H values together)
+    are averaged, as numbers, over the pieces: at most `POSITIONS` of them, so that of a longer text
+    the beginning counts; a piece whose next character is outside the vocabulary does not. All in
+    float64, since what vanishes would vanish too early in float32. Raises `CorpusError` where no
+    piece is left.
+    """
+    ids, steps = np.asarray(ids, np.intp), lags + 1
+    B = min(POSITIONS, (len(ids) - 1) // steps)
+    pieces = ids[: B * steps].reshape(B, steps)
+    targets = ids[steps : B * steps + 1 : steps]
+    counted = targets != UNKNOWN
+    if not counted.any():
+        raise CorpusError(
+            f"the text has {len(ids):,} characters; to follow a loss {lags} steps back it takes "
+            f"{steps + 1:,}, the last of them in the vocabulary"
+        )
+    wide = model.with_weights(model.weights.flat.astype(np.float64))
+    befores = [wide.zero_state(1)]  # the state before each piece
+    for piece in pieces[:-1]:
+        befores.append(_forward(wide, piece[:, None], befores[-1])[0])
+    together = [np.concatenate(s)[counted] for s in zip(*befores, strict=True)]
+    after, kept = _forward(wide, pieces[counted].T, together)
+    norms = _backward(wide, kept, _gradient_of_loss(wide, after, targets[counted]))
+    return GradientFlow(dict(zip(wide.state_names, norms, strict=True)), int(counted.sum()))
+
+
+def _forward(model: Model, ids: Array, state: State) -> tuple[State, list[list[Array]]]:
+    """Run over ids (T, B); return the state after them, and the local derivatives (D, B, H) of
+    each step and layer. It is what `Unrolled` does, step by step in the open."""
+    cell, w, n = model.cell, model.weights, len(model.cell.states)
+    scale = np.array(cell.scale).reshape(-1, 1, 1)
+    table = np.empty((len(cell.gates), model.V + 1, model.widths[0]))
+    model.input_table(table)
+    state, kept = list(state), []
+    for row in ids:
+        step = []
+        for k, H in enumerate(model.widths):
+            Wx, Wh, b = (w[f"layer{k}.{name}"] for name in ("Wx", "Wh", "b"))
+            before = state[k * n : (k + 1) * n]
+            a = np.empty((cell.activations, len(row), H))
+            a[: len(b)] = (state[(k - 1) * n] @ Wx + b) * scale if k else table[:, row]
+            after = [np.empty_like(s) for s in before]
+            cell.forward(cell.forward_views(a), before[0] @ (Wh * scale), before, after)
+            d = np.empty((cell.derivatives_kept, 1, len(row), H))
+            cell.derivatives(a[:, None], after[0][None], d)
+            state[k * n : (k + 1) * n] = after
+            step.append(d[:, 0])
+        kept.append(step)
+    return state, kept
+
+
+def _gradient_of_loss(model: Model, state: State, targets: Array) -> Array:
+    """dh (B, H) of the uppermost layer: p - onehot(target), through the output weights."""
+    Wy = model.Wy
+    y = state[-len(model.cell.states)] @ Wy.T + model.weights["by"]
+    p = np.exp(y - y.max(axis=1, keepdims=True))
+    p /= p.sum(axis=1, keepdims=True)
+    p[np.arange(len(p)), targets] -= 1.0
+    dh: Array = p @ Wy
+    return dh
+
+
+def _backward(model: Model, kept: list[list[Array]], dh: Array) -> Array:
+    """Follow dh (B, H), the gradient of what the model shows after the last step, back through all
+    steps, whose local derivatives are written over; return the mean norms of the gradient of each
+    array of the state at each lag, (S, T)."""
+    cell, w, n = model.cell, model.weights, len(model.cell.states)
+    dstate = [np.zeros((len(dh), H)) for H in model.state_widths.values()]
+    dstate[-n] += dh
+    norms = np.empty((len(dstate), len(kept)))
+    for lag, step in enumerate(reversed(kept)):
+        for k in reversed(range(model.layers)):
+            d, dafter = step[k], dstate[k * n : (k + 1) * n]
+            dbefore = [np.empty_like(ds) for ds in dafter]
+            cell.backward(cell.backward_views(d), dafter, dbefore)  # makes dafter that of all paths
+            lengths = [np.linalg.norm(ds, axis=1).mean() for ds in dafter]
+            norms[k * n : (k + 1) * n, lag] = lengths
+            if k:  # what the layer below shows in the same step
+                Wx = w[f"layer{k}.Wx"]
+                dstate[(k - 1) * n] += np.matmul(d[cell.du], Wx.transpose(0, 2, 1)).sum(axis=0)
+            through = np.matmul(d[cell.dv], w[f"layer{k}.Wh"].transpose(0, 2, 1)).sum(axis=0)
+            dbefore[0] = through + dbefore[0] if cell.direct else through
+            dstate[k * n : (k + 1) * n] = dbefore
+    return norms
