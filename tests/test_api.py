@@ -316,7 +316,7 @@ def test_average_cannot_come_from_nowhere(corpus: Path, tmp_path: Path) -> None:
 def test_load(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """By path, by string, or the default name in the working directory."""
     model = charlstm.load(trained)
-    assert model.vocabulary.characters == sorted(set(TEXT))
+    assert model.vocabulary.units == sorted(set(TEXT))
     assert model.config.model.hidden == 8
     assert charlstm.load(str(trained)).checkpoint.digest == model.checkpoint.digest
     monkeypatch.chdir(tmp_path)

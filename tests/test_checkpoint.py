@@ -83,7 +83,7 @@ def assert_same(a: Checkpoint, b: Checkpoint) -> None:
     """Two checkpoints that are equal bit for bit."""
     assert a.config == b.config
     assert a.progress == b.progress
-    assert a.vocabulary.characters == b.vocabulary.characters
+    assert a.vocabulary.units == b.vocabulary.units
     pairs = [(a.vocabulary.counts, b.vocabulary.counts), (a.best, b.best), (a.last, b.last)]
     assert (a.average is None) == (b.average is None)
     if a.average is not None and b.average is not None:

@@ -22,17 +22,15 @@ from hypothesis import strategies as st
 
 import charlstm.corpus
 from charlstm.cli import main
-from charlstm.config import Config, parse_setting
+from charlstm.config import Config, TextConfig, parse_setting
 from charlstm.corpus import (
     MIN_HELD_OUT,
-    UNKNOWN,
     Corpus,
     Streams,
-    Vocabulary,
-    code_points,
     read_text,
 )
 from charlstm.errors import ConfigError, CorpusError, OutputError, UsageError, VocabularyError
+from charlstm.vocabulary import UNKNOWN, CharacterCensus, Vocabulary
 
 texts = st.text(st.characters(exclude_categories=["Cs"]), min_size=1)
 
@@ -59,7 +57,9 @@ def mapped(ids: Any) -> bool:
 
 
 def vocabulary_of(text: str) -> Vocabulary:
-    return Vocabulary.of(code_points(text))
+    census = CharacterCensus()
+    census.numbers(text)
+    return census.vocabulary(TextConfig())[0]
 
 
 # --- reading -----------------------------------------------------------------------------------
@@ -265,12 +265,12 @@ def test_long_file(tmp_path: Path) -> None:
 def test_vocabulary(text: str) -> None:
     """Characters in the order of code points, counted, each with its place as its id."""
     v = vocabulary_of(text)
-    assert v.characters == sorted(set(text))
-    assert v.counts.tolist() == [text.count(c) for c in v.characters]
+    assert v.units == sorted(set(text))
+    assert v.counts.tolist() == [text.count(c) for c in v.units]
     assert len(v) == len(set(text))
     ids = v.encode(text)
     assert ids.dtype == np.int32
-    assert [v.characters[i] for i in ids] == list(text)
+    assert [v.units[i] for i in ids] == list(text)
     assert v.decode(ids) == text
     assert v.encode_strictly(text, "it").tolist() == ids.tolist()
 
@@ -279,7 +279,7 @@ def test_emoji_and_planes() -> None:
     """A character is a code point, also beyond the first plane and up to the very last."""
     text = "a😀\U0010ffff한e\u0301😀"
     v = vocabulary_of(text)
-    assert v.characters == ["a", "e", "\u0301", "한", "😀", "\U0010ffff"]
+    assert v.units == ["a", "e", "\u0301", "한", "😀", "\U0010ffff"]
     assert v.counts.tolist() == [1, 1, 1, 1, 2, 1]
     assert v.decode(v.encode(text)) == text
 
@@ -378,7 +378,7 @@ def test_held_out_text_from_elsewhere(tmp_path: Path) -> None:
     (tmp_path / "b").write_text("abxba")
     corpus = Corpus.from_files([tmp_path / "a"], valid_source=tmp_path / "b")
     assert len(corpus.train) == 1200
-    assert corpus.vocabulary.characters == ["a", "b", "c"]
+    assert corpus.vocabulary.units == ["a", "b", "c"]
     assert corpus.valid.tolist() == [0, 1, UNKNOWN, 1, 0]
     (tmp_path / "b").write_text("a")
     with pytest.raises(CorpusError, match="held-out"):
@@ -388,7 +388,7 @@ def test_held_out_text_from_elsewhere(tmp_path: Path) -> None:
 def test_vocabulary_is_of_the_whole_text() -> None:
     """A character that only the tail has is known."""
     corpus = Corpus.from_text("ab" * 1000 + "z" * 10)
-    assert corpus.vocabulary.characters == ["a", "b", "z"]
+    assert corpus.vocabulary.units == ["a", "b", "z"]
     assert corpus.vocabulary.counts.tolist() == [1000, 1000, 10]
     assert 2 not in corpus.train
     assert 2 in corpus.valid
@@ -472,7 +472,7 @@ def test_in_blocks_as_in_one(
             held_out_name = Path(folder, "held out")
             held_out_name.write_bytes(held_out.encode())
             held_out = held_out.removeprefix("\ufeff")
-        corpus = Corpus.from_files(names, valid=valid, valid_source=held_out_name)
+        corpus = Corpus.from_files(names, TextConfig(valid=valid), held_out_name)
         same = Corpus.from_text(text, valid, held_out)
     characters = sorted(set(text))
     ids = [characters.index(c) for c in text]
@@ -483,7 +483,7 @@ def test_in_blocks_as_in_one(
     if held_out is not None:
         expected = [characters.index(c) if c in characters else UNKNOWN for c in held_out]
     for c in (corpus, same):
-        assert c.vocabulary.characters == characters
+        assert c.vocabulary.units == characters
         assert c.vocabulary.counts.tolist() == [text.count(c) for c in characters]
         assert c.train.dtype == (np.uint8 if len(characters) <= 256 else np.uint16)
         assert c.train.tolist() == ids[:cut]

@@ -12,10 +12,11 @@ from numpy.typing import NDArray
 import charlstm.evaluation
 from charlstm.cells import CELLS
 from charlstm.config import Config, Setting
-from charlstm.corpus import UNKNOWN, Corpus, Vocabulary
+from charlstm.corpus import Corpus
 from charlstm.evaluation import UNKNOWN_NATS, Evaluation, HeldOut, evaluate, surprisals
 from charlstm.model import Model, Unrolled
 from charlstm.training import Training
+from charlstm.vocabulary import UNKNOWN, Characters
 
 Array = NDArray[Any]
 
@@ -162,6 +163,7 @@ def test_relations() -> None:
     assert result.perplexity == pytest.approx(math.exp(result.nats_per_char))
     assert result.perplexity == pytest.approx(2**result.bits_per_char)
     assert result.to_dict() == {
+        "unit": "char",
         "nats_per_char": result.nats_per_char,
         "bits_per_char": result.bits_per_char,
         "perplexity": result.perplexity,
@@ -295,6 +297,6 @@ def test_measuring_leaves_no_trace(trained: Training) -> None:
 
 def test_ids_of_a_text() -> None:
     """From text to score, unknown characters included."""
-    vocabulary = Vocabulary(np.arange(97, 97 + V), np.ones(V))
+    vocabulary = Characters(np.arange(97, 97 + V), np.ones(V))
     result = evaluate(make(), vocabulary.encode("abcXdefé"))
     assert (result.characters, result.unknown) == (7, 2)

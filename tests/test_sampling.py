@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 
 import charlstm.sampling
 from charlstm.cells import CELLS
-from charlstm.corpus import Vocabulary, code_points
 from charlstm.evaluation import surprisals
 from charlstm.model import Model, Stepper
 from charlstm.sampling import MANY, Chooser, Piece, cut_, generate, unescape
+from charlstm.vocabulary import Characters, Vocabulary, code_points
 
 Array = NDArray[Any]
 
@@ -41,7 +41,7 @@ def make(
 def vocabulary(letters: str = LETTERS, counts: list[int] | None = None) -> Vocabulary:
     """A vocabulary of these letters, which are in order."""
     assert sorted(letters) == list(letters)
-    return Vocabulary(code_points(letters), np.array(counts or [1] * len(letters)))
+    return Characters(code_points(letters), np.array(counts or [1] * len(letters)))
 
 
 def texts(pieces: list[Piece], count: int = 1) -> list[str]:

@@ -38,7 +38,8 @@ def info(file: str, model: str | None, as_json: bool, text: str | None) -> None:
         _show_flow(checkpoint, text, as_json)
         return
     p, config = checkpoint.progress, checkpoint.config
-    t = config.train
+    t, vocabulary = config.train, checkpoint.vocabulary
+    unit, name = vocabulary.unit, vocabulary.name
     chars = p["step"] * t.batch * t.length
     best = p["best"]
     document: dict[str, Any] = {
@@ -47,14 +48,15 @@ def info(file: str, model: str | None, as_json: bool, text: str | None) -> None:
         "format": VERSION,
         "sha256": checkpoint.digest,
         "parameters": len(checkpoint.best),
-        "vocabulary": "".join(checkpoint.vocabulary.characters),
+        "unit": unit,
+        "vocabulary": vocabulary.listed(),
         "trained": {
             "steps": p["step"],
-            "characters": chars,
+            f"{name}s": chars,
             "epochs": chars / p["corpus"]["train"],
             "corpus": p["corpus"],
             "best_step": best[0] if best else None,
-            "best_nats_per_char": best[1] if best else None,
+            f"best_nats_per_{unit}": best[1] if best else None,
             "history": p["history"],
         },
         "config": config.to_dict(),
@@ -62,15 +64,13 @@ def info(file: str, model: str | None, as_json: bool, text: str | None) -> None:
     if as_json:
         write(json.dumps(document, ensure_ascii=False) + "\n")
         return
-    m, V = config.model, len(checkpoint.vocabulary)
+    m = config.model
     trained = document["trained"]
-    shown = "".join(checkpoint.vocabulary.characters[:60])
     held_out = (
         "none"
         if best is None
         else (
-            f"{best[1] / math.log(2):.4f} bits per character ({best[1]:.4f} nats) "
-            f"at step {best[0]:,}"
+            f"{best[1] / math.log(2):.4f} bits per {name} ({best[1]:.4f} nats) at step {best[0]:,}"
         )
     )
     lines = {
@@ -78,11 +78,9 @@ def info(file: str, model: str | None, as_json: bool, text: str | None) -> None:
         "sha256": checkpoint.digest,
         "network": f"{m.cell}, hidden {_shown(m.hidden)}, layers {m.layers}: "
         f"{document['parameters']:,} parameters",
-        "vocabulary": f"{V:,} characters: {json.dumps(shown, ensure_ascii=False)}"
-        + (" …" if V > 60 else ""),
-        "corpus": f"{p['corpus']['train']:,} characters trained on, "
-        f"{p['corpus']['valid']:,} held out",
-        "trained": f"{p['step']:,} steps, {chars:,} characters, {trained['epochs']:.2f} epochs",
+        "vocabulary": f"{len(vocabulary):,} {name}s{vocabulary.shown()}",
+        "corpus": f"{p['corpus']['train']:,} {name}s trained on, {p['corpus']['valid']:,} held out",
+        "trained": f"{p['step']:,} steps, {chars:,} {name}s, {trained['epochs']:.2f} epochs",
         "held-out loss": held_out,
     }
     for section, keys in config.to_dict().items():
