@@ -118,9 +118,8 @@ def sample(
     if unknown == "skip":
         text, skipped = vocabulary.without_unknown(text)
         if skipped:
-            notice(
-                f"skipped {skipped} {vocabulary.name}{'s' * (skipped > 1)} of the seed: not in the vocabulary"
-            )
+            units = f"{skipped} {vocabulary.name}{'s' * (skipped > 1)}"
+            notice(f"skipped {units} of the seed: not in the vocabulary")
     # sample after sample
     errors = "replace" if as_json else "surrogateescape"
     pieces = language.pieces(text, rng_seed=rng_seed, nats=as_json, errors=errors)
