@@ -247,6 +247,10 @@ def test_resume_of_a_changed_corpus(trained: Path, tmp_path: Path, change: Any) 
         ("train.rng_seed", 5),
         ("text.valid", 0.2),
         ("text.encoding", "latin-1"),
+        ("text.unit", "word"),
+        ("text.normalize", "nfc"),
+        ("text.min_count", 2),
+        ("text.max_vocabulary", 100),
     ],
 )
 def test_resume_of_another_model(trained: Path, key: str, value: Any) -> None:
