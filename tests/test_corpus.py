@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 import charlstm.corpus
@@ -203,10 +203,14 @@ ENCODINGS = [
 def test_blocks_do_not_show(text: str, encoding: str, block: int) -> None:
     """Wherever the blocks end, in the middle of characters too, the text is the same."""
     data = text.encode(encoding, "ignore")
+    try:
+        expected = data.decode(encoding)
+    except UnicodeDecodeError:  # a control character of the text is the encoding's own
+        assume(False)
     with tempfile.TemporaryDirectory() as folder, sizes_of(BLOCK=block):
         path = Path(folder, "text")
         path.write_bytes(data)
-        assert read_text(path, encoding) == data.decode(encoding).removeprefix("\ufeff")
+        assert read_text(path, encoding) == expected.removeprefix("\ufeff")
 
 
 @settings(max_examples=300, deadline=None)

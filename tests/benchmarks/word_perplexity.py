@@ -6,10 +6,6 @@ training is so rough that other roundings, after a hundred steps, make another c
 perplexity where it happens to end is up to a third another. What is asked is that the held-out
 perplexities are the same to 1 %, and the losses of the first steps to a thousandth.
 
-PyTorch looks words up in an `nn.Embedding`. Where this package has words as vectors
-(`model.embedding`), both have them; else its one-hot input is the same as an embedding as wide as
-all gates, which the LSTM takes as it is: its input weights are the identity, and stay so.
-
     python tests/benchmarks/word_perplexity.py TEXT --vocabulary 2000 --epochs 2
 """
 
@@ -25,13 +21,11 @@ import numpy as np
 from common import Row
 
 import charlstm
-from charlstm.config import KEYS
 from charlstm.evaluation import surprisals
 from charlstm.model import Model
 
 TORCH_ORDER = [0, 1, 3, 2]
 """PyTorch's gates i, f, g, o among ours: i, f, o, g. It is its own inverse."""
-EMBEDDING = "model.embedding"
 SEGMENT = 500
 """Words that are scored at a time."""
 FIRST = 20
@@ -43,21 +37,17 @@ def settings(o: argparse.Namespace) -> dict[str, Any]:
     changes = {"train.epochs": o.epochs, "text.max_vocabulary": o.vocabulary}
     changes |= {"train.schedule": "cosine", "train.lr": o.lr}
     changes |= {"train.rng_seed": o.rng_seed, "train.workers": 1, "train.eval_every": 2**31 - 1}
-    return changes | ({EMBEDDING: o.embedding} if EMBEDDING in KEYS else {})
+    return changes
 
 
 def torch_network(torch: Any, model: Model) -> Any:
     """The model's weights in PyTorch: an embedding, `nn.LSTM` and a linear layer."""
     V, H, w = model.V, model.H, model.weights
-    embedded = "embedding" in w
-    Wx = w["layer0.Wx"][TORCH_ORDER]  # (4, D, H)
-    table = w["embedding"] if embedded else Wx.transpose(1, 0, 2).reshape(V, 4 * H)
-    into = Wx.transpose(0, 2, 1).reshape(4 * H, -1) if embedded else np.eye(4 * H)
+    D = model.D
 
     class Network(torch.nn.Module):  # type: ignore[misc]
         def __init__(self) -> None:
             super().__init__()
-            D = table.shape[1]
             self.embedding = torch.nn.Embedding(V, D)
             self.lstm, self.linear = torch.nn.LSTM(D, H), torch.nn.Linear(H, V)
 
@@ -68,8 +58,8 @@ def torch_network(torch: Any, model: Model) -> Any:
     network = Network()
     lstm = network.lstm
     given = {
-        network.embedding.weight: table,
-        lstm.weight_ih_l0: into,
+        network.embedding.weight: w["E"],
+        lstm.weight_ih_l0: w["layer0.Wx"][TORCH_ORDER].transpose(0, 2, 1).reshape(4 * H, D),
         lstm.weight_hh_l0: w["layer0.Wh"][TORCH_ORDER].transpose(0, 2, 1).reshape(4 * H, H),
         lstm.bias_ih_l0: w["layer0.b"][TORCH_ORDER].reshape(4 * H),
         lstm.bias_hh_l0: np.zeros(4 * H),  # one bias is enough
@@ -80,7 +70,6 @@ def torch_network(torch: Any, model: Model) -> Any:
         for parameter, array in given.items():
             parameter.copy_(torch.from_numpy(np.array(array, np.float32)))
     lstm.bias_hh_l0.requires_grad_(False)
-    lstm.weight_ih_l0.requires_grad_(embedded)
     return network
 
 
@@ -154,7 +143,6 @@ def main() -> int:
     parser.add_argument("--vocabulary", type=int, default=10_000, help="words, <unk> included")
     parser.add_argument("--epochs", type=int, default=4)
     parser.add_argument("--lr", type=float, default=20.0, help="where the cosine begins")
-    parser.add_argument("--embedding", type=int, default=100, help="where the package has it")
     parser.add_argument("--scored", type=int, default=50_000, help="held-out words at most")
     parser.add_argument("--within", type=float, default=1.01, help="largest ratio of the two")
     parser.add_argument("--rng-seed", type=int, default=0)
