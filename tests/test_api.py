@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 import charlstm
+from charlstm.config import bundled
 
 ROOT = Path(__file__).parent.parent
 TEXT = "Once upon a time there was a ferry.\n" * 60
@@ -50,6 +51,23 @@ def run(training: charlstm.Training) -> list[charlstm.Record]:
 
 
 # --- training ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", sorted(bundled()))
+def test_every_configuration_trains(name: str, tmp_path: Path) -> None:
+    """A few steps of each, from the loss of a model that knows nothing downwards; and the file
+    that is left goes on, and writes."""
+    text, model = ROOT / "corpora" / "lighthouse.txt", tmp_path / "m.npz"
+    settings: dict[str, Any] = {"train.steps": 3, "train.epochs": None}
+    settings |= {"train.sample_every": None, "train.sample_at": []}
+    records = run(charlstm.train(text, model, config=name, settings=settings))
+    nothing = math.log(len(charlstm.load(model).vocabulary))
+    assert records[0].train == pytest.approx(nothing, rel=0.1)
+    assert all(math.isfinite(record.train) for record in records)
+    more = run(charlstm.train(text, model, resume=True, settings={"train.steps": 4}))
+    assert [record.step for record in more] == [4]
+    written = "".join(charlstm.load(model).sample("The lamp ", length=5, rng_seed=1))
+    assert len(written) >= 5
 
 
 def test_records(corpus: Path, tmp_path: Path) -> None:
