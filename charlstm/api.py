@@ -9,13 +9,14 @@ from typing import Any
 
 import numpy as np
 
-from charlstm.checkpoint import Checkpoint, read_checkpoint
+from charlstm.checkpoint import Checkpoint, claim, read_checkpoint
 from charlstm.config import Config, Setting, read_config
 from charlstm.corpus import Corpus, Notice
 from charlstm.errors import UsageError
 from charlstm.evaluation import Evaluation, evaluate
 from charlstm.flow import GradientFlow
 from charlstm.flow import gradient_flow as flow_of
+from charlstm.lock import Lock
 from charlstm.ranks import ranks
 from charlstm.sampling import Piece, generate
 from charlstm.training import Training, fitted
@@ -115,7 +116,8 @@ def train(
     `config` names bundled configurations or YAML files, later ones on top; `settings` are single
     keys over them. The checkpoint is written to `output` on the way and at the end; without
     `output` it is to be had from `Training.checkpoint()`. An output that exists is an error unless
-    it is to be gone on with (`resume`) or replaced (`force`).
+    it is to be gone on with (`resume`) or replaced (`force`). Nobody else may be writing it: that
+    is a `BusyError`.
     """
     sources = [corpus] if isinstance(corpus, str | os.PathLike) else list(corpus)
     if not sources:
@@ -125,6 +127,29 @@ def train(
         settings = [Setting(key, value, "settings") for key, value in settings.items()]
     changes = [setting for name in names for setting in read_config(name)] + list(settings)
     wanted = Config().updated(changes)  # a wrong setting is told before anything else
+    together = ranks()
+    lock = None if output is None or together.rank else claim(output)
+    try:
+        together.wait()  # for rank 0 to have the lock; what is read from here on stays as it is
+        return _begun(sources, output, lock, wanted, changes, valid, resume, force, notice)
+    except BaseException:
+        if lock is not None:
+            lock.release()
+        raise
+
+
+def _begun(
+    sources: Sequence[Path_],
+    output: Path_ | None,
+    lock: Lock | None,
+    wanted: Config,
+    changes: list[Setting],
+    valid: Path_ | None,
+    resume: bool,
+    force: bool,
+    notice: Notice,
+) -> Training:
+    """As `train`, once the settings are known and the output is locked."""
     if output is not None and Path(output).exists() and not (resume or force):
         raise UsageError(
             f"{output} exists; go on with it (--resume), replace it (--force) "
@@ -132,7 +157,7 @@ def train(
         )
     if not resume:
         text = Corpus.from_files(sources, wanted.text.encoding, wanted.text.valid, valid, notice)
-        return Training.start(text, wanted, output)
+        return Training.start(text, wanted, output, lock)
     if output is None:
         raise UsageError("nothing to go on with: resume needs the checkpoint as output")
     checkpoint = read_checkpoint(output)
@@ -149,4 +174,4 @@ def train(
                 "--resume; leave it out, or start anew with -o or --force"
             )
     checkpoint.config = after
-    return Training.resume(text, checkpoint, output)
+    return Training.resume(text, checkpoint, output, lock)

@@ -24,6 +24,7 @@ where NAME runs over layer0.Wx (G, V, H), layer0.Wh (G, H, H), layer0.b (G, 1, H
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import io
 import json
@@ -31,11 +32,11 @@ import math
 import os
 import re
 import secrets
+import stat
 import struct
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -54,6 +55,7 @@ from charlstm.errors import (
     OutputError,
     UsageError,
 )
+from charlstm.lock import Lock
 from charlstm.model import Model, State, state_widths, weight_shapes
 from charlstm.optimizers import OPTIMIZERS
 
@@ -166,6 +168,7 @@ def write_checkpoint(path: str | os.PathLike[str], checkpoint: Checkpoint) -> No
     """Write the file so that, whatever happens, `path` holds the old or the new one, whole.
 
     A temporary file in the same directory is written, synced and renamed. Raises `OutputError`.
+    Who writes a path more than once, or over a time, holds its lock meanwhile (`claim`).
     """
     target = Path(os.path.realpath(path))  # a symbolic link stays one
     digest = hashlib.sha256()
@@ -196,7 +199,7 @@ def write_checkpoint(path: str | os.PathLike[str], checkpoint: Checkpoint) -> No
     checkpoint.digest = digest.hexdigest()
 
 
-@contextmanager
+@contextlib.contextmanager
 def _temporary(target: Path) -> Iterator[BinaryIO]:
     """A new file beside `target`, gone at the end unless it has been renamed."""
     path = target.parent / f".{target.name}.{secrets.token_hex(4)}.tmp"
@@ -217,18 +220,32 @@ def _sync_directory(directory: Path) -> None:
         os.close(descriptor)
 
 
-def check_writable(path: str | os.PathLike[str]) -> None:
-    """Raise at once the error that writing `path` would end in."""
+def claim(path: str | os.PathLike[str]) -> Lock:
+    """Take the lock on a path that is going to be written, and remove what runs that were killed
+    have left there. Raises at once the error that writing would end in, and `BusyError` where
+    another process is at it."""
+    lock = Lock(path)
     try:
-        target = Path(os.path.realpath(path))
-        if target.is_dir():
-            raise UsageError(f"{path}: is a directory; name a file")
-        with _temporary(target):
-            pass
-    except OSError as e:
-        raise OutputError(f"{path}: cannot be written: {e.strerror or e}") from e
-    except ValueError:
-        raise UsageError(f"{os.fspath(path)!r}: not a file name") from None
+        _sweep(lock.target)
+    except BaseException:
+        lock.release()
+        raise
+    return lock
+
+
+def _sweep(target: Path) -> None:
+    """Remove temporary files of `target`. Only who holds its lock may: nobody else has one then."""
+    ours = re.compile(rf"\.{re.escape(target.name)}\.[0-9a-f]{{8}}\.tmp")
+    for path in target.parent.iterdir():
+        if not ours.fullmatch(path.name):
+            continue
+        with contextlib.suppress(OSError):  # another user's; it is in nobody's way
+            if stat.S_ISREG(path.lstat().st_mode):
+                with open(path, "rb") as file:
+                    beginning = file.read(4)
+                # of an archive; what lost power may be empty, or zeros
+                if beginning in (b"PK\x03\x04", b"", bytes(4)):
+                    path.unlink()
 
 
 # --- reading -----------------------------------------------------------------------------------

@@ -6,6 +6,7 @@ caller's choice.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import itertools
 import math
@@ -18,11 +19,12 @@ from typing import Any
 import numpy as np
 
 from charlstm.arrays import Array
-from charlstm.checkpoint import Checkpoint, check_writable, network, write_checkpoint
+from charlstm.checkpoint import Checkpoint, claim, network, write_checkpoint
 from charlstm.config import Config, seconds
 from charlstm.corpus import Corpus, Streams
 from charlstm.errors import DivergedError, OutputError, UsageError
 from charlstm.evaluation import HeldOut
+from charlstm.lock import Lock
 from charlstm.model import State
 from charlstm.optimizers import OPTIMIZERS, Schedule, clip_norm_, clip_value_, norm
 from charlstm.ranks import ALONE, Alone, ranks
@@ -104,6 +106,9 @@ class Training:
 
     Make one with `start` or `resume`. When the iteration ends of itself, the checkpoint has been
     written (if `output` is given); whoever stops earlier calls `save`.
+
+    The path `output` is this run's alone (`charlstm.lock`) from the beginning to the end of the
+    iteration, and while it is saved; to another that wants it, it is a `BusyError`.
     """
 
     def __init__(
@@ -112,13 +117,16 @@ class Training:
         checkpoint: Checkpoint,
         output: str | os.PathLike[str] | None,
         ranks: Alone = ALONE,
+        lock: Lock | None = None,
     ) -> None:
         self.corpus, self.config, self.output = corpus, checkpoint.config, output
-        self.ranks = ranks
+        self.ranks, self.lock = ranks, lock
         t, m = self.config.train, self.config.model
         B = self.B = t.batch * ranks.size  # streams of all ranks, of which this one has `mine`
         mine = self.mine = slice(ranks.rank * t.batch, (ranks.rank + 1) * t.batch)
         self.notices = list(corpus.notices)
+        if lock is not None and lock.notice:
+            self.notices.append(lock.notice)
         p = self.progress = checkpoint.progress
         self.schedule = self._schedule()
         self.setbacks = self._count_setbacks()
@@ -173,11 +181,13 @@ class Training:
         corpus: Corpus,
         config: Config,
         output: str | os.PathLike[str] | None = None,
+        lock: Lock | None = None,
     ) -> Training:
-        """Begin a new model. The configuration is fitted to a small corpus."""
+        """Begin a new model. The configuration is fitted to a small corpus. Without the `lock` on
+        `output`, it is taken here."""
         together = ranks()
-        if output is not None and together.rank == 0:
-            check_writable(output)
+        if output is not None and together.rank == 0 and lock is None:
+            lock = claim(output)
         config, notice = fitted(config, len(corpus.train) // together.size)
         t = config.train
         rng = np.random.default_rng(t.rng_seed)
@@ -210,7 +220,7 @@ class Training:
             model.zero_state(t.batch * together.size),
             progress,
         )
-        training = cls(corpus, checkpoint, output, together)
+        training = cls(corpus, checkpoint, output, together, lock)
         if notice:
             training.notices.append(notice)
         return training
@@ -221,11 +231,12 @@ class Training:
         corpus: Corpus,
         checkpoint: Checkpoint,
         output: str | os.PathLike[str] | None = None,
+        lock: Lock | None = None,
     ) -> Training:
         """Go on exactly where a checkpoint stands; its text must be the one it was trained on."""
         together = ranks()
-        if output is not None and together.rank == 0:
-            check_writable(output)
+        if output is not None and together.rank == 0 and lock is None:
+            lock = claim(output)
         before = checkpoint.progress["ranks"]
         if before != together.size:
             raise UsageError(
@@ -238,7 +249,7 @@ class Training:
                 "(and --valid), or start anew with -o or --force"
             )
         checkpoint.config, _ = fitted(checkpoint.config, len(corpus.train) // together.size)
-        return cls(corpus, checkpoint, output, together)
+        return cls(corpus, checkpoint, output, together, lock)
 
     def _schedule(self) -> Schedule:
         """The learning rates of this run."""
@@ -336,8 +347,21 @@ class Training:
         checkpoint = self.checkpoint()
         if self.ranks.rank:
             return
-        write_checkpoint(self.output, checkpoint)
+        with self._locked():
+            write_checkpoint(self.output, checkpoint)
         self.digest = checkpoint.digest
+
+    @contextlib.contextmanager
+    def _locked(self) -> Iterator[None]:
+        """Have `output` locked meanwhile; where it is already, it stays so afterwards."""
+        if self.output is None or self.ranks.rank or (self.lock is not None and self.lock.held):
+            yield
+            return
+        self.lock = claim(self.output)
+        try:
+            yield
+        finally:
+            self.lock.release()
 
     def held_out_loss(self) -> float | None:
         """Held-out loss, in nats per character, of the weights that are kept: the lowest so far,
@@ -362,9 +386,12 @@ class Training:
 
     def __iter__(self) -> Iterator[Record]:
         try:
-            yield from self._steps()
+            with self._locked():
+                yield from self._steps()
         finally:
             self.shards.close()
+            if self.lock is not None:
+                self.lock.release()
 
     def _steps(self) -> Iterator[Record]:
         t = self.config.train

@@ -26,10 +26,11 @@ from hypothesis import strategies as st
 
 import charlstm.checkpoint
 from charlstm.cells import CELLS
-from charlstm.checkpoint import Checkpoint, check_writable, read_checkpoint, write_checkpoint
+from charlstm.checkpoint import Checkpoint, claim, read_checkpoint, write_checkpoint
 from charlstm.config import Config, Setting
 from charlstm.corpus import Corpus
-from charlstm.errors import CheckpointError, DivergedError, OutputError, UsageError
+from charlstm.errors import BusyError, CheckpointError, DivergedError, OutputError, UsageError
+from charlstm.lock import Lock
 from charlstm.model import state_widths, weight_shapes
 from charlstm.optimizers import OPTIMIZERS
 from charlstm.training import Training
@@ -464,16 +465,52 @@ def test_losses_that_are_not_finite_are_never_saved(tmp_path: Path) -> None:
     assert os.listdir(tmp_path) == []
 
 
-def test_check_writable(tmp_path: Path) -> None:
+def test_claim(tmp_path: Path) -> None:
     """What would fail later fails at once, and trying leaves nothing behind."""
-    check_writable(tmp_path / "model.npz")
+    claim(tmp_path / "model.npz").release()
     assert os.listdir(tmp_path) == []
     with pytest.raises(UsageError, match="is a directory"):
-        check_writable(tmp_path)
+        claim(tmp_path)
     with pytest.raises(OutputError, match="cannot be written"):
-        check_writable(tmp_path / "no" / "model.npz")
+        claim(tmp_path / "no" / "model.npz")
     with pytest.raises(UsageError, match="not a file name"):
-        check_writable("a\0b")
+        claim("a\0b")
+    assert os.listdir(tmp_path) == []
+
+
+STALE = {
+    ".model.npz.0123abcd.tmp": b"PK\x03\x04 and half a checkpoint",
+    ".model.npz.ffffffff.tmp": b"",
+    ".model.npz.00000000.tmp": bytes(5000),  # the names reached the disk, the contents did not
+}
+NOT_OURS = {
+    ".model.npz.01234567.tmp": b"a letter",
+    ".model.npz.0123ABCD.tmp": b"",
+    ".model.npz.0123abc.tmp": b"",
+    ".model.npz.0123abcd.tmp~": b"",
+    "model.npz.0123abcd.tmp": b"",
+    ".other.npz.0123abcd.tmp": b"",
+    ".modelxnpz.0123abcd.tmp": b"",
+    "model.npz": b"",
+}
+
+
+def test_what_killed_runs_left_is_swept(tmp_path: Path) -> None:
+    """Temporary files of this path and nothing else: not another's, not a link or a folder of
+    such a name. Not while the path is somebody else's."""
+    for name, contents in {**STALE, **NOT_OURS}.items():
+        (tmp_path / name).write_bytes(contents)
+    (tmp_path / ".model.npz.aaaaaaaa.tmp").mkdir()
+    (tmp_path / ".model.npz.bbbbbbbb.tmp").symlink_to(tmp_path / "model.npz")
+    before = set(os.listdir(tmp_path))
+    held = Lock(tmp_path / "model.npz")
+    with pytest.raises(BusyError):
+        claim(tmp_path / "model.npz")
+    held.release()
+    assert set(os.listdir(tmp_path)) == before
+    (tmp_path / "link.npz").symlink_to(tmp_path / "model.npz")
+    claim(tmp_path / "link.npz").release()
+    assert set(os.listdir(tmp_path)) == before - set(STALE) | {"link.npz"}
 
 
 # --- reading: damage ---------------------------------------------------------------------------

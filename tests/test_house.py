@@ -24,7 +24,7 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 ROOMS = [
     *("errors", "arrays", "cells", "parameters", "optimizers"),
     *("config", "corpus", "recurrent", "layers", "model"),
-    *("checkpoint", "evaluation", "flow", "sampling"),
+    *("lock", "checkpoint", "evaluation", "flow", "sampling"),
     *("shards", "ranks", "training", "api", "cli"),
 ]
 """Every file of the package, from the ground up."""

@@ -152,9 +152,7 @@ def test_settings_given_again_are_fitted_to_the_ranks(
     fitted = read_checkpoint(path).config
     assert fitted.train.batch == 5400 // 2 // 8 // 50
     monkeypatch.setattr(charlstm.api, "ranks", lambda: Threads(0, 2, {}))
-    monkeypatch.setattr(
-        charlstm.api.Training, "resume", lambda text, checkpoint, output: checkpoint
-    )
+    monkeypatch.setattr(charlstm.api.Training, "resume", lambda text, checkpoint, *_: checkpoint)
     resumed = charlstm.api.train(text, path, resume=True, settings={"train.batch": 60})
     assert resumed.config == fitted
 
