@@ -7,6 +7,7 @@ caller's choice.
 from __future__ import annotations
 
 import contextlib
+import copy
 import dataclasses
 import itertools
 import math
@@ -19,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from charlstm.arrays import Array
-from charlstm.checkpoint import Checkpoint, claim, network, write_checkpoint
+from charlstm.checkpoint import Checkpoint, Standing, claim, network, write_checkpoint
 from charlstm.config import Config, seconds
 from charlstm.corpus import Corpus, Streams
 from charlstm.errors import DivergedError, OutputError, UsageError
@@ -63,7 +64,23 @@ class Record:
     """A text generated after this step, where one was asked for."""
     notice: str | None = None
     """Something the user should know."""
+    diverged: tuple[int, str] | None = None
+    """Where training diverged: the step, and what was not finite. This is no record of a step
+    then but of the return to `step`; its losses are NaN."""
 
+
+class _Diverged(Exception):
+    """Something is not finite after `step` steps, or in the one that would have been that."""
+
+    def __init__(self, step: int, what: str) -> None:
+        self.step, self.what = step, what
+
+
+ROLLBACKS = 3
+"""How often a run that diverges goes back to its last good state, …"""
+
+SMALLER = 0.5
+"""… each time with a learning rate that is smaller by this factor from there on."""
 
 SPARSE = 6
 """Copying rows to and fro pays where there are so many times as many rows in all."""
@@ -172,6 +189,11 @@ class Training:
         self.eval_every = t.eval_every or min(self.steps_an_epoch, 1000)
         self._sample_at = frozenset(t.sample_at)
         self._stop = False
+        if checkpoint.good is None:
+            self.good = copy.deepcopy(self._standing())
+        else:
+            state = [s[mine] for s in checkpoint.good.state]
+            self.good = dataclasses.replace(checkpoint.good, state=state)
 
     # --- beginnings ----------------------------------------------------------------------------
 
@@ -209,6 +231,7 @@ class Training:
             "best": None,  # step and nats per character of the best look
             "looks": 0,  # looks since then
             "history": [],  # step, train and held-out nats per character of each look
+            "rollbacks": [],  # step that diverged, what was not finite, step gone back to
         }
         checkpoint = Checkpoint(
             config,
@@ -295,7 +318,8 @@ class Training:
     def learning_rate(self) -> float:
         """The learning rate of the next step."""
         epoch = self.chars // len(self.corpus.train)
-        return self.schedule.learning_rate(self.step, epoch, self.setbacks)
+        rate = self.schedule.learning_rate(self.step, epoch, self.setbacks)
+        return rate * SMALLER ** len(self.progress["rollbacks"])
 
     @property
     def best_valid(self) -> float | None:
@@ -324,20 +348,28 @@ class Training:
             ends.append(math.ceil(int(t.epochs) * len(self.corpus.train) / (self.B * t.length)))
         return min(ends, default=None)
 
+    def _standing(self) -> Standing:
+        """Where this rank stands: the arrays themselves, no copies."""
+        self.progress["random"] = self.rng.bit_generator.state
+        self.progress["position"] = self.streams.position
+        weights, sums = self.model.weights.flat, self.optimizer.state
+        return Standing(weights, self.average, sums, self.state, self.progress)
+
     def checkpoint(self) -> Checkpoint:
         """Everything that is needed to go on from here. Of several ranks all must ask; the answer
         is whole on rank 0."""
-        self.progress["random"] = self.rng.bit_generator.state
-        self.progress["position"] = self.streams.position
+        now, good = self._standing(), None
+        if self.good.progress["step"] != self.step:
+            gathered = [self.ranks.gather(s) for s in self.good.state]
+            good = dataclasses.replace(self.good, state=gathered)
         return Checkpoint(
             self.config,
             self.corpus.vocabulary,
             self.best if self.progress["best"] else self.used.weights.flat,
-            self.model.weights.flat,
-            self.average,
-            self.optimizer.state,
-            [self.ranks.gather(s) for s in self.state],
+            *(now.last, now.average, now.optimizer),
+            [self.ranks.gather(s) for s in now.state],
             self.progress,
+            good,
         )
 
     def save(self) -> None:
@@ -413,16 +445,28 @@ class Training:
             if self.shards.idle and now - began >= WORKERS_AFTER:
                 self.shards.start_workers()
             lost = self.shards.lost
-            # clocks and signals differ: all ranks end, and save, in the step in which one tells
-            # the others that it wants to
-            record, ends, due = self._do_step(over or self._stop, now - saved_at >= save_seconds)
-            step = self.step
             changes: dict[str, Any] = {}
+            try:
+                with np.errstate(over="ignore", invalid="ignore"):  # found, and reported
+                    # clocks and signals differ: all ranks end, and save, in the step in which one
+                    # tells the others that it wants to
+                    record, ends, due = self._do_step(
+                        over or self._stop, now - saved_at >= save_seconds
+                    )
+                    step = self.step
+                    due |= by_steps and step % int(t.save_every) == 0
+                    looks = step % self.eval_every == 0
+                    if looks or due or ends or self.finished:
+                        self._check()
+                    if looks:
+                        changes |= self._look()
+            except _Diverged as e:
+                record = self._go_back(e)
+                yield dataclasses.replace(record, seconds=time.monotonic() - began)
+                saved_step = -1
+                continue
             if self.shards.lost > lost:
                 changes["notice"] = "a worker process was lost; training goes on without it"
-            if self.held_out and step % self.eval_every == 0:
-                changes |= self._look()
-            due |= by_steps and step % int(t.save_every) == 0
             if self.output is not None and (due or changes.get("best")):
                 try:
                     self.save()
@@ -434,6 +478,10 @@ class Training:
                 changes["sample"] = self.sample()
             yield dataclasses.replace(record, seconds=time.monotonic() - began, **changes)
         if self.step != saved_step or self.ranks.size > 1:  # a rank cannot know if another saved
+            try:
+                self._check()
+            except _Diverged as e:
+                yield dataclasses.replace(self._go_back(e), seconds=time.monotonic() - began)
             self.save()
 
     def _do_step(self, ends: bool, due: bool) -> tuple[Record, bool, bool]:
@@ -450,14 +498,15 @@ class Training:
         self.ranks.add_(gradient)
         self.ranks.add_(told)
         nats = float(told[0])
-        with np.errstate(over="ignore", invalid="ignore"):  # found below, and reported
-            length = norm(gradient)
+        length = norm(gradient)
         if not (math.isfinite(nats) and math.isfinite(length)):
-            what = "gradient" if math.isfinite(nats) else "loss"
-            raise DivergedError(
-                f"training diverged at step {self.step + 1}: the {what} is not finite; "
-                "try a smaller --set train.lr or train.clip_norm"
-            )
+            self._check()
+            what = "the loss"
+            if math.isfinite(nats):
+                gradients = self.model.weights.like(gradient).items()
+                sick = (f" of {name}" for name, array in gradients if not np.isfinite(array).all())
+                what = "the gradient" + next(sick, "")
+            raise _Diverged(self.step + 1, what)
         if t.clip_norm is not None:
             clip_norm_(gradient, t.clip_norm, length)
         if t.clip_value is not None:
@@ -490,9 +539,16 @@ class Training:
             s[chosen] = 0.0
 
     def _look(self) -> dict[str, Any]:
-        """Measure the held-out loss; keep the weights where it is the lowest so far."""
+        """Measure the held-out loss; keep the weights where it is the lowest so far, and all of
+        the state as a good one unless the loss has risen to where that of a model on its way out
+        is: by more than what guessing costs."""
         p = self.progress
+        if self.held_out is None:
+            self._keep()
+            return {}
         valid = self._measured()
+        if not math.isfinite(valid):
+            raise _Diverged(self.step, "the held-out loss")
         better = self.best_valid is None or valid < self.best_valid
         if better:
             self.best = self.used.weights.flat.copy()
@@ -502,7 +558,67 @@ class Training:
             self.setbacks += 1
         p["history"].append([self.step, p["since"][0] / p["since"][1], valid])
         p["since"] = [0.0, 0]
+        assert self.best_valid is not None
+        if valid <= self.best_valid + math.log(self.model.V):
+            self._keep()
         return {"valid": valid, "best": better}
+
+    # --- when it diverges ----------------------------------------------------------------------
+
+    def _check(self) -> None:
+        """Raise `_Diverged` where an array of any rank holds a number that is not finite."""
+        weights = self.model.weights
+        named = {f"the weights {name}": array for name, array in weights.items()}
+        vectors = {f"the {name} of": flat for name, flat in self.optimizer.state.items()}
+        if self.average is not None:
+            vectors["the average of"] = self.average
+        for kind, flat in vectors.items():
+            named |= {f"{kind} {name}": array for name, array in weights.like(flat).items()}
+        named |= {
+            f"the state {name}": array
+            for name, array in zip(self.model.state_names, self.state, strict=True)
+        }
+        sick = np.array([not np.isfinite(array).all() for array in named.values()], np.float64)
+        self.ranks.add_(sick)  # they have different states, and must do the same
+        if sick.any():
+            raise _Diverged(self.step, list(named)[int(np.argmax(sick > 0))])
+
+    def _keep(self) -> None:
+        """Make this the state to go back to.
+
+        Only looks do that, which are made after the same steps however often a run is interrupted
+        and saved, and a checkpoint that is written in between holds the state that the last one
+        kept: so what becomes of a run that diverges does not depend on that either. (But a sum or
+        an average that overflows, which no step shows, is found when it would be saved or kept.)
+        """
+        now = self._standing()
+        for kept, array in zip(self.good.arrays(), now.arrays(), strict=True):
+            np.copyto(kept, array)
+        self.good.progress = copy.deepcopy(self.progress)
+
+    def _go_back(self, diverged: _Diverged) -> Record:
+        """Return to the last good state, with a smaller learning rate from there on. Raises
+        `DivergedError` where that has not helped often enough."""
+        good, rollbacks = self.good, self.progress["rollbacks"]
+        told = f"step {diverged.step}: {diverged.what} is not finite"
+        if len(rollbacks) == ROLLBACKS:
+            raise DivergedError(
+                f"training diverged at {told}, after {ROLLBACKS} returns to a good state, each "
+                "with half the learning rate; try a smaller --set train.lr or train.clip_norm"
+            )
+        step = good.progress["step"]
+        good.progress["rollbacks"] = [*rollbacks, [diverged.step, diverged.what, step]]
+        for array, kept in zip(self._standing().arrays(), good.arrays(), strict=True):
+            np.copyto(array, kept)
+        p = self.progress = copy.deepcopy(good.progress)
+        self.rng.bit_generator.state = p["random"]
+        self.streams.position = p["position"]
+        self.optimizer.steps = step
+        self.setbacks = self._count_setbacks()
+        notice = f"training diverged at {told}; on from step {step:,} with half the learning rate"
+        where = (self.step, self.epoch, self.chars, 0.0)
+        lost = (diverged.step, diverged.what)
+        return Record(*where, math.nan, self.learning_rate, math.nan, notice=notice, diverged=lost)
 
     def sample(self) -> str:
         """A text from the model as it is now. It draws from a generator of its own, so that

@@ -893,7 +893,7 @@ def test_missing_and_surplus_metadata(tmp_path: Path, small: bytes) -> None:
         part = whole
         for key in path:
             part = part[key]
-        for key in part:
+        for key in part.keys() - charlstm.checkpoint._ADDED.keys():
             less = {k: v for k, v in part.items() if k != key}
             if path:
                 refused(tmp_path, with_value(small, path, less))
@@ -901,6 +901,14 @@ def test_missing_and_surplus_metadata(tmp_path: Path, small: bytes) -> None:
                 refused(tmp_path, with_text(small, json.dumps(less).encode()))
         if path:
             refused(tmp_path, with_value(small, path, {**part, "more": 1}))
+
+
+def test_a_file_of_before_the_rollbacks(tmp_path: Path, small: bytes) -> None:
+    """Files that do not have them in their progress are read as before."""
+    progress = document(small)["progress"]
+    for name, value in charlstm.checkpoint._ADDED.items():
+        assert progress.pop(name) == value
+    assert_same(read(tmp_path, with_value(small, ("progress",), progress)), read(tmp_path, small))
 
 
 @pytest.mark.parametrize(

@@ -262,13 +262,56 @@ class TestTrain:
         assert f"after {steps:,} steps".encode() in stderr
 
     def test_divergence(self, tmp_path: Path) -> None:
+        """Three returns, each told and logged, then the end."""
         process = run(
             *("train", CORPORA / "lighthouse.txt", "-o", "m.npz", "--steps", "200"),
             *("--set", "train.lr=1e39", "--set", "train.clip_norm=null"),
-            *("--set", "train.optimizer=sgd"),
+            *("--set", "train.optimizer=sgd", "--log", "log"),
             cwd=tmp_path,
         )
-        fails(process, 4, "diverged at step")
+        message = fails(process, 4, "diverged at step", "is not finite", "train.lr")
+        notices = [line for line in process.stderr.decode().splitlines() if "on from step" in line]
+        assert len(notices) == 3
+        lines = [json.loads(line) for line in (tmp_path / "log").read_text().splitlines()]
+        back = [line for line in lines if "diverged_at" in line]
+        assert len(back) == 3
+        for line, told in zip(back, notices, strict=True):
+            assert line["step"] == 0
+            assert f"step {line['diverged_at']}: {line['not_finite']} is not finite" in told
+        assert re.search(r"step \d+: the (loss|gradient|weights|held-out|state)", message)
+        assert [path.name for path in tmp_path.iterdir()] == ["log"]
+
+    def test_divergence_that_a_smaller_step_cures(self, tmp_path: Path) -> None:
+        """It is told, it stands in the file, and info shows it."""
+        script = (
+            "import sys; from charlstm.cli import main; from charlstm.training import Training\n"
+            "do = Training._do_step\n"
+            "def step(self, *a):\n"
+            "    if self.step == 70 and not self.progress['rollbacks']:\n"
+            "        self.model.weights['by'][0] = float('nan')\n"
+            "    return do(self, *a)\n"
+            "Training._do_step = step\n"
+            "sys.exit(main(sys.argv[1:]))\n"
+        )
+        process = subprocess.run(
+            [
+                *(sys.executable, "-c", script, "train", str(CORPORA / "lighthouse.txt")),
+                *("--steps", "110", "--set", "train.eval_every=50", "--log", "log"),
+            ],
+            cwd=tmp_path,
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+            capture_output=True,
+            timeout=60,
+        )
+        assert process.returncode == 0, process.stderr
+        assert process.stderr.count(b"training diverged at step 70: the weights by") == 1
+        info = json.loads(run("info", "--json", cwd=tmp_path).stdout)
+        assert info["trained"]["rollbacks"] == [[70, "the weights by", 50]]
+        assert "step 70: the weights by" in run("info", cwd=tmp_path).stdout.decode()
+        lines = [json.loads(line) for line in (tmp_path / "log").read_text().splitlines()]
+        assert [line["step"] for line in lines] == [50, 50, 100]
+        assert lines[1] == {"step": 50, "diverged_at": 70, "not_finite": "the weights by"}
+        assert (lines[0]["lr"], lines[2]["lr"]) == (0.1, 0.05)
 
 
 class TestPipes:

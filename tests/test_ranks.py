@@ -212,6 +212,36 @@ def test_a_launcher_without_mpi4py_is_told(monkeypatch: pytest.MonkeyPatch) -> N
         ranks.__wrapped__()
 
 
+def test_all_ranks_go_back_together(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Where the state of one of them is no longer finite, and again where only a look at all
+    arrays finds that; then they are as one, and their file is that of a run that was resumed."""
+    do = Training._do_step
+
+    def step(self: Training, ends: bool, due: bool) -> Any:
+        rollbacks = len(self.progress["rollbacks"])
+        if self.step == 33 and not rollbacks and self.ranks.rank == 1:
+            self.state[1][0, 0] = np.nan
+        if self.step == 46 and rollbacks == 1:
+            self.optimizer.state["squares"][-1] = np.inf
+        return do(self, ends, due)
+
+    monkeypatch.setattr(Training, "_do_step", step)
+    whole, parts = tmp_path / "whole.npz", tmp_path / "parts.npz"
+    limits = {**LIMITS, "train_eval_every": 15}
+    made = together(monkeypatch, 2, whole, **limits)
+    for part in made:
+        assert part.model.weights.flat.tobytes() == made[0].model.weights.flat.tobytes()
+        assert part.progress == made[0].progress
+    first, second = made[0].progress["rollbacks"]
+    assert (first[0], first[1][:9], first[2]) == (33, "the state", 30)
+    assert second == [60, "the squares of by", 45]
+    for stop in (32, 38, 80):
+        together(monkeypatch, 2, parts, **{**limits, "train_steps": stop})
+        together(monkeypatch, 2, parts, resume=True, **limits)
+        assert whole.read_bytes() == parts.read_bytes()
+        parts.unlink()
+
+
 # --- the real thing ----------------------------------------------------------------------------
 
 MPIEXEC = shutil.which("mpiexec", path=os.path.dirname(sys.executable)) or shutil.which("mpiexec")

@@ -56,6 +56,7 @@ def info(file: str, model: str | None, as_json: bool, text: str | None) -> None:
             "best_step": best[0] if best else None,
             "best_nats_per_char": best[1] if best else None,
             "history": p["history"],
+            "rollbacks": p["rollbacks"],
         },
         "config": config.to_dict(),
     }
@@ -85,6 +86,10 @@ def info(file: str, model: str | None, as_json: bool, text: str | None) -> None:
         "trained": f"{p['step']:,} steps, {chars:,} characters, {trained['epochs']:.2f} epochs",
         "held-out loss": held_out,
     }
+    if p["rollbacks"]:
+        lines["diverged"] = ", ".join(
+            f"step {step:,}: {what}; back to step {to:,}" for step, what, to in p["rollbacks"]
+        )
     for section, keys in config.to_dict().items():
         lines[section] = ", ".join(f"{k} {_shown(v)}" for k, v in keys.items())
     width = max(map(len, lines)) + 2

@@ -217,6 +217,11 @@ class _Log:
     def write(self, record: Record) -> None:
         if math.isfinite(record.train):
             self.nats, self.steps = self.nats + record.train, self.steps + 1
+        if record.diverged is not None:
+            self.nats, self.steps = 0.0, 0  # of steps that are taken back
+            step, what = record.diverged
+            self._line({"step": record.step, "diverged_at": step, "not_finite": what})
+            return
         if not self.steps or (record.valid is None and record.step % LOG_EVERY):
             return
         line = {
@@ -230,6 +235,9 @@ class _Log:
             "gradient_norm": record.gradient_norm,
         }
         self.nats, self.steps = 0.0, 0
+        self._line(line)
+
+    def _line(self, line: dict[str, Any]) -> None:
         with contextlib.suppress(OSError):  # a full disk costs the log, not the training
             self.file.write(json.dumps(line) + "\n")
             self.file.flush()
