@@ -94,7 +94,13 @@ FIXED_ON_RESUME = (
     *("text.", "model.", "train.batch", "train.length", "train.shards"),
     *("train.optimizer", "train.rms_decay", "train.beta", "train.average", "train.rng_seed"),
 )
-"""Beginnings of the keys that a run cannot change on the way."""
+"""Beginnings of the keys that a run cannot change on the way, …"""
+
+SHAPE = (
+    *("model.cell", "model.hidden", "model.layers", "model.embedding", "model.tie"),
+    *("train.optimizer", "train.batch", "train.average"),
+)
+"""… and of those that it cannot even if that is asked for: by them the arrays would be others."""
 
 
 def train(
@@ -106,6 +112,7 @@ def train(
     valid: Path_ | None = None,
     resume: bool = False,
     force: bool = False,
+    accept_changes: bool = False,
     notice: Notice = lambda message: None,
 ) -> Training:
     """Train a model on text files; iterate over the result, a `Record` a step.
@@ -117,7 +124,8 @@ def train(
     keys over them. The checkpoint is written to `output` on the way and at the end; without
     `output` it is to be had from `Training.checkpoint()`. An output that exists is an error unless
     it is to be gone on with (`resume`) or replaced (`force`). Nobody else may be writing it: that
-    is a `BusyError`.
+    is a `BusyError`. `accept_changes` goes on with another corpus, other settings or another number
+    of ranks than before, as far as that is possible; without it they are errors.
     """
     sources = [corpus] if isinstance(corpus, str | os.PathLike) else list(corpus)
     if not sources:
@@ -131,7 +139,10 @@ def train(
     lock = None if output is None or together.rank else claim(output)
     try:
         together.wait()  # for rank 0 to have the lock; what is read from here on stays as it is
-        return _begun(sources, output, lock, wanted, changes, valid, resume, force, notice)
+        return _begun(
+            *(sources, output, lock, wanted, changes, valid),
+            *(resume, force, accept_changes, notice),
+        )
     except BaseException:
         if lock is not None:
             lock.release()
@@ -147,6 +158,7 @@ def _begun(
     valid: Path_ | None,
     resume: bool,
     force: bool,
+    accept_changes: bool,
     notice: Notice,
 ) -> Training:
     """As `train`, once the settings are known and the output is locked."""
@@ -168,10 +180,15 @@ def _begun(
     for setting in changes:
         section, _, name = setting.key.partition(".")
         old, new = (getattr(getattr(c, section), name) for c in (before, after))
-        if old != new and setting.key.startswith(FIXED_ON_RESUME):
-            raise UsageError(
-                f"{setting.where}: {setting.key} is {old!r} in {output} and cannot change on "
-                "--resume; leave it out, or start anew with -o or --force"
-            )
+        if old == new or not setting.key.startswith(FIXED_ON_RESUME):
+            continue
+        if accept_changes and not setting.key.startswith(SHAPE):
+            notice(f"{setting.key} was {old!r} when the checkpoint was written and is {new!r}")
+            continue
+        accepted = "" if setting.key.startswith(SHAPE) else ", accept it (--accept-changes)"
+        raise UsageError(
+            f"{setting.where}: {setting.key} is {old!r} in {output} and cannot change on "
+            f"--resume; leave it out{accepted}, or start anew with -o or --force"
+        )
     checkpoint.config = after
-    return Training.resume(text, checkpoint, output, lock)
+    return Training.resume(text, checkpoint, output, lock, accept_changes)

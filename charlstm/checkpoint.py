@@ -498,10 +498,13 @@ _PROGRESS: dict[str, Callable[[Any], bool]] = {
     "looks": _count,
     "history": lambda v: isinstance(v, list) and all(_row(r, _count, _loss, _loss) for r in v),
     "rollbacks": lambda v: isinstance(v, list) and all(_row(r, _count, _text, _count) for r in v),
+    "environment": lambda v: (
+        isinstance(v, dict) and all(name.isidentifier() and _text(v[name]) for name in v)
+    ),
 }
 """What stands in a checkpoint's progress (see `Training.start`), and whether a value can."""
 
-_ADDED: dict[str, Any] = {"rollbacks": []}
+_ADDED: dict[str, Any] = {"rollbacks": [], "environment": {}}
 """What older files do not have in their progress, as it is then."""
 
 

@@ -12,10 +12,12 @@ import dataclasses
 import itertools
 import math
 import os
+import platform
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from functools import cache
+from typing import Any, cast
 
 import numpy as np
 
@@ -76,6 +78,25 @@ class _Diverged(Exception):
         self.step, self.what = step, what
 
 
+@cache
+def environment() -> dict[str, str]:
+    """What the last bits of a run depend on besides the run: the versions of this program and of
+    NumPy, the BLAS that NumPy was built with, and the processor as far as NumPy and the BLAS
+    choose their kernels by it (an OpenBLAS goes by its model too, which nobody tells us)."""
+    from charlstm import __version__
+
+    build = cast("dict[str, dict[str, Any]]", np.show_config(mode="dicts"))
+    blas = build.get("Build Dependencies", {}).get("blas", {})
+    kernels = build.get("SIMD Extensions", {}).get("found", [])
+    forced = os.environ.get("OPENBLAS_CORETYPE")
+    return {
+        "charlstm": __version__,
+        "numpy": np.__version__,
+        "blas": " ".join(str(blas.get(key, "unknown")) for key in ("name", "version")),
+        "processor": " ".join([platform.machine(), *kernels, *([forced] if forced else [])]),
+    }
+
+
 ROLLBACKS = 3
 """How often a run that diverges goes back to its last good state, …"""
 
@@ -116,6 +137,12 @@ def fitted(config: Config, characters: int) -> tuple[Config, str | None]:
             f"{length} steps instead of {t.batch} of {t.length}"
         )
     return dataclasses.replace(config, train=train), notice
+
+
+def _identity(corpus: Corpus) -> dict[str, Any]:
+    """By what a corpus, and where it is split, is known again."""
+    sizes = {"train": len(corpus.train), "valid": len(corpus.valid)}
+    return {"sha256": corpus.sha256, **sizes}
 
 
 class Training:
@@ -218,11 +245,8 @@ class Training:
         flat = model.weights.flat
         optimizer = OPTIMIZERS[t.optimizer](flat)
         progress = {
-            "corpus": {
-                "sha256": corpus.sha256,
-                "train": len(corpus.train),
-                "valid": len(corpus.valid),
-            },
+            "corpus": _identity(corpus),
+            "environment": environment(),
             "ranks": together.size,
             "step": 0,
             "position": 0,
@@ -255,24 +279,64 @@ class Training:
         checkpoint: Checkpoint,
         output: str | os.PathLike[str] | None = None,
         lock: Lock | None = None,
+        accept_changes: bool = False,
     ) -> Training:
-        """Go on exactly where a checkpoint stands; its text must be the one it was trained on."""
+        """Go on exactly where a checkpoint stands, as if it had never stopped.
+
+        That takes the same corpus and as many ranks: others are a `UsageError`, or, with
+        `accept_changes`, a notice. Then the streams are shared out anew, and what did best on
+        another held-out text counts for nothing. Another build of NumPy or another kind of
+        processor, which change the last bits at most, are always a notice.
+        """
         together = ranks()
         if output is not None and together.rank == 0 and lock is None:
             lock = claim(output)
-        before = checkpoint.progress["ranks"]
-        if before != together.size:
-            raise UsageError(
+        notices, p = [], checkpoint.progress
+        size, before, streams = together.size, p["ranks"], len(checkpoint.state[0])
+        if before != size:
+            told = (
                 f"the checkpoint was trained on {before} rank{'s' * (before > 1)}, this is a run "
-                f"on {together.size}; go on with as many, or start anew with -o or --force"
+                f"on {size}"
             )
-        if corpus.sha256 != checkpoint.progress["corpus"]["sha256"]:
-            raise UsageError(
-                "the corpus is not the one that the checkpoint was trained on; give the same text "
-                "(and --valid), or start anew with -o or --force"
-            )
-        checkpoint.config, _ = fitted(checkpoint.config, len(corpus.train) // together.size)
-        return cls(corpus, checkpoint, output, together, lock)
+            if not accept_changes:
+                raise UsageError(
+                    f"{told}; go on with as many, or with these all the same (--accept-changes), "
+                    "or start anew with -o or --force"
+                )
+            if streams % size:
+                raise UsageError(f"{told}, which cannot share its {streams} streams; start anew")
+            notices.append(told)
+            train = dataclasses.replace(checkpoint.config.train, batch=streams // size)
+            checkpoint.config = dataclasses.replace(checkpoint.config, train=train)
+            p["ranks"] = size
+        if p["corpus"] != _identity(corpus):
+            told = "the corpus is not the one that the checkpoint was trained on"
+            if not accept_changes:
+                raise UsageError(
+                    f"{told}; give the same text (and --valid), or go on with this one all the "
+                    "same (--accept-changes), or start anew with -o or --force"
+                )
+            old, new = (v.decode(range(len(v))) for v in (checkpoint.vocabulary, corpus.vocabulary))
+            if old != new:
+                raise UsageError(f"{told}, nor is its vocabulary; start anew with -o or --force")
+            notices.append(f"{told}; its held-out loss is measured anew")
+            p |= {"corpus": _identity(corpus), "best": None, "looks": 0, "since": [0.0, 0]}
+        if notices:
+            checkpoint.good = None  # that was one of the run as it had been
+        checkpoint.config, _ = fitted(checkpoint.config, len(corpus.train) // size)
+        if checkpoint.config.train.batch * size != streams:
+            raise UsageError(f"the corpus is too small for the checkpoint's {streams} streams")
+        for name, now in environment().items():
+            was = p["environment"].get(name, now)
+            if was != now:
+                notices.append(
+                    f"{name} was {was} when the checkpoint was written and is {now}: what comes "
+                    "may differ in the last digits"
+                )
+        p["environment"] = environment()
+        training = cls(corpus, checkpoint, output, together, lock)
+        training.notices += notices
+        return training
 
     def _schedule(self) -> Schedule:
         """The learning rates of this run."""

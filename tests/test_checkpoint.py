@@ -68,7 +68,7 @@ def make(
 @pytest.fixture(scope="module")
 def small() -> bytes:
     """The bytes of the smallest kind of checkpoint."""
-    checkpoint = make("rnn", average=0.0, optimizer="sgd")
+    checkpoint = make("rnn", average=0.0, optimizer="sgd", **{"train.eval_every": 3})
     return written(checkpoint)
 
 
@@ -854,6 +854,10 @@ PLACES: list[tuple[Any, ...]] = [
     ("progress", "history", 0, 0),
     ("progress", "history", 0, 1),
     ("progress", "history", 0, 2),
+    ("progress", "rollbacks"),
+    ("progress", "environment"),
+    ("progress", "environment", "numpy"),
+    ("good",),
 ]
 
 ALLOWED: dict[tuple[Any, ...], list[Any]] = {
@@ -865,6 +869,10 @@ ALLOWED: dict[tuple[Any, ...], list[Any]] = {
     ("progress", "since"): [[1, 2]],
     ("progress", "best"): [None, [1, 2]],
     ("progress", "history"): [[], [[1, 2, 3]]],
+    ("progress", "rollbacks"): [[]],
+    ("progress", "environment"): [{}],
+    ("progress", "environment", "numpy"): ["", "1", "a\nb\x1b[2J"],
+    ("good",): [None],
     ("progress", "since", 0): [-1, 0.5],
     ("progress", "best", 1): [-1, 0.5],
     ("progress", "history", 0, 1): [-1, 0.5],
@@ -878,7 +886,7 @@ def test_hostile_metadata(tmp_path: Path, small: bytes, place: tuple[Any, ...]) 
     for value in HOSTILE:
         data = with_value(small, place, value)
         if any(value == a and type(value) is type(a) for a in ALLOWED.get(place, [])):
-            if place[0] == "progress":
+            if place[0] in ("progress", "good"):
                 read(tmp_path, data)
             else:
                 refused(tmp_path, data)
@@ -903,12 +911,45 @@ def test_missing_and_surplus_metadata(tmp_path: Path, small: bytes) -> None:
             refused(tmp_path, with_value(small, path, {**part, "more": 1}))
 
 
+def test_a_good_state_of_its_own(tmp_path: Path) -> None:
+    """Between two looks the state to go back to is in the file too: read back bit for bit, and
+    its arrays and its progress as strictly as the others."""
+    checkpoint = make()
+    assert checkpoint.good is not None
+    assert checkpoint.good.progress["step"] == 2
+    data = written(checkpoint)
+    back = read(tmp_path, data)
+    assert back.good is not None
+    assert back.good.progress == checkpoint.good.progress
+    for a, b in zip(back.good.arrays(), checkpoint.good.arrays(), strict=True):
+        assert a.tobytes() == b.tobytes()
+    names = [name for name in unpack(data) if name.startswith("good/")]
+    assert len(names) == 3 * 5 + 2
+    poisoned = np.load(io.BytesIO(unpack(data)["good/last/Wy.npy"]))
+    poisoned[0, 0] = math.nan
+    refused(tmp_path, with_array(data, "good/last/Wy", poisoned), "good/last holds .* not finite")
+    state = np.full((2, 3), math.inf, np.float32)
+    refused(tmp_path, with_array(data, "good/state/layer0.c", state), "good/state holds")
+    refused(tmp_path, with_value(data, ("good",), None), "its members are not")
+    refused(tmp_path, with_value(data, ("good", "step"), -1), "step is -1")
+    refused(tmp_path, with_value(data, ("good", "ranks"), 2), "of another run")
+    less = {n: c for n, c in unpack(data).items() if n != "good/state/layer0.h.npy"}
+    refused(tmp_path, pack(less), "good/state/layer0.h is missing")
+
+
 def test_a_file_of_before_the_rollbacks(tmp_path: Path, small: bytes) -> None:
-    """Files that do not have them in their progress are read as before."""
+    """Files that do not have them, nor say with what they were made, are read as before."""
     progress = document(small)["progress"]
-    for name, value in charlstm.checkpoint._ADDED.items():
-        assert progress.pop(name) == value
-    assert_same(read(tmp_path, with_value(small, ("progress",), progress)), read(tmp_path, small))
+    assert progress["rollbacks"] == []
+    for name in charlstm.checkpoint._ADDED:
+        del progress[name]
+    back, expected = (
+        read(tmp_path, with_value(small, ("progress",), progress)),
+        read(tmp_path, small),
+    )
+    assert back.progress["environment"] == {}
+    back.progress["environment"] = expected.progress["environment"]
+    assert_same(back, expected)
 
 
 @pytest.mark.parametrize(

@@ -171,6 +171,40 @@ class TestEvaluateAndInfo:
         assert document["bytes"] == korean.stat().st_size
         assert "가" in document["vocabulary"]
 
+    def test_verify(self, korean: Path, tmp_path: Path) -> None:
+        """Whole or not, and of that text or not: 0 or 3."""
+        digest = json.loads(run("info", korean, "--json").stdout)["sha256"]
+        process = run("info", korean, "--verify")
+        assert process.stdout.decode() == f"{korean}: whole, sha256 {digest}\n"
+        text = (CORPORA / "ferry.txt").read_bytes()
+        (tmp_path / "1").write_bytes(text[:3000])
+        (tmp_path / "2").write_bytes(text[3000:])
+        parts = ("--corpus", tmp_path / "1", "--corpus", tmp_path / "2")
+        for corpus in (("--corpus", CORPORA / "ferry.txt"), parts):
+            process = run("info", korean, "--verify", *corpus)
+            assert process.returncode == 0, process.stderr
+            assert process.stdout.decode().endswith("\ntrained on this text\n")
+        document = json.loads(run("info", korean, "--verify", *parts, "--json").stdout)
+        assert document == {"file": str(korean), "sha256": digest, "whole": True, "corpus": True}
+        wrong = run("info", korean, "--verify", *parts[:2])
+        fails(wrong, 3, str(korean), "not trained on this text")
+        assert wrong.stdout == b""
+        damaged = bytearray(korean.read_bytes())
+        damaged[len(damaged) // 2] ^= 1
+        (tmp_path / "d.npz").write_bytes(damaged)
+        fails(run("info", tmp_path / "d.npz", "--verify"), 3, "not what was written")
+        fails(run("info", korean, "--corpus", tmp_path / "1"), 2, "--verify")
+        fails(run("info", korean, "--verify", "--valid", tmp_path / "1"), 2, "--corpus")
+        fails(run("info", tmp_path / "no.npz", "--verify"), 2, "no such checkpoint")
+
+    def test_verify_with_held_out_text_of_its_own(self, tmp_path: Path) -> None:
+        (tmp_path / "v").write_text("hello hello ")
+        (tmp_path / "c").write_text("hello " * 100)
+        run("train", "c", "--valid", "v", "--steps", "3", cwd=tmp_path)
+        verify = ("info", "--verify", "--corpus", "c")
+        assert run(*verify, "--valid", "v", cwd=tmp_path).returncode == 0
+        fails(run(*verify, cwd=tmp_path), 3, "not trained on this text")
+
 
 class TestTrain:
     def test_files_and_a_pipe_are_the_same_text(self, tmp_path: Path) -> None:
@@ -231,6 +265,28 @@ class TestTrain:
             2,
             "model.hidden",
         )
+
+    def test_accepted_changes(self, tmp_path: Path) -> None:
+        """Each change is named, and refused or accepted."""
+        text = (CORPORA / "ferry.txt").read_text(encoding="utf-8")
+        (tmp_path / "a").write_text(text, encoding="utf-8")
+        (tmp_path / "b").write_text(text + text[:5000], encoding="utf-8")
+        (tmp_path / "c").write_text("another text " * 500, encoding="utf-8")
+        run("train", "a", "--steps", "10", cwd=tmp_path)
+        resume = ("--resume", "--steps", "20", "--set", "train.rng_seed=5")
+        fails(run("train", "a", *resume, cwd=tmp_path), 2, "train.rng_seed", "--accept-changes")
+        fails(run("train", "b", *resume[:3], cwd=tmp_path), 2, "not the one", "--accept-changes")
+        process = run("train", "b", *resume, "--accept-changes", cwd=tmp_path)
+        assert process.returncode == 0, process.stderr
+        assert b"train.rng_seed was 0 when the checkpoint was written and is 5" in process.stderr
+        assert b"the corpus is not the one" in process.stderr
+        fails(run("train", "c", *resume[:3], "--accept-changes", cwd=tmp_path), 2, "its vocabulary")
+        hidden = ("--set", "model.hidden=50")
+        message = fails(
+            run("train", "b", "--resume", "--accept-changes", *hidden, cwd=tmp_path), 2, "hidden"
+        )
+        assert "(--accept-changes)" not in message
+        fails(run("train", "b", "--force", "--accept-changes", cwd=tmp_path), 2, "--resume")
 
     def test_max_time(self, tmp_path: Path) -> None:
         process = run("train", CORPORA / "lighthouse.txt", "--max-time", "0.5s", cwd=tmp_path)

@@ -141,6 +141,31 @@ def test_another_number_of_ranks_is_refused(
         Training.resume(Corpus.from_text(TEXT), read_checkpoint(path), path)
 
 
+def test_another_number_of_ranks_can_be_accepted(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """The streams are shared out anew, and go on where they stand; where they cannot be, it is
+    refused."""
+    path = tmp_path / "m.npz"
+    together(monkeypatch, 2, path, **{**LIMITS, "train_steps": 23})
+    before = read_checkpoint(path)
+    monkeypatch.setattr(charlstm.training, "ranks", lambda: ALONE)
+    training = Training.resume(
+        Corpus.from_text(TEXT), read_checkpoint(path), path, accept_changes=True
+    )
+    assert any("this is a run on 1" in notice for notice in training.notices)
+    assert training.config.train.batch == 12
+    for s, t in zip(training.state, before.state, strict=True):
+        assert np.array_equal(s, t)
+    training.config = training.config.updated([Setting("train.steps", 30, "test")])
+    assert len(list(training)) == 7
+    after = read_checkpoint(path)
+    assert (after.progress["ranks"], after.config.train.batch) == (1, 12)
+    monkeypatch.setattr(charlstm.training, "ranks", lambda: Threads(1, 5, {}))
+    with pytest.raises(UsageError, match="cannot share its 12 streams"):
+        Training.resume(Corpus.from_text(TEXT), after, path, accept_changes=True)
+
+
 def test_settings_given_again_are_fitted_to_the_ranks(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

@@ -20,7 +20,7 @@ from charlstm.corpus import Corpus
 from charlstm.errors import DivergedError, OutputError, UsageError
 from charlstm.evaluation import evaluate
 from charlstm.optimizers import OPTIMIZERS, SCHEDULES
-from charlstm.training import AUTO_STEPS, Record, Training, fitted
+from charlstm.training import AUTO_STEPS, Record, Training, environment, fitted
 
 CORPORA = Path(__file__).parent.parent / "corpora"
 
@@ -189,6 +189,59 @@ class TestResume:
         other = dataclasses.replace(corpus, sha256="0" * 64)
         with pytest.raises(UsageError, match="not the one"):
             Training.resume(other, read_checkpoint(path), path)
+
+    def test_another_split_is_refused(self, corpus: Corpus, tmp_path: Path) -> None:
+        path = tmp_path / "m.npz"
+        trained(corpus, path, train_steps=2)
+        split = dataclasses.replace(corpus, train=corpus.train[:-50])
+        with pytest.raises(UsageError, match=r"not the one.*--accept-changes"):
+            Training.resume(split, read_checkpoint(path), path)
+
+    def test_an_accepted_corpus(self, corpus: Corpus, tmp_path: Path) -> None:
+        """Training goes on with it from the weights as they are; what did best on other held-out
+        text does not stand for this one. Another vocabulary, or too few streams, cannot be."""
+        path = tmp_path / "m.npz"
+        trained(corpus, path, train_steps=65, train_eval_every=30)
+        other = dataclasses.replace(corpus, sha256="0" * 64, train=corpus.train[::-1].copy())
+        with pytest.raises(UsageError, match="not the one"):
+            Training.resume(other, read_checkpoint(path), path)
+        checkpoint = read_checkpoint(path)
+        last = checkpoint.last.copy()
+        assert checkpoint.good is not None
+        checkpoint.config = configured(**SMALL, train_steps=70, train_eval_every=30)
+        training = Training.resume(other, checkpoint, path, accept_changes=True)
+        assert any("measured anew" in notice for notice in training.notices)
+        assert np.array_equal(training.model.weights.flat, last)
+        assert len(list(training)) == 5
+        after = read_checkpoint(path)
+        assert after.progress["corpus"]["sha256"] == "0" * 64
+        assert after.progress["best"] is None
+        assert len(after.progress["history"]) == 2
+        foreign = Corpus.from_text("0123456789" * 300)
+        with pytest.raises(UsageError, match="nor is its vocabulary"):
+            Training.resume(foreign, read_checkpoint(path), accept_changes=True)
+        small = dataclasses.replace(corpus, train=corpus.train[:300])
+        with pytest.raises(UsageError, match="too small for the checkpoint's 4 streams"):
+            Training.resume(small, read_checkpoint(path), accept_changes=True)
+
+    @pytest.mark.parametrize("name", ["charlstm", "numpy", "blas", "processor"])
+    def test_another_environment_is_told(self, corpus: Corpus, tmp_path: Path, name: str) -> None:
+        """It is a notice, once: the next file is of this one. Of an older file none is known."""
+        path = tmp_path / "m.npz"
+        trained(corpus, path, train_steps=2)
+        checkpoint = read_checkpoint(path)
+        assert checkpoint.progress["environment"] == environment()
+        checkpoint.config = configured(**SMALL, train_steps=4)
+        checkpoint.progress["environment"] = {**environment(), name: "of old"}
+        training = Training.resume(corpus, checkpoint, path)
+        told = [notice for notice in training.notices if notice.startswith(f"{name} was of old")]
+        assert len(told) == 1 and "last digits" in told[0]
+        list(training)
+        checkpoint = read_checkpoint(path)
+        assert checkpoint.progress["environment"] == environment()
+        assert Training.resume(corpus, checkpoint, path).notices == []
+        checkpoint.progress["environment"] = {}
+        assert Training.resume(corpus, checkpoint).notices == []
 
     def test_stopping_from_outside(self, corpus: Corpus, tmp_path: Path) -> None:
         """`stop` ends the iteration after the step, with the checkpoint written."""
