@@ -145,6 +145,12 @@ def _identity(corpus: Corpus) -> dict[str, Any]:
     return {"sha256": corpus.sha256, **sizes}
 
 
+def _copied(progress: dict[str, Any]) -> dict[str, Any]:
+    """A copy that does not change with the other; of what it holds only the history grows, all
+    else is replaced."""
+    return {**progress, "history": progress["history"].copy()}
+
+
 class Training:
     """A run of training; iterate over it to train, a `Record` a step.
 
@@ -213,7 +219,8 @@ class Training:
         self.streams = Streams(corpus.train, B, t.length, p["position"], mine)
         self.used = self.model if self.average is None else self.model.with_weights(self.average)
         self.steps_an_epoch = max(1, len(corpus.train) // (B * t.length))
-        self.eval_every = t.eval_every or min(self.steps_an_epoch, 1000)
+        often = 1000 if self.held_out is None else min(self.steps_an_epoch, 1000)
+        self.eval_every = t.eval_every or often
         self._sample_at = frozenset(t.sample_at)
         self._stop = False
         if checkpoint.good is None:
@@ -658,7 +665,7 @@ class Training:
         now = self._standing()
         for kept, array in zip(self.good.arrays(), now.arrays(), strict=True):
             np.copyto(kept, array)
-        self.good.progress = copy.deepcopy(self.progress)
+        self.good.progress = _copied(self.progress)
 
     def _go_back(self, diverged: _Diverged) -> Record:
         """Return to the last good state, with a smaller learning rate from there on. Raises
@@ -674,7 +681,7 @@ class Training:
         good.progress["rollbacks"] = [*rollbacks, [diverged.step, diverged.what, step]]
         for array, kept in zip(self._standing().arrays(), good.arrays(), strict=True):
             np.copyto(array, kept)
-        p = self.progress = copy.deepcopy(good.progress)
+        p = self.progress = _copied(good.progress)
         self.rng.bit_generator.state = p["random"]
         self.streams.position = p["position"]
         self.optimizer.steps = step
