@@ -8,7 +8,8 @@ a dozen kinds of exceptions on others.
 Members, in order (V vocabulary, H hidden, G gates, P number of weights, B streams):
 
     metadata           (n,) uint8        JSON text in UTF-8
-    vocabulary         (V,) uint32       code points, ascending
+    vocabulary         (V,) uint32       characters: code points, ascending; bytes: 0 to 255
+                       (n,) uint8        words: in UTF-8, a line break after each
     counts             (V,) int64        how often each stood in the corpus
     best/NAME          float32           weights that did best on held-out text
     last/NAME          float32           weights after the last step
@@ -49,7 +50,6 @@ from numpy.typing import DTypeLike
 from charlstm.arrays import Array
 from charlstm.cells import CELLS
 from charlstm.config import Config, from_dict
-from charlstm.corpus import Vocabulary
 from charlstm.errors import (
     CheckpointError,
     ConfigError,
@@ -60,6 +60,7 @@ from charlstm.errors import (
 from charlstm.lock import Lock
 from charlstm.model import Model, State, state_widths, weight_shapes
 from charlstm.optimizers import OPTIMIZERS
+from charlstm.vocabulary import EOS, NO_CHARACTER, UNK, Bytes, Characters, Vocabulary, Words
 
 FORMAT = "charlstm checkpoint"
 VERSION = 1
@@ -120,14 +121,15 @@ def network(config: Config, V: int, flat: Array | None = None) -> Model:
 
 
 def _layout(
-    config: Config, V: int, B: int, good: bool
+    config: Config, V: int, B: int, letters: int, good: bool
 ) -> Iterator[tuple[str, DTypeLike, tuple[int, ...]]]:
     """Name, type and shape of each array that a checkpoint of this configuration has, after the
-    metadata and before the digest. `good` is whether it has a state to go back to."""
+    metadata and before the digest. `letters` is the length of a vocabulary of words in bytes,
+    `good` whether there is a state to go back to."""
     m = config.model
     cell = CELLS[m.cell]
     shapes = weight_shapes(cell, V, m.hidden, m.layers, m.embedding, m.tie)
-    yield "vocabulary", "<u4", (V,)
+    yield ("vocabulary", *(("|u1", (letters,)) if config.text.unit == "word" else ("<u4", (V,))))
     yield "counts", "<i8", (V,)
     groups = ["best", "last", *(["average"] if config.train.average else [])]
     groups += [f"optimizer/{name}" for name in OPTIMIZERS[config.train.optimizer].sums]
@@ -172,7 +174,7 @@ def _members(checkpoint: Checkpoint) -> Iterator[tuple[str, bytes, memoryview]]:
         metadata = json.dumps(document, allow_nan=False).encode()
     except ValueError:
         raise DivergedError("a loss is not a finite number; not saved") from None
-    arrays: dict[str, Array] = {"vocabulary": vocabulary.points, "counts": vocabulary.counts}
+    arrays: dict[str, Array] = {"vocabulary": vocabulary.stored(), "counts": vocabulary.counts}
     flats = {"best": checkpoint.best}
     for prefix, at in {"": checkpoint, "good/": good}.items():
         if at is None:
@@ -187,7 +189,7 @@ def _members(checkpoint: Checkpoint) -> Iterator[tuple[str, bytes, memoryview]]:
         for name, array in checkpoint.model(flat).weights.items():
             arrays[f"{group}/{name}"] = array
     yield "metadata", _header("|u1", (len(metadata),)), memoryview(metadata)
-    for name, dtype, shape in _layout(config, V, B, good is not None):
+    for name, dtype, shape in _layout(config, V, B, len(arrays["vocabulary"]), good is not None):
         array = np.ascontiguousarray(arrays[name], dtype)
         assert array.shape == shape, (name, array.shape, shape)
         if not np.isfinite(array).all():
@@ -325,7 +327,8 @@ def _decode(data: bytes) -> Checkpoint:
     good = document.get("good")
     expected = ["metadata"]
     arrays: dict[str, Array] = {}
-    for name, dtype, shape in _layout(config, V, B, good is not None):
+    letters = _length(members.get("vocabulary", memoryview(b"")))
+    for name, dtype, shape in _layout(config, V, B, letters, good is not None):
         if name not in members:
             raise _Bad(f"a damaged checkpoint: {name} is missing")
         arrays[name] = _array(name, members[name], dtype, shape)
@@ -333,7 +336,7 @@ def _decode(data: bytes) -> Checkpoint:
     if [*expected, "sha256"] != list(members):
         raise _Bad("a damaged checkpoint: its members are not those of its configuration")
     digest = _digest(members)
-    vocabulary = _vocabulary(arrays["vocabulary"], arrays["counts"])
+    vocabulary = _vocabulary(config, arrays["vocabulary"], arrays["counts"])
 
     def flat(group: str) -> Array:
         weights = network(config, V).weights
@@ -423,10 +426,14 @@ def _array(name: str, member: memoryview, dtype: DTypeLike, shape: tuple[int, ..
     return np.frombuffer(member, dtype, offset=len(header)).reshape(shape)
 
 
+def _length(member: memoryview) -> int:
+    """How many bytes follow the header of a member."""
+    return max(0, len(member) - 10 - int.from_bytes(member[8:10], "little"))
+
+
 def _metadata(members: dict[str, memoryview]) -> dict[str, Any]:
     member = members["metadata"]
-    start = 10 + int.from_bytes(member[8:10], "little")
-    text = _array("metadata", member, "|u1", (max(0, len(member) - start),)).tobytes()
+    text = _array("metadata", member, "|u1", (_length(member),)).tobytes()
     try:
         document = json.loads(text.decode("utf-8"))
     except (ValueError, RecursionError):
@@ -530,12 +537,44 @@ def _digest(members: dict[str, memoryview]) -> str:
     return digest.hexdigest()
 
 
-def _vocabulary(points: Array, counts: Array) -> Vocabulary:
-    wide = points.astype(np.int64)
-    if (np.diff(wide) <= 0).any() or wide[-1] > 0x10FFFF:
+def _vocabulary(config: Config, stored: Array, counts: Array) -> Vocabulary:
+    """The vocabulary as it was stored, where it can be one of this configuration."""
+    text = config.text
+    if counts.min() < 0 or not 1 < counts.sum(dtype=np.float64) < 2.0**53:
+        raise _Bad(f"a damaged checkpoint: its {text.name}s are not counted right")
+    if text.unit != "byte" and text.max_vocabulary and len(counts) > text.max_vocabulary:
+        raise _Bad("a damaged checkpoint: its vocabulary is over its limit")
+    perhaps_none = {"char": 0, "byte": 256, "word": 2}[text.unit]  # entries that need not occur
+    if (counts[perhaps_none:] < 1).any():
+        raise _Bad(f"a damaged checkpoint: its {text.name}s are not counted right")
+    if text.unit == "byte":
+        if stored.tolist() != list(range(256)):
+            raise _Bad("a damaged checkpoint: its vocabulary is not all bytes")
+        return Bytes(counts.copy(), text.normalize)
+    if text.unit == "word":
+        return Words(_words(stored, counts), counts.copy(), text.normalize)
+    points = stored.astype(np.int64)
+    limited = text.min_count > 1 or text.max_vocabulary is not None
+    if (np.diff(points) <= 0).any() or points[-1] > NO_CHARACTER - (not limited):
         raise _Bad("a damaged checkpoint: its vocabulary is not in order")
-    if ((wide >= 0xD800) & (wide <= 0xDFFF)).any():
+    if ((points >= 0xD800) & (points <= 0xDFFF)).any() or points[0] == NO_CHARACTER:
         raise _Bad("a damaged checkpoint: its vocabulary is not text")
-    if counts.min() < 1 or counts.sum(dtype=np.float64) >= 2.0**53:
-        raise _Bad("a damaged checkpoint: its characters are not counted right")
-    return Vocabulary(points.copy(), counts.copy())
+    return Characters(stored.copy(), counts.copy(), text.normalize)
+
+
+def _words(stored: Array, counts: Array) -> list[str]:
+    """The words of a vocabulary, as many as are counted, in their order."""
+    try:
+        *words, rest = stored.tobytes().decode("utf-8").split("\n")
+    except UnicodeDecodeError:
+        raise _Bad("a damaged checkpoint: its vocabulary is not text") from None
+    if rest or len(words) != len(counts) or words[:2] != [UNK, EOS]:
+        raise _Bad(f"a damaged checkpoint: its vocabulary is not of {len(counts)} words")
+    if any(word.split() != [word] for word in words):
+        raise _Bad("a damaged checkpoint: its vocabulary has words with white space")
+    order = list(zip((-counts[2:]).tolist(), words[2:], strict=True))
+    if order != sorted(set(order)) or not {UNK, EOS}.isdisjoint(words[2:]):
+        raise _Bad("a damaged checkpoint: its vocabulary is not in order")
+    if len(set(words)) < len(words):
+        raise _Bad("a damaged checkpoint: its vocabulary has a word twice")
+    return words

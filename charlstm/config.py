@@ -25,6 +25,9 @@ from charlstm.errors import ConfigError
 MAX_BYTES = 64 * 1024
 MAX_DEPTH = 8
 
+UNIT_NAMES = {"char": "character", "byte": "byte", "word": "word"}
+"""The units of text, and what each is called."""
+
 
 # --- what a key may be -------------------------------------------------------------------------
 
@@ -159,11 +162,25 @@ def seconds(duration: str) -> float:
 
 @dataclass(frozen=True)
 class TextConfig:
-    """How files become characters."""
+    """How files become units: characters, bytes or words."""
 
+    unit: str = _choice("char", *UNIT_NAMES)
     encoding: str = _key("utf-8", "the name of a text encoding, such as utf-8", _encoding_check)
+    """Of every file that is read; where the unit is the byte, files are not decoded."""
+    normalize: str = _choice("none", "none", "nfc", "nfd", "nfkc")
+    """Unicode's normal form that everything read is brought into."""
+    min_count: int = _integer(1, 1)
+    """Units that stand in the corpus less often are left out of the vocabulary …"""
+    max_vocabulary: int | None = _integer(None, 2)
+    """… and all but the most frequent, so that it has no more entries than this; of equally
+    frequent units those of lower code points stay."""
     valid: float = _number(0.1, 0.0, 0.9)
     """Share of the text, at its end, that is held out of training."""
+
+    @property
+    def name(self) -> str:
+        """What a unit is called."""
+        return UNIT_NAMES[self.unit]
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
-"""From files to streams of ids: decoding, vocabulary, held-out split and contiguous streams.
+"""From files to streams of ids: decoding, encoding, held-out split and contiguous streams.
 
-A text is read once, block by block, and only its ids are kept: one, two or four bytes a character.
+A text is read once, block by block, and only its ids are kept: one, two or four bytes a unit.
 Past `IN_MEMORY` bytes they stand in a temporary file that is mapped, so that a text of many
 gigabytes is trained on in little memory.
 """
@@ -23,13 +23,19 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from charlstm.arrays import Array
-from charlstm.errors import CorpusError, OutputError, UsageError, VocabularyError
-
-UNKNOWN = -1
-"""The id of a character outside the vocabulary."""
+from charlstm.config import TextConfig
+from charlstm.errors import CorpusError, OutputError, UsageError
+from charlstm.vocabulary import (
+    CENSUSES,
+    ESCAPED,
+    UNK,
+    Vocabulary,
+    code_points,
+    normalised_blocks,
+)
 
 MIN_HELD_OUT = 100
-"""Characters. A shorter held-out text says nothing about a model, so none is held out."""
+"""Units. A shorter held-out text says nothing about a model, so none is held out."""
 
 BLOCK = 1 << 19
 """Bytes of a file, or characters of a text, that are read at a time."""
@@ -38,7 +44,7 @@ IN_MEMORY = 1 << 26
 """Bytes of ids that are held in memory; more of them go into a temporary file."""
 
 RESIDENT = 1 << 22
-"""Characters read from mapped ids before their pages, which count as memory in use, are let go."""
+"""Units read from mapped ids before their pages, which count as memory in use, are let go."""
 
 Notice = Callable[[str], None]
 
@@ -96,11 +102,16 @@ def _decoder(encoding: str, beginning: bytes) -> codecs.IncrementalDecoder:
 
 
 def read_blocks(
-    source: str | os.PathLike[str], encoding: str = "utf-8", notice: Notice = _ignore
+    source: str | os.PathLike[str], encoding: str | None = "utf-8", notice: Notice = _ignore
 ) -> Iterator[str]:
     """As `read_text`, but the text comes in blocks."""
     name = _name(source)
     blocks = _read_bytes(source)
+    if encoding is None:
+        escaping = codecs.getincrementaldecoder("utf-8")(ESCAPED)
+        for data in itertools.chain(blocks, [b""]):
+            yield escaping.decode(data, final=not data)
+        return
     if codecs.lookup(encoding).name in UNSTREAMED:
         blocks = iter([b"".join(blocks)])
     beginning = next(blocks, b"")
@@ -129,74 +140,24 @@ def read_blocks(
 
 
 def read_text(
-    source: str | os.PathLike[str], encoding: str = "utf-8", notice: Notice = _ignore
+    source: str | os.PathLike[str], encoding: str | None = "utf-8", notice: Notice = _ignore
 ) -> str:
     """The text in a file, or on standard input where `source` is "-".
 
-    Nothing in it is changed but a byte order mark at the start, which is dropped. Raises
-    `UsageError` for a missing file and `CorpusError` for one that cannot be read or decoded.
+    Nothing in it is changed but a byte order mark at the start, which is dropped. Without an
+    encoding it is a file of bytes: each stays, and one that is not UTF-8 is a lone surrogate
+    (`ESCAPED`). Raises `UsageError` for a missing file and `CorpusError` for one that cannot be
+    read or decoded.
     """
     return "".join(read_blocks(source, encoding, notice))
 
 
+def encoding_of(config: TextConfig) -> str | None:
+    """How files are decoded; None where they are bytes and stay so."""
+    return None if config.unit == "byte" else config.encoding
+
+
 # --- from text to ids --------------------------------------------------------------------------
-
-
-def code_points(text: str) -> Array:
-    """The characters of a text as numbers (N,), uint32."""
-    return np.frombuffer(text.encode("utf-32-le", "surrogatepass"), np.uint32)
-
-
-class Vocabulary:
-    """The characters a model knows, each with an id: its place in the order of code points.
-
-    `points` (V,) uint32, ascending; `counts` (V,) int64, how often each stands in the corpus.
-    """
-
-    def __init__(self, points: Array, counts: Array) -> None:
-        self.points = np.asarray(points, np.uint32)
-        self.counts = np.asarray(counts, np.int64)
-        self.characters = [chr(p) for p in self.points.tolist()]
-        self._ids = np.full(int(self.points[-1]) + 2, UNKNOWN, np.int32)
-        self._ids[self.points] = np.arange(len(self.points))
-
-    @classmethod
-    def of(cls, points: Array) -> Vocabulary:
-        """The vocabulary of a text that is given by its code points (N,), N > 0."""
-        counts = np.bincount(points)
-        used = np.flatnonzero(counts)
-        return cls(used, counts[used])
-
-    def __len__(self) -> int:
-        return len(self.points)
-
-    def __contains__(self, character: str) -> bool:
-        return bool(self.encode(character)[0] != UNKNOWN)
-
-    def encode_points(self, points: Array) -> Array:
-        """Ids (N,) int32 of code points (N,); `UNKNOWN` where there is none."""
-        return self._ids[np.minimum(points, len(self._ids) - 1)]
-
-    def encode(self, text: str) -> Array:
-        """Ids (N,) int32 of a text; `UNKNOWN` for a character outside the vocabulary."""
-        return self.encode_points(code_points(text))
-
-    def encode_strictly(self, text: str, what: str) -> Array:
-        """As `encode`, but a character outside is a `VocabularyError` that says which, where."""
-        ids = self.encode(text)
-        places = np.flatnonzero(ids == UNKNOWN)
-        if len(places):
-            shown = ", ".join(f"{text[p]!r} at position {p}" for p in places[:5].tolist())
-            more = f" and {len(places) - 5} more" if len(places) > 5 else ""
-            raise VocabularyError(
-                f"{what} has characters outside the model's vocabulary: {shown}{more}; "
-                "leave them out, or drop them with --unknown skip"
-            )
-        return ids
-
-    def decode(self, ids: Iterable[int]) -> str:
-        """The text that ids stand for."""
-        return "".join(self.characters[i] for i in ids)
 
 
 def _cut(text: str) -> Iterator[str]:
@@ -244,48 +205,58 @@ def _let_go(ids: Array) -> None:
         base.madvise(mmap.MADV_DONTNEED)
 
 
-def _encode(texts: Iterable[str], digest: Callable[[Any], object]) -> tuple[Vocabulary, Array]:
-    """Vocabulary and ids (N,) of a text that comes in blocks and can be read only once.
+def _told(texts: Iterable[str], tell: Callable[[str], object]) -> Iterator[str]:
+    """A text in blocks, each of which is told before it goes on."""
+    for text in texts:
+        tell(text)
+        yield text
 
-    What id a character has is known when all have been seen. Until then they are numbered as they
-    come up, and a number is written in the smallest type that holds all so far. `digest` is given
-    the code points of each block.
+
+def _encode(texts: Iterable[str], config: TextConfig) -> tuple[Vocabulary, Array, str | None]:
+    """Vocabulary and ids (N,) of a text that comes in blocks and can be read only once; and a
+    notice where units were left out.
+
+    What id a unit has is known when all have been seen. Until then they are numbered as they come
+    up, and a number is written in the smallest type that holds all so far.
     """
-    counts = np.zeros(sys.maxunicode + 1, np.int64)  # of each code point
-    numbers = np.zeros(sys.maxunicode + 1, np.uint8)  # of each code point, as they come up
-    V = 0
+    census = CENSUSES[config.unit]()
     written: dict[np.dtype[Any], int] = {}  # how many numbers of each type, in this order
     with _id_file() as file:
-        for text in texts:
-            points = code_points(text)
-            digest(points)
-            places = points.astype(np.intp)  # cast once for both uses
-            found = np.bincount(places)  # (highest + 1,)
-            so_far = counts[: len(found)]
-            new = np.flatnonzero((found > 0) & (so_far == 0))
-            so_far += found
-            V += len(new)
-            numbers = numbers.astype(np.min_scalar_type(max(0, V - 1)), copy=False)
-            numbers[new] = np.arange(V - len(new), V)
-            file.write(numbers[places].data)
-            written[numbers.dtype] = written.get(numbers.dtype, 0) + len(text)
-        used = np.flatnonzero(counts)  # (V,)
-        if V == 0:
-            raise CorpusError("the corpus is empty; give a text with at least two characters")
-        if counts.sum() == 1:
-            raise CorpusError("the corpus is one character; give a text with at least two")
-        ids = np.empty(V, numbers.dtype)
-        ids[numbers[used]] = np.arange(V)
+        for text in census.parts(texts):
+            numbers = census.numbers(text)
+            file.write(numbers.data)
+            written[numbers.dtype] = written.get(numbers.dtype, 0) + len(numbers)
+        N = sum(written.values())
+        if N < 2:
+            what = f"one {config.name}" if N else "empty"
+            raise CorpusError(
+                f"the corpus is {what}; give a text with at least two"
+                + ("" if N else f" {config.name}s")
+            )
+        vocabulary, ids = census.vocabulary(config)
+        ids = ids.astype(np.min_scalar_type(len(vocabulary) - 1))
+        notice = None
+        left_out = int(np.count_nonzero(ids == vocabulary.unknown)) - census.unknown
+        if left_out:
+            notice = (
+                f"{left_out:,} of {len(ids) - census.unknown:,} {config.name}s are left out of the "
+                f"vocabulary: {UNK} is {vocabulary.counts[vocabulary.unknown] / N:.2%} of the text"
+            )
         _renumber(file, written, ids)
-        return Vocabulary(used, counts[used]), _array(file, ids.dtype)
+        return vocabulary, _array(file, ids.dtype), notice
 
 
 def _renumber(file: IO[bytes], written: dict[np.dtype[Any], int], ids: Array) -> None:
     """Put ids[n] in the place of every number n in a file.
 
     `written` tells how many numbers of one type stand there, then of the next. It goes from the
-    end to the beginning, since an id may take more room than the number that it replaces.
+    end to the beginning, since an id may take more room than the number that it replaces; ids that
+    take less are brought together afterwards.
     """
+    if set(written) == {ids.dtype} and np.array_equal(ids, np.arange(len(ids))):
+        return
+    widest = max([*written, ids.dtype], key=lambda dtype: dtype.itemsize)
+    narrow, ids = ids.dtype, ids.astype(widest)
     old = sum(dtype.itemsize * n for dtype, n in written.items())
     new = sum(written.values()) * ids.itemsize
     for dtype, left in reversed(written.items()):
@@ -298,18 +269,27 @@ def _renumber(file: IO[bytes], written: dict[np.dtype[Any], int], ids: Array) ->
             numbers = np.frombuffer(file.read(n * dtype.itemsize), dtype)
             file.seek(new)
             file.write(ids[numbers.astype(np.intp)].data)
+    if narrow != widest:
+        _narrow(file, sum(written.values()), widest, narrow)
 
 
-def _encode_held_out(
-    texts: Iterable[str], vocabulary: Vocabulary, digest: Callable[[Any], object]
-) -> Array:
+def _narrow(file: IO[bytes], N: int, wide: np.dtype[Any], narrow: np.dtype[Any]) -> None:
+    """Bring N ids of a wide type in a file into a narrow one."""
+    for at in range(0, N, BLOCK):
+        file.seek(at * wide.itemsize)
+        ids = np.frombuffer(file.read(min(BLOCK, N - at) * wide.itemsize), wide)
+        file.seek(at * narrow.itemsize)
+        file.write(ids.astype(narrow).data)
+    file.truncate(N * narrow.itemsize)
+
+
+def _encode_held_out(texts: Iterable[str], vocabulary: Vocabulary) -> Array:
     """Ids (N,) of a held-out text that comes in blocks, `UNKNOWN` among them, in the smallest
-    signed type. `digest` is given the text in UTF-8."""
+    signed type."""
     dtype = np.min_scalar_type(-len(vocabulary))
     with _id_file() as file:
-        for text in texts:
-            digest(text.encode("utf-8"))
-            file.write(vocabulary.encode(text).astype(dtype).data)
+        for text in CENSUSES[vocabulary.unit]().parts(texts):
+            file.write(vocabulary.ids(text).astype(dtype).data)
         return _array(file, dtype)
 
 
@@ -322,52 +302,66 @@ class Corpus:
     """(N,) of the smallest unsigned type that holds the vocabulary."""
     valid: Array
     """(M,) of the same type; of a text of its own the smallest signed one, with `UNKNOWN` where a
-    character is outside the vocabulary."""
+    unit is outside a vocabulary that has no entry for such."""
     sha256: str
     """Of the whole text's code points, held-out text included: tells one corpus from another."""
     notices: list[str] = field(default_factory=list)
 
     @classmethod
-    def from_text(cls, text: str, valid: float = 0.1, valid_text: str | None = None) -> Corpus:
-        """Split off the last `valid` of the text, or hold out `valid_text` instead.
+    def from_text(
+        cls, text: str, valid: float = 0.1, valid_text: str | None = None, **others: Any
+    ) -> Corpus:
+        """Split off the last `valid` of the text, or hold out `valid_text` instead. `others` are
+        keys of the configuration's section `text`, such as `unit`.
 
         The vocabulary is that of the whole text, so that a character which only the held-out
         part has is one the model can be asked about.
         """
         held_out = None if valid_text is None else _cut(valid_text)
-        return cls._of(_cut(text), valid, held_out)
+        return cls._of(_cut(text), TextConfig(valid=valid, **others), held_out)
 
     @classmethod
     def from_files(
         cls,
         sources: Sequence[str | os.PathLike[str]],
-        encoding: str = "utf-8",
-        valid: float = 0.1,
+        config: TextConfig | None = None,
         valid_source: str | os.PathLike[str] | None = None,
         notice: Notice = _ignore,
     ) -> Corpus:
         """Read files in order, as one text. Raises what `read_text` raises, and `OutputError`
         where a large text finds no room for its temporary file."""
+        config = config or TextConfig()
+        encoding = encoding_of(config)
         texts = (text for source in sources for text in read_blocks(source, encoding, notice))
         held_out = None if valid_source is None else read_blocks(valid_source, encoding, notice)
-        return cls._of(texts, valid, held_out)
+        return cls._of(texts, config, held_out)
 
     @classmethod
-    def _of(cls, texts: Iterable[str], valid: float, of_its_own: Iterable[str] | None) -> Corpus:
+    def _of(
+        cls, texts: Iterable[str], config: TextConfig, of_its_own: Iterable[str] | None
+    ) -> Corpus:
         """From a text in blocks and, perhaps, a held-out text of its own."""
         digest = hashlib.sha256()
-        vocabulary, ids = _encode(texts, digest.update)
-        notices = []
+        texts = _told(
+            normalised_blocks(texts, config.normalize),
+            lambda text: digest.update(code_points(text).data),
+        )
+        vocabulary, ids, left_out = _encode(texts, config)
+        notices = [left_out] if left_out else []
         if of_its_own is not None:
             digest.update(b"held out:")
-            held_out = _encode_held_out(of_its_own, vocabulary, digest.update)
+            of_its_own = _told(
+                normalised_blocks(of_its_own, config.normalize),
+                lambda text: digest.update(text.encode("utf-8", ESCAPED)),
+            )
+            held_out = _encode_held_out(of_its_own, vocabulary)
             if len(held_out) < 2:
-                raise CorpusError("the held-out text is empty; give at least two characters")
+                raise CorpusError(f"the held-out text is empty; give at least two {config.name}s")
         else:
-            cut = int(len(ids) * (1.0 - valid))
-            if valid > 0 and len(ids) - cut < MIN_HELD_OUT:
+            cut = int(len(ids) * (1.0 - config.valid))
+            if config.valid > 0 and len(ids) - cut < MIN_HELD_OUT:
                 notices.append(
-                    f"{len(ids):,} characters are too few to hold any out: "
+                    f"{len(ids):,} {config.name}s are too few to hold any out: "
                     "trained on all of them, without a held-out loss"
                 )
                 cut = len(ids)
@@ -379,12 +373,12 @@ class Corpus:
 
 
 class Streams:
-    """A text read as B contiguous streams, T characters of each at a time.
+    """A text read as B contiguous streams, T units of each at a time.
 
     The text is a ring: stream b starts at b N / B, and where it comes to the place at which
     another one started it simply goes on. So the recurrent state is carried for ever, every
-    character is used, and `position`, the number of characters read from each stream, is all
-    that must be kept to go on from here.
+    unit is used, and `position`, the number of units read from each stream, is all that must be
+    kept to go on from here.
     """
 
     def __init__(
@@ -394,7 +388,7 @@ class Streams:
         self.ids, self.T, self.position = ids, T, position
         self._offsets = (np.arange(B, dtype=np.int64) * len(ids) // B)[part]  # (B,)
         self._steps = np.arange(T + 1, dtype=np.int64)[:, None]  # (T + 1, 1)
-        self._resident = 0  # characters read since pages were last let go
+        self._resident = 0  # units read since pages were last let go
 
     def next(self) -> Array:
         """The next segment (T + 1, B): rows 0 … T-1 are inputs, rows 1 … T their targets."""

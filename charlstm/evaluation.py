@@ -1,4 +1,4 @@
-"""How well a model predicts a text: nats, bits and perplexity per character."""
+"""How well a model predicts a text: nats, bits and perplexity per character, byte or word."""
 
 from __future__ import annotations
 
@@ -8,64 +8,80 @@ from dataclasses import dataclass
 import numpy as np
 
 from charlstm.arrays import Array
-from charlstm.corpus import UNKNOWN
+from charlstm.config import UNIT_NAMES
 from charlstm.layers import SoftmaxOutput
 from charlstm.model import Model, State, Stepper, Unrolled
+from charlstm.vocabulary import UNKNOWN, Vocabulary
 
 UNKNOWN_NATS = math.log(1_112_064)
 """What a character outside the vocabulary costs: as if drawn from all Unicode characters alike
 (20.08 bits). The same for every model, so that models can be compared."""
 
 SEGMENT = 512
-"""Characters that a single stream is scored at a time. The result does not depend on it."""
+"""Units that a single stream is scored at a time. The result does not depend on it."""
 
 WARM_UP = 100
-"""Characters that each of many streams reads before the first one that is scored."""
+"""Units that each of many streams reads before the first one that is scored."""
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """The score of a text. Its first character is given, not predicted, and is not scored."""
+    """The score of a text. Its first unit is given, not predicted, and is not scored."""
 
-    characters: int
-    """Characters scored, those outside the vocabulary included."""
+    units: int
+    """Characters, bytes or words scored, those outside the vocabulary included."""
     unknown: int
-    """Of these, characters outside the vocabulary."""
+    """Of these, units outside the vocabulary."""
     nats: float
-    """Sum of -ln p over the characters scored; a character outside costs `UNKNOWN_NATS`."""
+    """Sum of -ln p over the units scored. A character outside costs `UNKNOWN_NATS`; a word outside
+    is scored as `<unk>`, which is one of the words that the model predicts."""
+    unit: str = "char"
+    """What a unit is: char, byte or word."""
 
     @property
-    def nats_per_char(self) -> float:
-        return self.nats / self.characters if self.characters else math.nan
+    def nats_per_unit(self) -> float:
+        return self.nats / self.units if self.units else math.nan
 
     @property
-    def bits_per_char(self) -> float:
-        return self.nats_per_char / math.log(2)
+    def bits_per_unit(self) -> float:
+        return self.nats_per_unit / math.log(2)
 
     @property
     def perplexity(self) -> float:
-        """exp of the nats per character: among how many alike the next one would be as hard."""
-        nats = self.nats_per_char
+        """exp of the nats per unit: among how many alike the next one would be as hard."""
+        nats = self.nats_per_unit
         return math.exp(nats) if nats < 700 or math.isnan(nats) else math.inf
 
-    def to_dict(self) -> dict[str, float | int]:
+    @property
+    def characters(self) -> int:
+        """The usual names, where the unit is the character."""
+        return self.units
+
+    @property
+    def nats_per_char(self) -> float:
+        return self.nats_per_unit
+
+    @property
+    def bits_per_char(self) -> float:
+        return self.bits_per_unit
+
+    def to_dict(self) -> dict[str, float | int | str]:
         return {
-            "nats_per_char": self.nats_per_char,
-            "bits_per_char": self.bits_per_char,
+            "unit": self.unit,
+            f"nats_per_{self.unit}": self.nats_per_unit,
+            f"bits_per_{self.unit}": self.bits_per_unit,
             "perplexity": self.perplexity,
-            "characters": self.characters,
+            f"{UNIT_NAMES[self.unit]}s": self.units,
             "unknown": self.unknown,
             "nats": self.nats,
         }
 
 
-def _charged(nats: Array, targets: Array) -> Array:
-    """Nats (any shape) with the price of an unknown character put where the target is one."""
-    return np.where(targets == UNKNOWN, UNKNOWN_NATS, nats.astype(np.float64))
-
-
-def surprisals(model: Model, ids: Array, state: State | None = None) -> Array:
-    """Nats (N - 1,), float64, of each character of ids (N,) but the first, as one stream."""
+def surprisals(
+    model: Model, ids: Array, state: State | None = None, charged: int = UNKNOWN
+) -> Array:
+    """Nats (N - 1,), float64, of each unit of ids (N,) but the first, as one stream; where that is
+    `charged`, its fixed price."""
     ids = np.asarray(ids, np.intp)
     Wy, by, N = model.Wy, model.weights["by"], len(ids) - 1
     stepper = Stepper(model, 1, state)
@@ -75,42 +91,55 @@ def surprisals(model: Model, ids: Array, state: State | None = None) -> Array:
         targets = ids[start + 1 : start + 1 + SEGMENT]
         shown = stepper.read(ids[start : start + len(targets)])
         nats = output.loss(shown, Wy, by, targets)
-        parts.append(_charged(nats, targets))
+        parts.append(np.where(targets == charged, UNKNOWN_NATS, nats.astype(np.float64)))
     return np.concatenate(parts)
 
 
-def evaluate(model: Model, ids: Array) -> Evaluation:
-    """Score ids (N,), `UNKNOWN` among them, as one stream whose state is carried through."""
-    nats = surprisals(model, ids)
-    unknown = int(np.count_nonzero(np.asarray(ids[1:]) == UNKNOWN))
-    return Evaluation(len(nats), unknown, float(np.sum(nats)))
+def evaluate(model: Model, ids: Array, vocabulary: Vocabulary | None = None) -> Evaluation:
+    """Score ids (N,), those of unknown units among them, as one stream whose state is carried
+    through. Without the vocabulary they are of characters, and `UNKNOWN` of those outside."""
+    v = vocabulary
+    unit, unknown, charged = (
+        ("char", UNKNOWN, UNKNOWN) if v is None else (v.unit, v.unknown, v.charged)
+    )
+    nats = surprisals(model, ids, charged=charged)
+    outside = int(np.count_nonzero(np.asarray(ids[1:]) == unknown))
+    return Evaluation(len(nats), outside, float(np.sum(nats)), unit)
+
+
+COUNTS, CHARGED = 1, 2
+"""What becomes of a held-out unit: it is scored by the model, or costs the fixed price of what is
+outside the vocabulary."""
 
 
 class HeldOut:
     """A quick measure of the held-out loss while training: the text as many streams side by side.
 
-    Each stream reads the last `WARM_UP` characters before its own first, so that it starts from
-    nearly the state that reading everything from the beginning would have left. All characters
+    Each stream reads the last `WARM_UP` units before its own first, so that it starts from
+    nearly the state that reading everything from the beginning would have left. All units
     count once, unless there are more than `limit`: then each stream's beginning does.
     """
 
     def __init__(self, ids: Array, counted: Array, first: bool = True) -> None:
-        """ids (W + S + 1, B): W that only prepare the state, then S with their targets, of which
-        those count that are 1 in counted (S, B). Whether the first stream is the text's first."""
+        """ids (W + S + 1, B): W that only prepare the state, then S with their targets, which are
+        `COUNTS` or `CHARGED` in counted (S, B), or 0. Whether the first stream is the text's
+        first."""
         self.ids, self.counted, self.first = ids, counted, first
         self.warm_up = len(ids) - len(counted) - 1
-        self.characters = int(counted.sum(dtype=np.int64))
+        self.characters = int(np.count_nonzero(counted))
 
     @classmethod
-    def of(cls, ids: Array, B: int, limit: int = 400_000) -> HeldOut:
-        """A text (N,), N > 1, as B streams."""
+    def of(cls, ids: Array, B: int, limit: int = 400_000, charged: int = UNKNOWN) -> HeldOut:
+        """A text (N,), N > 1, as B streams. The id `charged` costs a fixed price."""
         last = len(ids) - 1
-        L = math.ceil(last / B)  # characters per stream
+        L = math.ceil(last / B)  # units per stream
         scored = min(L, math.ceil(limit / B))
         warm_up = min(WARM_UP, L)
         places = np.arange(B) * L + np.arange(-warm_up, scored + 1)[:, None]
-        counted = places[warm_up + 1 :] <= last
-        return cls(ids[np.clip(places, 0, last)].astype(np.int32), counted.astype(np.uint8))
+        read = ids[np.clip(places, 0, last)].astype(np.int32)
+        counted = np.where(read[warm_up + 1 :] == charged, CHARGED, COUNTS)
+        counted[places[warm_up + 1 :] > last] = 0
+        return cls(read, counted.astype(np.uint8))
 
     def part(self, streams: slice) -> HeldOut:
         """Some of the streams."""
@@ -134,7 +163,8 @@ class HeldOut:
         for start in range(0, len(counted), T):
             targets = ids[start + 1 : start + 1 + T]
             state = unrolled.forward(ids[start : start + len(targets)], state)
-            nats = _charged(unrolled.loss(targets), targets)
-            total += float(np.sum(nats * counted[start : start + T]))
+            how = counted[start : start + T]
+            nats = unrolled.loss(targets).astype(np.float64)
+            total += float(np.sum(np.where(how == CHARGED, UNKNOWN_NATS, nats) * (how > 0)))
         unrolled.model, unrolled.training = trained, True
         return total

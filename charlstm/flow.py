@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from charlstm.arrays import Array
-from charlstm.corpus import UNKNOWN
 from charlstm.errors import CorpusError
 from charlstm.model import Model, State
+from charlstm.vocabulary import UNKNOWN
 
 POSITIONS = 256
 """Places of a text, at most, whose losses are followed back."""

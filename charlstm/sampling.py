@@ -1,18 +1,19 @@
-"""Text from a model, one character at a time."""
+"""Text from a model, one character, byte or word at a time."""
 
 from __future__ import annotations
 
 import re
 from bisect import bisect_right
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import cache
 from typing import NamedTuple
 
 import numpy as np
 
 from charlstm.arrays import Array
-from charlstm.corpus import Vocabulary
 from charlstm.evaluation import SEGMENT
 from charlstm.model import Model, Stepper
+from charlstm.vocabulary import Vocabulary, Writer
 
 TINY = 1e-30
 """A temperature below which dividing by it would overflow, and nothing would change any more."""
@@ -27,11 +28,11 @@ MANY = 100
 """As many numbers are sooner added by one call than one after the other."""
 
 BLOCK = 256
-"""Characters for which random numbers are drawn, or memory is taken, at a time."""
+"""Units for which random numbers are drawn, or memory is taken, at a time."""
 
 
 class Chooser:
-    """Draws one of V characters for each of K streams, with one random number for each.
+    """Draws one of V units for each of K streams, with one random number for each.
 
     The distribution is softmax(logits / temperature), cut to the `top_k` likeliest (0: all) and
     then to the likeliest whose probabilities together reach `top_p`. Temperature 0 takes the
@@ -110,12 +111,7 @@ class Piece(NamedTuple):
     stop: str | None
     """Why the sample ended with this piece: "length" or "stop"; None while it goes on."""
     nats: float
-    """-ln p under the model of all characters generated so far in this sample."""
-
-
-def _complete(text: str, stops: Sequence[str]) -> int:
-    """The length of the stop text that a text ends with; of several, the one that began first."""
-    return max((len(stop) for stop in stops if text.endswith(stop)), default=0)
+    """-ln p under the model of all units generated so far in this sample."""
 
 
 class _Tail:
@@ -129,8 +125,17 @@ class _Tail:
         """Take more text; return what is settled now, and whether a stop text ends with it."""
         if not self.held and self.firsts.isdisjoint(text):
             return text, False
+        if len(text) > 1:  # a stop text may end anywhere in it
+            settled = ""
+            for character in text:
+                more, stopped = self.push(character)
+                settled += more
+                if stopped:
+                    return settled, True
+            return settled, False
         self.held += text
-        complete = _complete(self.held, self.stops)
+        # the stop text that it ends with; of several, the one that began first
+        complete = max((len(s) for s in self.stops if self.held.endswith(s)), default=0)
         if complete:
             return self.held[:-complete], True
         keep = max(
@@ -157,18 +162,23 @@ class _Tail:
 def _highest_logit(model: Model) -> float:
     """What no logit of a model exceeds: hidden states lie between -1 and 1."""
     Wy, by = model.Wy, model.weights["by"]
-    return float(np.max(np.abs(Wy).sum(axis=1) + np.abs(by)))
+    return float(np.max(np.abs(Wy).sum(axis=1) + np.abs(by), where=np.isfinite(by), initial=0.0))
 
 
-def _one(
-    stepper: Stepper, characters: Sequence[str], length: int, chooser: Chooser
-) -> Iterator[Piece]:
+def _without(model: Model, unit: int) -> Model:
+    """The model with a probability of zero for a unit, those of the others in proportion."""
+    without = model.with_weights(model.weights.flat.copy())
+    without.weights["by"][unit] = -np.inf
+    return without
+
+
+def _one(stepper: Stepper, writer: Writer, length: int, chooser: Chooser) -> Iterator[Piece]:
     """One sample, whose logits are `SAFE`, as its chooser would draw it, with as few calls of
-    NumPy for a character as can be: each takes about as long as what it does."""
+    NumPy for a unit as can be: each takes about as long as what it does."""
     logits, cut, exp, accumulate = stepper.logits[0], chooser.cut, np.exp, np.add.accumulate
-    p, cumulative = np.empty(len(characters)), np.empty(len(characters))
-    column, places, last = p[:, None], memoryview(cumulative), len(characters) - 1  # type: ignore[arg-type]
-    pieces = [Piece(0, c, None, 0.0) for c in characters]
+    p, cumulative = np.empty(len(logits)), np.empty(len(logits))
+    column, places, last = p[:, None], memoryview(cumulative), len(logits) - 1  # type: ignore[arg-type]
+    piece_of, write = cache(lambda text: Piece(0, text, None, 0.0)), writer.write
     left = length
     while True:
         for number in chooser.rng.random(min(BLOCK, left)).tolist():
@@ -179,40 +189,61 @@ def _one(
             accumulate(p, 0, None, cumulative)
             i = bisect_right(places, number * places[last])
             left -= 1
+            text = write(i)
             if not left:
-                yield pieces[i]._replace(stop="length")
+                yield Piece(0, text + writer.end(), "length", 0.0)
                 return
-            yield pieces[i]
+            if text:
+                yield piece_of(text)
             u = stepper.rows[i]
             for step in stepper.steps:
                 u = step(u)
 
 
+class _Sample:
+    """The text of one sample as it grows."""
+
+    def __init__(self, writer: Writer, stops: Sequence[str]) -> None:
+        self.writer, self.tail = writer, _Tail(stops)
+
+    def take(self, ids: Iterable[int]) -> tuple[str, bool]:
+        """Go on with ids; return what is settled now, and whether a stop text ends it."""
+        if not self.tail.stops:
+            return "".join(map(self.writer.write, ids)), False
+        settled = ""
+        for i in ids:
+            text, stopped = self.tail.push(self.writer.write(i))
+            settled += text
+            if stopped:
+                return settled, True
+        return settled, False
+
+    def end(self) -> tuple[str, bool]:
+        """What is left when no more ids come, and whether a stop text ends it."""
+        text, stopped = self.tail.push(self.writer.end())
+        return text if stopped else text + self.tail.held, stopped
+
+
 def _all(
     stepper: Stepper,
-    vocabulary: Vocabulary,
+    new: Callable[[], _Sample],
     length: int,
     chooser: Chooser,
     logits: Array,
-    stop: Sequence[str],
+    stops: bool,
     temperature: float | None,
 ) -> Iterator[Piece]:
-    """Any number of samples. With nats, where there is a `temperature`, that the logits have
-    been divided by."""
-    count, characters = len(logits), vocabulary.characters
-
-    def text_of(ids: Array) -> str:
-        return vocabulary.points[ids].astype("<u4").tobytes().decode("utf-32-le")
-
-    last_characters = {text[-1] for text in stop}
-    may_stop = np.array([c in last_characters for c in characters])
-    longest = max(map(len, stop), default=0)
+    """Any number of samples, which `new` makes, with texts to stop at or not. With nats, where
+    there is a `temperature`, that the logits have been divided by."""
+    count = len(logits)
     drawn = np.empty((BLOCK, count), np.int32)  # what the samples behind the shown one wait with
     totals = np.zeros(count)
     ended: dict[int, Piece] = {}
-    shown, tail = 0, _Tail(stop)
+    shown, sample = 0, new()
+    hidden = [new() for _ in range(count)] if stops else []
     for n in range(1, length + 1):
         ids = chooser(logits)
+        units = ids.tolist()
         if temperature is not None:
             y = logits.astype(np.float64) * temperature
             y -= y.max(axis=1, keepdims=True)
@@ -221,17 +252,16 @@ def _all(
             if n > len(drawn):
                 drawn = np.concatenate([drawn, np.empty_like(drawn)])
             drawn[n - 1] = ids
-            for k in np.flatnonzero(may_stop[ids]).tolist() if stop else ():
-                if k > shown and k not in ended:
-                    surplus = _complete(text_of(drawn[max(0, n - longest) : n, k]), stop)
-                    if surplus:
-                        whole = text_of(drawn[:n, k])
-                        ended[k] = Piece(k, whole[:-surplus], "stop", totals.item(k))
-        text, stopped = tail.push(characters[ids[shown]])
+            for k in range(shown + 1, count) if stops else ():
+                if k not in ended and hidden[k].take([units[k]])[1]:
+                    text, _ = new().take(drawn[:n, k].tolist())
+                    ended[k] = Piece(k, text, "stop", totals.item(k))
+        text, stopped = sample.take([units[shown]])
         while True:
+            if n == length and not stopped:
+                more, stopped = sample.end()
+                text += more
             reason = "stop" if stopped else "length" if n == length else None
-            if reason == "length":
-                text += tail.held
             if text or reason:
                 yield Piece(shown, text, reason, totals.item(shown))
             if reason is None:
@@ -242,8 +272,8 @@ def _all(
                 shown += 1
             if shown == count:
                 return
-            tail = _Tail(stop)
-            text, stopped = tail.push(text_of(drawn[:n, shown]))
+            sample = new()
+            text, stopped = sample.take(drawn[:n, shown].tolist())
         logits = stepper.step(ids)
 
 
@@ -260,23 +290,32 @@ def generate(
     top_p: float = 1.0,
     stop: Sequence[str] = (),
     nats: bool = False,
+    before: str | None = None,
+    errors: str = "replace",
 ) -> Iterator[Piece]:
-    """Continue the seed, ids (N,), `count` times side by side, at most `length` characters each.
+    """Continue the seed, ids (N,), `count` times side by side, at most `length` units each.
 
-    Without a seed a text begins as a line does: after a line break, which is not part of it;
-    where the vocabulary has none, with a character drawn as often as it stands in the corpus.
-    Each sample ends before the first text of `stop` that it comes to. With `nats`, pieces carry
-    the model's own surprise at what was drawn.
+    Without a seed a text begins as a line does: after a line end, which is not part of it; where
+    the corpus has none, with a unit drawn as often as it stands there. What is outside the
+    vocabulary is never drawn, where that has an entry for it: the model's other probabilities
+    make the whole. Each sample ends before the first text of `stop` that it comes to. With
+    `nats`, pieces carry the model's own surprise at what was drawn. `before` is the text of the
+    seed, where that is not what its ids stand for to the letter: words are told apart from what
+    stands there by a space or not. `errors` is as in `Vocabulary.writer`.
 
     Pieces come in the order of the samples: those of the first as soon as they are settled, and
-    when it has ended, the next one's, which begin with all that it has by then. A character takes
+    when it has ended, the next one's, which begin with all that it has by then. A unit takes
     one random number of `rng` for each sample, in their order, whether it has ended or not, and
     none at temperature 0.
     """
     if length == 0:
         return iter([Piece(k, "", "length", 0.0) for k in range(count)])
-    if not len(seed) and "\n" in vocabulary:
-        seed = vocabulary.encode("\n")
+    if before is None:
+        before = vocabulary.decode(seed)
+    if not len(seed) and vocabulary.line_end is not None:
+        seed = np.array([vocabulary.line_end])
+    if vocabulary.unknown >= 0:
+        model = _without(model, vocabulary.unknown)
     safe = len(seed) > 0 and _highest_logit(model) / SAFE < temperature < HOT
     taken = 1.0  # the temperature that the weights take over
     if safe:
@@ -288,13 +327,22 @@ def generate(
         stepper = Stepper(model, count, stepper.state, 1.0 / taken)
     chooser = Chooser(count, model.V, rng, temperature, top_k, top_p, safe)
     if safe and count == 1 and not nats:
-        pieces = _one(stepper, vocabulary.characters, length, chooser)
+        pieces = _one(stepper, vocabulary.writer(before, errors), length, chooser)
         return _Tail(stop).pieces(pieces) if stop else pieces
     logits = stepper.logits
     if not len(seed):
+        counts = vocabulary.counts.copy()
+        if vocabulary.unknown >= 0:
+            counts[vocabulary.unknown] = 0
+            if not counts.any():
+                counts[...] = np.arange(len(counts)) != vocabulary.unknown
         with np.errstate(divide="ignore"):
-            logits = np.tile(np.log(vocabulary.counts / vocabulary.counts.sum()), (count, 1))
-    return _all(stepper, vocabulary, length, chooser, logits, stop, taken if nats else None)
+            logits = np.tile(np.log(counts / counts.sum()), (count, 1))
+
+    def new() -> _Sample:
+        return _Sample(vocabulary.writer(before, errors), stop)
+
+    return _all(stepper, new, length, chooser, logits, bool(stop), taken if nats else None)
 
 
 _ESCAPES = {"n": "\n", "t": "\t", "r": "\r", "\\": "\\"}

@@ -133,8 +133,8 @@ def fitted(config: Config, characters: int) -> tuple[Config, str | None]:
     notice = None
     if (batch, length) != (t.batch, t.length):
         notice = (
-            f"{characters:,} characters to train on: reading {batch} stream{'s' * (batch > 1)} of "
-            f"{length} steps instead of {t.batch} of {t.length}"
+            f"{characters:,} {config.text.name}s to train on: reading {batch} "
+            f"stream{'s' * (batch > 1)} of {length} steps instead of {t.batch} of {t.length}"
         )
     return dataclasses.replace(config, train=train), notice
 
@@ -180,7 +180,9 @@ class Training:
         p = self.progress = checkpoint.progress
         self.schedule = self._schedule()
         self.setbacks = self._count_setbacks()
-        self.held_out = HeldOut.of(corpus.valid, B) if len(corpus.valid) > 1 else None
+        self.held_out: HeldOut | None = None
+        if len(corpus.valid) > 1:
+            self.held_out = HeldOut.of(corpus.valid, B, charged=corpus.vocabulary.charged)
         held_out = None if self.held_out is None else self.held_out.part(mine)
         job = Job(
             *(m.cell, len(corpus.vocabulary), m.hidden, m.layers, t.length, t.batch, int(t.shards)),
@@ -323,8 +325,7 @@ class Training:
                     f"{told}; give the same text (and --valid), or go on with this one all the "
                     "same (--accept-changes), or start anew with -o or --force"
                 )
-            old, new = (v.decode(range(len(v))) for v in (checkpoint.vocabulary, corpus.vocabulary))
-            if old != new:
+            if checkpoint.vocabulary.listed() != corpus.vocabulary.listed():
                 raise UsageError(f"{told}, nor is its vocabulary; start anew with -o or --force")
             notices.append(f"{told}; its held-out loss is measured anew")
             p |= {"corpus": _identity(corpus), "best": None, "looks": 0, "since": [0.0, 0]}

@@ -247,6 +247,10 @@ def test_resume_of_a_changed_corpus(trained: Path, tmp_path: Path, change: Any) 
         ("train.rng_seed", 5),
         ("text.valid", 0.2),
         ("text.encoding", "latin-1"),
+        ("text.unit", "word"),
+        ("text.normalize", "nfc"),
+        ("text.min_count", 2),
+        ("text.max_vocabulary", 100),
     ],
 )
 def test_resume_of_another_model(trained: Path, key: str, value: Any) -> None:
@@ -316,7 +320,7 @@ def test_average_cannot_come_from_nowhere(corpus: Path, tmp_path: Path) -> None:
 def test_load(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """By path, by string, or the default name in the working directory."""
     model = charlstm.load(trained)
-    assert model.vocabulary.characters == sorted(set(TEXT))
+    assert model.vocabulary.units == sorted(set(TEXT))
     assert model.config.model.hidden == 8
     assert charlstm.load(str(trained)).checkpoint.digest == model.checkpoint.digest
     monkeypatch.chdir(tmp_path)

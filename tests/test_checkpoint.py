@@ -84,7 +84,7 @@ def assert_same(a: Checkpoint, b: Checkpoint) -> None:
     """Two checkpoints that are equal bit for bit."""
     assert a.config == b.config
     assert a.progress == b.progress
-    assert a.vocabulary.characters == b.vocabulary.characters
+    assert a.vocabulary.units == b.vocabulary.units
     pairs = [(a.vocabulary.counts, b.vocabulary.counts), (a.best, b.best), (a.last, b.last)]
     assert (a.average is None) == (b.average is None)
     if a.average is not None and b.average is not None:
@@ -1084,3 +1084,105 @@ def test_nothing_is_run(tmp_path: Path, small: bytes) -> None:
     finally:
         active[0] = False
     assert seen == []
+
+
+# --- vocabularies of other units -----------------------------------------------------------------
+
+LINES = "the sea, 배\nand the ferry <unk> came\n" * 40 + "once"
+
+
+def of_unit(unit: str, **more: Any) -> Checkpoint:
+    """A small checkpoint over units of this kind, one of which is left out."""
+    keys = {"text.unit": unit, "text.min_count": 2, "text.normalize": "nfc", **more}
+    keys |= {"model.cell": "rnn", "model.hidden": 2, "train.average": 0.0}
+    keys |= {"train.optimizer": "sgd", "train.batch": 2, "train.length": 5, "train.steps": 3}
+    config = Config().updated(Setting(k, v, "test") for k, v in keys.items())
+    text = config.text
+    others = {k: getattr(text, k) for k in ("unit", "normalize", "min_count", "max_vocabulary")}
+    training = Training.start(Corpus.from_text(LINES, **others), config)
+    assert sum(1 for _ in training) == 3
+    return copy.deepcopy(training.checkpoint())
+
+
+@pytest.mark.parametrize("unit", ["char", "byte", "word"])
+def test_round_trip_of_units(tmp_path: Path, unit: str) -> None:
+    """The vocabulary comes back as the unit that it is of, with what is outside."""
+    checkpoint = of_unit(unit)
+    back = read(tmp_path, written(checkpoint))
+    assert_same(back, checkpoint)
+    one, two = checkpoint.vocabulary, back.vocabulary
+    assert type(one) is type(two)
+    assert (one.unknown, one.charged, one.line_end) == (two.unknown, two.charged, two.line_end)
+    assert two.normalize == "nfc"
+    text = "the sea, 배 came twice\n"
+    assert one.encode(text).tolist() == two.encode(text).tolist()
+    assert ("<unk>" in one.units) == (unit != "byte")
+
+
+def test_words_that_are_none(tmp_path: Path) -> None:
+    """Words stand in their order, each once, without white space, as many as are counted."""
+    data = written(of_unit("word"))
+    words = [*read(tmp_path, data).vocabulary.units]
+    counts = np.load(io.BytesIO(unpack(data)["counts.npy"]))
+    assert words[:4] == ["<unk>", "<eos>", "the", "and"]
+
+    def stored(words: list[str], end: str = "\n") -> bytes:
+        text = "\n".join(words) + end
+        return with_array(data, "vocabulary", np.frombuffer(text.encode(), np.uint8))
+
+    assert_same(read(tmp_path, stored(words)), read(tmp_path, data))
+    for wrong in (
+        words[1:],
+        [*words, "more"],
+        ["<eos>", "<unk>", *words[2:]],
+        [*words[:2], "a b", *words[3:]],
+        [*words[:2], "\u3000", *words[3:]],
+        [*words[:2], "", *words[3:]],
+        [*words[:2], "<unk>", *words[3:]],
+        [*words[:3], words[4], words[3], *words[5:]],
+        [*words[:2], words[3], *words[3:]],
+        [],
+    ):
+        refused(tmp_path, stored(wrong), "vocabulary")
+    refused(tmp_path, stored(words, ""), "vocabulary")
+    invalid = np.frombuffer("\n".join(words).encode() + b"\xff", np.uint8)
+    refused(tmp_path, with_array(data, "vocabulary", invalid), "not text")
+    refused(tmp_path, with_array(data, "vocabulary", np.zeros(len(words), np.uint32)), "vocabulary")
+    for at, value in ((2, 0), (0, -1), (2, 1)):
+        changed = counts.copy()
+        changed[at] = value
+        refused(tmp_path, with_array(data, "counts", changed), "counted|order")
+    refused(tmp_path, with_value(data, ("config", "text", "max_vocabulary"), 3), "over its limit")
+    for unit in ("char", "byte"):
+        refused(tmp_path, with_value(data, ("config", "text", "unit"), unit), "vocabulary")
+
+
+def test_bytes_are_all_bytes(tmp_path: Path) -> None:
+    """256 of them, in order."""
+    data = written(of_unit("byte"))
+    all_bytes = np.arange(256, dtype=np.uint32)
+    assert_same(read(tmp_path, with_array(data, "vocabulary", all_bytes)), read(tmp_path, data))
+    refused(tmp_path, with_array(data, "vocabulary", all_bytes[::-1].copy()), "not all bytes")
+    refused(tmp_path, with_array(data, "counts", np.zeros(256, np.int64)), "counted")
+    other = written(of_unit("char"))
+    refused(tmp_path, with_value(other, ("config", "text", "unit"), "byte"), "not all bytes")
+
+
+def test_the_entry_for_rare_characters(tmp_path: Path) -> None:
+    """It is there only where something can have been left out, and not alone."""
+    data = written(of_unit("char"))
+    points = np.load(io.BytesIO(unpack(data)["vocabulary.npy"]))
+    assert points[-1] == 0x110000
+    refused(tmp_path, with_value(data, ("config", "text", "min_count"), 1), "not in order")
+    over = points.copy()
+    over[-1] += 1
+    refused(tmp_path, with_array(data, "vocabulary", over), "not in order")
+
+
+def test_files_of_before_are_read(tmp_path: Path, small: bytes) -> None:
+    """Without the keys that came later a file is what it was: of characters, as they are."""
+    text = document(small)["config"]["text"]
+    old = {k: text[k] for k in ("encoding", "valid")}
+    back = read(tmp_path, with_value(small, ("config", "text"), old))
+    assert_same(back, read(tmp_path, small))
+    assert back.vocabulary.unit == "char"

@@ -9,8 +9,10 @@ import signal
 import subprocess
 import sys
 import time
+import unicodedata
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 ROOT = Path(__file__).parent.parent
@@ -538,3 +540,148 @@ def test_help_does_not_load_numpy() -> None:
 
 def test_version() -> None:
     assert re.fullmatch(rb"charlstm \d+\.\d+\.\d+\n", run("--version").stdout)
+
+
+UNITS = {"char": "characters", "byte": "bytes", "word": "words"}
+
+
+@pytest.fixture(scope="session", params=list(UNITS))
+def of_unit(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model of the English story over units of each kind, a few steps old, in a folder that has
+    the log and what was said, too."""
+    folder = tmp_path_factory.mktemp(request.param)
+    process = run(
+        *("train", CORPORA / "lighthouse.txt", "-o", folder / "m.npz", "--log", folder / "log"),
+        *("--steps", "40", "--set", f"text.unit={request.param}", "--set", "train.eval_every=20"),
+        *("--set", "text.normalize=nfc"),
+    )
+    assert process.returncode == 0, process.stderr
+    (folder / "said").write_bytes(process.stderr)
+    return folder
+
+
+class TestUnits:
+    """Characters, bytes and words are trained on, sampled, scored and named alike."""
+
+    def test_what_is_said(self, of_unit: Path) -> None:
+        unit = of_unit.name.rstrip("0123456789")
+        units = UNITS[unit]
+        said = (of_unit / "said").read_text(encoding="utf-8")
+        assert f"bits per {units[:-1]} (" in said
+        assert f"{units} to train on" in said
+        line = json.loads((of_unit / "log").read_text().splitlines()[0])
+        assert line[f"{unit}s"] > 0
+        assert f"bits per {units[:-1]} (" in run("info", of_unit / "m.npz").stdout.decode()
+        document = json.loads(run("info", of_unit / "m.npz", "--json").stdout)
+        assert document["unit"] == document["config"]["text"]["unit"] == unit
+        assert document["trained"][units] > 0
+        assert document["trained"][f"best_nats_per_{unit}"] > 0
+        listed = document["vocabulary"]
+        assert {"char": "L", "byte": ord("L"), "word": "lamp"}[unit] in listed
+
+    def test_scores(self, of_unit: Path) -> None:
+        unit = of_unit.name.rstrip("0123456789")
+        text = "The lamp 한 went\nout"
+        plain = run("evaluate", "-", "-m", of_unit / "m.npz", stdin=text).stdout.decode()
+        document = json.loads(run("evaluate", "-m", of_unit / "m.npz", "--json", stdin=text).stdout)
+        expected = {"char": (18, 1), "byte": (20, 0), "word": (5, 1)}[unit]
+        assert (document[UNITS[unit]], document["unknown"]) == expected
+        keys = [f"nats_per_{unit}", f"bits_per_{unit}", "perplexity", UNITS[unit], "unknown"]
+        rows = plain.splitlines()
+        assert [float(row.split()[-1]) for row in rows] == pytest.approx(
+            [document[key] for key in keys], abs=1e-4
+        )
+        assert ("word perplexity" in plain) == (unit == "word")
+        assert f"{UNITS[unit]} scored" in plain
+        fails(run("evaluate", "-", "-m", of_unit / "m.npz", stdin="x"), 3, "at least two")
+
+    def test_samples(self, of_unit: Path) -> None:
+        unit, model = of_unit.name.rstrip("0123456789"), of_unit / "m.npz"
+        text = sampled(model, "--seed", "The lamp", "-n", "30", "--rng-seed", "2", "-t", "0.5")
+        assert text.startswith("The lamp")
+        continued = text.removeprefix("The lamp")[:-1]
+        if unit == "word":
+            assert continued.startswith((" ", "\n"))
+            assert len(continued.replace("\n", " <eos> ").split()) == 30
+        else:
+            assert len(continued) == 30
+        same = ("--seed", "The lamp", "-n", "30", "--rng-seed", "2", "-t", "0.5")
+        assert sampled(model, *same, "--no-echo") == continued + "\n"
+        stop = continued[9:12]
+        stopped = sampled(model, *same, "--stop", stop.replace("\n", "\\n"))
+        assert stopped == "The lamp" + continued[: continued.index(stop)] + "\n"
+        (line,) = sampled(model, *same, "--json").splitlines()
+        assert json.loads(line)["text"] == continued
+        greedy = ("--seed", "The lamp", "-n", "12", "-t", "0", "--no-echo")
+        three = sampled(model, *greedy, "--count", "3", "--separator", "|")[:-1].split("|")
+        assert three == [sampled(model, *greedy)[:-1]] * 3
+        assert sampled(model, *greedy[:4], "--top-k", "1", "--no-echo")[:-1] == three[0]
+        assert sampled(model, "-n", "5", "-t", "0.5", "--rng-seed", "1")[0] != " "
+
+    def test_resume(self, of_unit: Path, tmp_path: Path) -> None:
+        """Half and half are the whole, bit for bit."""
+        unit = of_unit.name.rstrip("0123456789")
+        common = ("train", CORPORA / "lighthouse.txt", "-q", "-o")
+        sets = ("--set", f"text.unit={unit}", "--set", "text.max_vocabulary=50")
+        run(*common, tmp_path / "whole", *sets, "--steps", "30")
+        run(*common, tmp_path / "parts", *sets, "--steps", "15")
+        process = run(*common, tmp_path / "parts", "--resume", "--steps", "30")
+        assert process.returncode == 0, process.stderr
+        with np.load(tmp_path / "whole") as whole, np.load(tmp_path / "parts") as parts:
+            assert whole.files == parts.files
+            for name in whole.files:
+                assert whole[name].tobytes() == parts[name].tobytes(), name
+
+    def test_bytes_go_in_and_out(self, tmp_path: Path) -> None:
+        """Whatever a file holds is learnt, and comes out as it is; in JSON it is replaced."""
+        data = b"\xff\xfe\x00\xea\xb0\x80\xb0\xa1\n" * 30
+        process = run(
+            *("train", "-", "-o", "m.npz", "--steps", "400", "--set", "text.unit=byte"),
+            *("--set", "text.valid=0"),
+            stdin=data,
+            cwd=tmp_path,
+        )
+        assert process.returncode == 0, process.stderr
+        (tmp_path / "seed").write_bytes(data[:12])
+        sample = ("sample", "-m", "m.npz", "--seed-file", "seed", "-t", "0", "-n", "24")
+        assert run(*sample, cwd=tmp_path).stdout == data[:36] + b"\n"
+        (line,) = run(*sample, "--json", cwd=tmp_path).stdout.decode("utf-8").splitlines()
+        document = json.loads(line)
+        assert document["seed"] == data[:12].decode("utf-8", "replace")
+        assert "가" in document["text"]
+        other = run("evaluate", "-", "-m", "m.npz", "--json", stdin=data, cwd=tmp_path)
+        assert json.loads(other.stdout)["nats_per_byte"] < 0.5
+
+    def test_words_outside(self, tmp_path: Path) -> None:
+        (tmp_path / "t").write_text("the sea and the ferry\n" * 60 + "once")
+        settings = ("--set", "text.unit=word", "--set", "text.min_count=2")
+        process = run("train", "t", "--steps", "20", *settings, cwd=tmp_path)
+        assert b"1 of 6 words are left out" in process.stderr
+        fails(
+            run("sample", "--seed", "the oar once", cwd=tmp_path),
+            2,
+            *("words outside", "'oar' at position 1", "'once' at position 2", "--unknown skip"),
+        )
+        skipped = run("sample", "--seed", "the oar sea", "--unknown", "skip", cwd=tmp_path)
+        assert b"skipped 1 word of the seed" in skipped.stderr
+        assert skipped.stdout.startswith(b"the sea")
+        known = run("sample", "--seed", "the <unk> sea", "-n", "200", "-t", "2", cwd=tmp_path)
+        assert known.stdout.count(b"<unk>") == 1
+        shown = run("info", cwd=tmp_path).stdout.decode()
+        assert '6 words: "<unk> <eos> the and ferry sea"' in shown
+
+    def test_a_decomposed_text_is_the_composed_one(self, tmp_path: Path) -> None:
+        text = "은여울 나루, 억수\n" * 80
+        decomposed = unicodedata.normalize("NFD", text)
+        for name, each in (("a", text), ("b", decomposed)):
+            settings = ("--steps", "5", "-q", "--set", "text.normalize=nfc")
+            run("train", "-", "-o", name, *settings, stdin=each, cwd=tmp_path)
+        assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+        for command in (["evaluate", "-"], ["sample", "--seed-file", "-", "-t", "0"]):
+            one, two = (run(*command, "-m", "a", stdin=t, cwd=tmp_path) for t in (text, decomposed))
+            assert one.returncode == 0, one.stderr
+            assert one.stdout == two.stdout
+        stopped = ("sample", "-m", "a", "--seed", "은", "-n", "400", "-t", "2", "--no-echo")
+        stop = ("--stop", unicodedata.normalize("NFD", "나"))
+        assert "나" not in run(*stopped, *stop, "--rng-seed", "1", cwd=tmp_path).stdout.decode()
+        assert "나" in run(*stopped, "--rng-seed", "1", cwd=tmp_path).stdout.decode()

@@ -12,10 +12,11 @@ from numpy.typing import NDArray
 import charlstm.evaluation
 from charlstm.cells import CELLS
 from charlstm.config import Config, Setting
-from charlstm.corpus import UNKNOWN, Corpus, Vocabulary
+from charlstm.corpus import Corpus
 from charlstm.evaluation import UNKNOWN_NATS, Evaluation, HeldOut, evaluate, surprisals
 from charlstm.model import Model, Unrolled
 from charlstm.training import Training
+from charlstm.vocabulary import UNKNOWN, Characters
 
 Array = NDArray[Any]
 
@@ -162,6 +163,7 @@ def test_relations() -> None:
     assert result.perplexity == pytest.approx(math.exp(result.nats_per_char))
     assert result.perplexity == pytest.approx(2**result.bits_per_char)
     assert result.to_dict() == {
+        "unit": "char",
         "nats_per_char": result.nats_per_char,
         "bits_per_char": result.bits_per_char,
         "perplexity": result.perplexity,
@@ -295,6 +297,58 @@ def test_measuring_leaves_no_trace(trained: Training) -> None:
 
 def test_ids_of_a_text() -> None:
     """From text to score, unknown characters included."""
-    vocabulary = Vocabulary(np.arange(97, 97 + V), np.ones(V))
+    vocabulary = Characters(np.arange(97, 97 + V), np.ones(V))
     result = evaluate(make(), vocabulary.encode("abcXdefé"))
     assert (result.characters, result.unknown) == (7, 2)
+
+
+# --- units -------------------------------------------------------------------------------------
+
+
+def test_a_character_that_was_left_out_costs_its_price() -> None:
+    """Whether a vocabulary has an entry for it or not; as context it is that entry."""
+    v = Corpus.from_text("abcdefgh" * 9 + "xyz", 0.0, min_count=2).vocabulary
+    assert v.units == [*"abcdefgh", "<unk>"]
+    model, ids = make(), v.encode("abXcdé\U0010ffffa")
+    result = evaluate(model, ids, v)
+    assert (result.units, result.unknown) == (7, 3)
+    nats = surprisals(model, ids)
+    expected = np.where(ids[1:] == 8, UNKNOWN_NATS, nats)
+    assert result.nats == pytest.approx(expected.sum(), rel=1e-12)
+    for B, T in ((1, 3), (2, 5)):
+        held_out = HeldOut.of(ids, B, charged=v.charged)
+        assert held_out.characters == 7
+        got = measured(held_out, model, T) * 7
+        assert got == pytest.approx(expected.sum(), rel=1e-12 if B == 1 else 0.2)
+
+
+def test_a_word_outside_is_scored_as_unk() -> None:
+    """As in the field: it is one of the words, and the model says what it costs."""
+    v = Corpus.from_text("a b c d e f g\n" * 9, 0.0, unit="word").vocabulary
+    model, ids = make(), v.encode("a b zebra c\n<unk> d")
+    assert ids.tolist() == [2, 3, 0, 4, 1, 0, 5]
+    result = evaluate(model, ids, v)
+    assert (result.units, result.unknown, result.unit) == (6, 2, "word")
+    assert result.nats == pytest.approx(naive(model, ids).sum(), rel=1e-12)
+    assert result.to_dict() == {
+        "unit": "word",
+        "nats_per_word": result.nats_per_unit,
+        "bits_per_word": result.bits_per_unit,
+        "perplexity": result.perplexity,
+        "words": 6,
+        "unknown": 2,
+        "nats": result.nats,
+    }
+    assert result.perplexity == pytest.approx(math.exp(result.nats / 6))
+    held_out = HeldOut.of(ids, 1, charged=v.charged)
+    assert measured(held_out, model, 4) == pytest.approx(result.nats_per_unit, rel=1e-12)
+
+
+def test_no_byte_is_outside() -> None:
+    """Every text is bytes, and every byte has its cost by the model."""
+    v = Corpus.from_text("abc", 0.0, unit="byte").vocabulary
+    model = Model("lstm", 256, 4, 1, np.float64)
+    result = evaluate(model, v.encode("한\udcff!"), v)
+    assert (result.units, result.unknown, result.unit) == (4, 0, "byte")
+    assert result.perplexity == pytest.approx(256)
+    assert {"nats_per_byte", "bits_per_byte", "bytes"} < result.to_dict().keys()

@@ -23,7 +23,7 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 ROOMS = [
     *("errors", "arrays", "cells", "parameters", "optimizers"),
-    *("config", "corpus", "recurrent", "layers", "model"),
+    *("config", "vocabulary", "corpus", "recurrent", "layers", "model"),
     *("lock", "checkpoint", "evaluation", "flow", "sampling"),
     *("shards", "ranks", "training", "api", "cli"),
 ]

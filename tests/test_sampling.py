@@ -13,10 +13,11 @@ from numpy.typing import NDArray
 
 import charlstm.sampling
 from charlstm.cells import CELLS
-from charlstm.corpus import Vocabulary, code_points
+from charlstm.corpus import Corpus
 from charlstm.evaluation import surprisals
 from charlstm.model import Model, Stepper
 from charlstm.sampling import MANY, Chooser, Piece, cut_, generate, unescape
+from charlstm.vocabulary import Characters, Vocabulary, code_points
 
 Array = NDArray[Any]
 
@@ -41,7 +42,7 @@ def make(
 def vocabulary(letters: str = LETTERS, counts: list[int] | None = None) -> Vocabulary:
     """A vocabulary of these letters, which are in order."""
     assert sorted(letters) == list(letters)
-    return Vocabulary(code_points(letters), np.array(counts or [1] * len(letters)))
+    return Characters(code_points(letters), np.array(counts or [1] * len(letters)))
 
 
 def texts(pieces: list[Piece], count: int = 1) -> list[str]:
@@ -674,3 +675,141 @@ def test_samples_stop_by_themselves() -> None:
 def test_unescape(text: str, expected: str) -> None:
     """Four escapes are understood; anything else stays as it was typed."""
     assert unescape(text) == expected
+
+
+# --- units ---------------------------------------------------------------------------------------
+
+
+def trained_on(text: str, **settings: Any) -> tuple[Vocabulary, Model]:
+    """The vocabulary of a text, and a model with weights at random over it."""
+    v = Corpus.from_text(text, 0.0, **settings).vocabulary
+    model = Model("gru", len(v), 6, 1, np.float64)
+    model.weights.flat[...] = np.random.default_rng(3).normal(0, 0.5, model.weights.flat.shape)
+    return v, model
+
+
+OF_EACH = {
+    "char": trained_on("the sea, 배\n the ferry\n" * 5 + "x", min_count=2),
+    "byte": trained_on("the sea, 배\n" * 9, unit="byte"),
+    "word": trained_on(
+        "the sea was <unk>\nand the ferry came\n" * 5 + "once", unit="word", min_count=2
+    ),
+}
+every_unit = pytest.mark.parametrize("unit", list(OF_EACH))
+
+
+@every_unit
+@pytest.mark.parametrize("count", [1, 3])
+@pytest.mark.parametrize(
+    "options", [{}, {"top_k": 4}, {"top_p": 0.7}, {"temperature": 0.0}, {"temperature": 1e-300}]
+)
+def test_every_unit_is_drawn_as_the_model_says(
+    unit: str, count: int, options: dict[str, Any]
+) -> None:
+    """Text is what the writer makes of drawing from the logits, `<unk>` left aside."""
+    v, model = OF_EACH[unit]
+    options = {"temperature": 0.8, **options}
+    seed = v.encode("the sea")
+    rng = np.random.default_rng(3)
+    pieces = list(generate(model, v, seed, rng, count=count, length=40, **options))
+    reader = Stepper(model, 1)
+    reader.read(seed)
+    stepper = Stepper(model, count, reader.state)
+    keep = [i for i in range(len(v)) if i != v.unknown]
+    chooser = Chooser(count, len(keep), np.random.default_rng(3), **options)
+    drawn = []
+    for _ in range(40):
+        drawn.append(np.array(keep)[chooser(stepper.logits[:, keep])])
+        stepper.step(drawn[-1])
+    expected = []
+    for ids in np.array(drawn).T.tolist():
+        write, end = v.writer("the sea")
+        expected.append("".join(map(write, ids)) + end())
+    assert texts(pieces, count) == expected
+    assert v.unknown not in np.array(drawn)
+    assert all("<unk>" not in text for text in expected)
+
+
+@every_unit
+@pytest.mark.parametrize("count", [1, 4])
+def test_stop_texts_of_every_unit(unit: str, count: int) -> None:
+    """A sample ends where the first stop text begins, in the middle of a unit too; surprisals
+    change nothing."""
+    v, model = OF_EACH[unit]
+
+    def run(**more: Any) -> list[str]:
+        rng = np.random.default_rng(7)
+        options = {"count": count, "length": 60, "temperature": 1.0, **more}
+        return texts(list(generate(model, v, v.encode("the"), rng, **options)), count)
+
+    plain = run()
+    ended = 0
+    of_them = [[plain[0][9:12]], [plain[-1][20:26]], [plain[-1][5:9], plain[0][7:11]]]
+    for stops in (["e"], ["\n"], ["배"], ["\ufffd"], *of_them):
+        first = [min([len(t), *(t.find(s) for s in stops if s in t)]) for t in plain]
+        assert run(stop=stops) == [t[:n] for t, n in zip(plain, first, strict=True)]
+        assert run(stop=stops, nats=True) == run(stop=stops)
+        ended += sum(n < len(t) for t, n in zip(plain, first, strict=True))
+    assert ended >= 3
+
+
+@every_unit
+def test_without_a_seed_in_every_unit(unit: str) -> None:
+    """A text begins as a line does, without a space, and with what the corpus has where it has no
+    line end."""
+    v, model = OF_EACH[unit]
+    assert v.line_end is not None
+    rng = np.random.default_rng(0)
+    pieces = list(generate(model, v, np.array([], int), rng, length=12, temperature=0.0))
+    stepper = Stepper(model, 1)
+    stepper.step([v.line_end])
+    stepper.logits[0, v.unknown if v.unknown >= 0 else 0] -= 1e9 * (v.unknown >= 0)
+    first = int(stepper.logits[0].argmax())
+    assert pieces[0].text == v.decode([first]) or unit == "byte"
+    v, model = trained_on("ab" * 30 + "c" + " word" * 20, unit=unit, min_count=2)
+    assert v.line_end is None
+    for _ in range(20):
+        (piece,) = generate(model, v, np.array([], int), rng, length=1)
+        assert piece.text in ("word" if unit == "word" else "ab word")
+
+
+def test_nothing_but_unknown_words() -> None:
+    """A vocabulary of `<unk>` and `<eos>` alone gives empty lines, not an endless search."""
+    v, model = trained_on("<unk> <unk> <unk>", unit="word")
+    pieces = list(generate(model, v, np.array([], int), np.random.default_rng(0), length=5))
+    assert texts(pieces) == ["\n" * 5]
+
+
+@pytest.mark.parametrize(
+    ("seed", "before", "expected"),
+    [
+        ("the sea", None, " the"),
+        ("the sea ", "the sea ", "the"),
+        ("the sea\n", "the sea\n", "the"),
+        ("the sea\n", None, "the"),
+        ("", "", "the"),
+    ],
+)
+def test_spaces_between_words(seed: str, before: str | None, expected: str) -> None:
+    """A word that continues a text is told from it by one space, which may stand there already."""
+    v, model = OF_EACH["word"]
+    certain = model.with_weights(model.weights.flat * 0)
+    certain.weights["by"][v.encode("the")[0]] = 1000.0
+    pieces = generate(certain, v, v.encode(seed), np.random.default_rng(0), length=3, before=before)
+    assert "".join(p.text for p in pieces) == expected + " the the"
+
+
+def test_bytes_are_held_until_they_are_characters() -> None:
+    """A character appears with its last byte; what is none is replaced, or kept as it is."""
+    v, model = OF_EACH["byte"]
+    data = "배".encode() + b"\xff" + "배".encode()[:2]
+    for errors in ("replace", "surrogateescape"):
+        write, end = v.writer(errors=errors)
+        made = [write(i) for i in data]
+        assert made[:3] == ["", "", "배"]
+        assert "".join(made) + end() == data.decode("utf-8", errors)
+    rng = np.random.default_rng(5)
+    raw = [
+        p.text for p in generate(model, v, v.encode("a"), rng, length=99, errors="surrogateescape")
+    ]
+    assert len("".join(raw).encode("utf-8", "surrogateescape")) == 99

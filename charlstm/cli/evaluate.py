@@ -25,34 +25,35 @@ def evaluate(
 ) -> None:
     """Score text files, or standard input (-), as one stream.
 
-    The state is carried through from the first character, which is given and not scored. A
-    character outside the vocabulary costs 13.92 nats (20.08 bits): as much as if it were drawn
-    from all Unicode characters alike.
+    The state is carried through from the first unit (character, byte or word), which is given
+    and not scored. A character outside the vocabulary costs 13.92 nats (20.08 bits): as much as
+    if it were drawn from all Unicode characters alike. A word outside is scored as <unk>.
     """
     from charlstm.api import load
     from charlstm.cli.train import sources_or_stdin
     from charlstm.config import Config
-    from charlstm.corpus import read_text
     from charlstm.errors import CorpusError
 
     sources = sources_or_stdin(texts, "TEXT")
     gathered = settings(configs, sets, {"--json": ("evaluate.json", as_json)})
     Config().updated(gathered)
     language = load(model)
-    config = language.config.updated(gathered)
-    text = "".join(read_text(source, config.text.encoding, notice) for source in sources)
-    if len(text) < 2:
+    language.config = language.config.updated(gathered)
+    result = language.evaluate("".join(language.read(source, notice) for source in sources))
+    name = language.vocabulary.name
+    if result.units < 1:
         raise CorpusError(
-            f"the text has {len(text)} characters; at least two are needed, the first is given"
+            f"the text has fewer than two {name}s; at least two are needed, the first is given"
         )
-    result = language.evaluate(text)
-    if config.evaluate.json:
+    if language.config.evaluate.json:
         write(json.dumps(result.to_dict()) + "\n")
         return
-    write(
-        f"nats per character   {result.nats_per_char:.4f}\n"
-        f"bits per character   {result.bits_per_char:.4f}\n"
-        f"perplexity           {result.perplexity:.4f}\n"
-        f"characters scored    {result.characters}\n"
-        f"outside vocabulary   {result.unknown}\n"
-    )
+    perplexity = "perplexity" if result.unit == "char" else f"{name} perplexity"
+    rows = {
+        f"nats per {name}": f"{result.nats_per_unit:.4f}",
+        f"bits per {name}": f"{result.bits_per_unit:.4f}",
+        perplexity: f"{result.perplexity:.4f}",
+        f"{name}s scored": f"{result.units}",
+        "outside vocabulary": f"{result.unknown}",
+    }
+    write("".join(f"{what:<21}{value}\n" for what, value in rows.items()))

@@ -66,7 +66,8 @@ def info(
         _show_flow(checkpoint, text, as_json)
         return
     p, config = checkpoint.progress, checkpoint.config
-    t = config.train
+    t, vocabulary = config.train, checkpoint.vocabulary
+    unit, name = vocabulary.unit, vocabulary.name
     chars = p["step"] * t.batch * t.length
     best = p["best"]
     document: dict[str, Any] = {
@@ -75,14 +76,15 @@ def info(
         "format": VERSION,
         "sha256": checkpoint.digest,
         "parameters": len(checkpoint.best),
-        "vocabulary": "".join(checkpoint.vocabulary.characters),
+        "unit": unit,
+        "vocabulary": vocabulary.listed(),
         "trained": {
             "steps": p["step"],
-            "characters": chars,
+            f"{name}s": chars,
             "epochs": chars / p["corpus"]["train"],
             "corpus": p["corpus"],
             "best_step": best[0] if best else None,
-            "best_nats_per_char": best[1] if best else None,
+            f"best_nats_per_{unit}": best[1] if best else None,
             "history": p["history"],
             "rollbacks": p["rollbacks"],
         },
@@ -92,15 +94,13 @@ def info(
     if as_json:
         write(json.dumps(document, ensure_ascii=False) + "\n")
         return
-    m, V = config.model, len(checkpoint.vocabulary)
+    m = config.model
     trained = document["trained"]
-    shown = "".join(checkpoint.vocabulary.characters[:60])
     held_out = (
         "none"
         if best is None
         else (
-            f"{best[1] / math.log(2):.4f} bits per character ({best[1]:.4f} nats) "
-            f"at step {best[0]:,}"
+            f"{best[1] / math.log(2):.4f} bits per {name} ({best[1]:.4f} nats) at step {best[0]:,}"
         )
     )
     lines = {
@@ -108,11 +108,9 @@ def info(
         "sha256": checkpoint.digest,
         "network": f"{m.cell}, hidden {_shown(m.hidden)}, layers {m.layers}: "
         f"{document['parameters']:,} parameters",
-        "vocabulary": f"{V:,} characters: {json.dumps(shown, ensure_ascii=False)}"
-        + (" …" if V > 60 else ""),
-        "corpus": f"{p['corpus']['train']:,} characters trained on, "
-        f"{p['corpus']['valid']:,} held out",
-        "trained": f"{p['step']:,} steps, {chars:,} characters, {trained['epochs']:.2f} epochs",
+        "vocabulary": f"{len(vocabulary):,} {name}s{vocabulary.shown()}",
+        "corpus": f"{p['corpus']['train']:,} {name}s trained on, {p['corpus']['valid']:,} held out",
+        "trained": f"{p['step']:,} steps, {chars:,} {name}s, {trained['epochs']:.2f} epochs",
         "held-out loss": held_out,
     }
     if p["rollbacks"]:
@@ -134,13 +132,7 @@ def _verify(
     if corpus:
         from charlstm.corpus import Corpus
 
-        read = Corpus.from_files(
-            corpus,
-            checkpoint.config.text.encoding,
-            checkpoint.config.text.valid,
-            valid,
-            notice,
-        )
+        read = Corpus.from_files(corpus, checkpoint.config.text, valid, notice)
         if read.sha256 != checkpoint.progress["corpus"]["sha256"]:
             raise CheckpointError(f"{path}: whole, but not trained on this text")
     if as_json:

@@ -27,7 +27,7 @@ from charlstm.cli.streams import notice, write
     "-n",
     "--length",
     metavar="N",
-    help="Characters to generate, the seed not counted (default 200).",
+    help="Characters, bytes or words to generate, the seed not counted (default 200).",
 )
 @click.option(
     "-t",
@@ -35,7 +35,7 @@ from charlstm.cli.streams import notice, write
     metavar="F",
     help="Below 1 safer, above 1 wilder; 0 takes the likeliest (default 0.8).",
 )
-@click.option("--top-k", metavar="N", help="Draw from the N likeliest characters only (0: all).")
+@click.option("--top-k", metavar="N", help="Draw from the N likeliest only (0: all).")
 @click.option(
     "--top-p", metavar="F", help="Draw from the likeliest whose probabilities reach F (1: all)."
 )
@@ -63,7 +63,7 @@ from charlstm.cli.streams import notice, write
     type=click.Choice(["error", "skip"]),
     default="error",
     show_default=True,
-    help="What to do with seed characters the model does not know.",
+    help="What to do with characters or words of the seed that the model does not know.",
 )
 @click.option(
     "--rng-seed", type=click.IntRange(0), metavar="N", help="The same number gives the same text."
@@ -90,13 +90,12 @@ def sample(
     sets: tuple[str, ...],
     **values: str | None,
 ) -> None:
-    """Generate text, or continue a seed. Characters appear as they are made; the text ends with
-    a line break."""
+    """Generate text, or continue a seed. Characters, bytes or words, as the model reads them,
+    appear as they are made; the text ends with a line break."""
     if seed is not None and seed_file is not None:
         raise click.UsageError("--seed and --seed-file are two seeds; give one")
     from charlstm.api import load
     from charlstm.config import Config
-    from charlstm.corpus import read_text
     from charlstm.sampling import unescape
 
     options: dict[str, tuple[str, Any]] = {
@@ -109,19 +108,21 @@ def sample(
     language = load(model)
     language.config = language.config.updated(gathered)
     if seed_file is not None:
-        text = read_text(seed_file, language.config.text.encoding, notice)
+        text = language.read(seed_file, notice)
     else:
         text = unescape(seed or "")
         if seed and re.fullmatch(r"\d+", seed):
             notice(f"continuing the text {seed!r}; for a random seed, use --rng-seed {seed}")
+    vocabulary = language.vocabulary
+    text = vocabulary.normalised(text)
     if unknown == "skip":
-        known = "".join(c for c in text if c in language.vocabulary)
-        if len(known) < len(text):
-            notice(
-                f"skipped {len(text) - len(known)} characters of the seed: not in the vocabulary"
-            )
-        text = known
-    pieces = language.pieces(text, rng_seed=rng_seed, nats=as_json)  # sample after sample
+        text, skipped = vocabulary.without_unknown(text)
+        if skipped:
+            units = f"{skipped} {vocabulary.name}{'s' * (skipped > 1)}"
+            notice(f"skipped {units} of the seed: not in the vocabulary")
+    # sample after sample
+    errors = "replace" if as_json else "surrogateescape"
+    pieces = language.pieces(text, rng_seed=rng_seed, nats=as_json, errors=errors)
     seed_shown = text if language.config.sample.echo else ""
     printer = _Json(text) if as_json else _Plain(seed_shown, unescape(separator))
     for piece in pieces:
@@ -130,7 +131,7 @@ def sample(
 
 
 class _Plain:
-    """Samples as text, with something between them."""
+    """Samples as text, with something between them. Lone surrogates in it are bytes."""
 
     def __init__(self, seed: str, separator: str) -> None:
         self.seed, self.separator = seed, separator
@@ -141,7 +142,7 @@ class _Plain:
         if piece.sample != self.started:
             before = (self.separator if piece.sample else "") + self.seed
             self.started = piece.sample
-        write(before + piece.text)
+        write((before + piece.text).encode("utf-8", "surrogateescape"))
 
     def end(self) -> None:
         write("\n")
@@ -151,7 +152,7 @@ class _Json:
     """Samples as JSON, one object a line."""
 
     def __init__(self, seed: str) -> None:
-        self.seed = seed
+        self.seed = seed.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
         self.texts: dict[int, str] = {}
 
     def piece(self, piece: Any) -> None:

@@ -12,12 +12,15 @@ class ReaderGone(Exception):
     """Nobody reads standard output any more, as when it is piped into `head`."""
 
 
-def write(text: str) -> None:
-    """Write to standard output at once."""
+def write(text: str | bytes) -> None:
+    """Write to standard output at once; bytes as they are."""
     if sys.stdout is None:
         raise OutputError("standard output is closed")
     try:
-        sys.stdout.write(text)
+        if isinstance(text, bytes):
+            sys.stdout.buffer.write(text)
+        else:
+            sys.stdout.write(text)
         sys.stdout.flush()
     except BrokenPipeError:
         raise ReaderGone from None

@@ -139,7 +139,11 @@ def train(
         with contextlib.ExitStack() as stack:
             signals = stack.enter_context(_Signals(training))
             progress = stack.enter_context(_Progress(training, quiet))
-            log_file = None if log is None else stack.enter_context(_Log(log, resume))
+            log_file = (
+                None
+                if log is None
+                else stack.enter_context(_Log(log, resume, training.config.text.unit))
+            )
             for record in training:
                 progress.show(record)
                 if log_file is not None:
@@ -169,11 +173,11 @@ def _together(ranks: Alone) -> Iterator[None]:
 
 
 def _summary(training: Training, output: str) -> str:
-    best = training.held_out_loss()
+    best, name = training.held_out_loss(), training.config.text.name
     held_out = (
         "nothing held out"
         if best is None
-        else f"held-out {best / math.log(2):.4f} bits per character ({best:.4f} nats)"
+        else f"held-out {best / math.log(2):.4f} bits per {name} ({best:.4f} nats)"
     )
     model = "" if output == "charlstm.npz" else f" -m {output}"
     return (
@@ -213,7 +217,8 @@ class _Signals:
 class _Log:
     """One JSON object a line: every look at the held-out text, and a line now and then."""
 
-    def __init__(self, path: str, resume: bool) -> None:
+    def __init__(self, path: str, resume: bool, unit: str) -> None:
+        self.unit = unit
         try:
             self.file: TextIO = open(path, "a" if resume else "w", encoding="utf-8")  # noqa: SIM115
         except OSError as e:
@@ -236,7 +241,7 @@ class _Log:
         line = {
             "step": record.step,
             "epoch": round(record.epoch, 6),
-            "chars": record.chars,
+            f"{self.unit}s": record.chars,
             "seconds": round(record.seconds, 3),
             "train": self.nats / self.steps,
             "valid": record.valid,
@@ -260,7 +265,7 @@ class _Progress:
     """A bar on a terminal, a line now and then elsewhere, nothing when quiet."""
 
     def __init__(self, training: Training, quiet: bool) -> None:
-        self.training, self.quiet = training, quiet
+        self.training, self.quiet, self.text = training, quiet, training.config.text
         self.bar: Any = None
         self.shown_at = time.monotonic()
         self.chars_before = training.chars
@@ -274,7 +279,7 @@ class _Progress:
             self.bar = tqdm(
                 total=None if total is None else total * t.batch * t.length,
                 initial=training.chars,
-                unit="char",
+                unit=self.text.unit,
                 unit_scale=True,
                 dynamic_ncols=True,
                 smoothing=0.1,
@@ -306,7 +311,7 @@ class _Progress:
                 speed = (record.chars - self.chars_before) / max(record.seconds, 1e-9)
                 self._line(
                     f"charlstm: {record.seconds:.0f} s, step {record.step:,}, epoch "
-                    f"{record.epoch:.1f}, {speed / 1000:.0f}k characters/s, {self._losses()}"
+                    f"{record.epoch:.1f}, {speed / 1000:.0f}k {self.text.name}s/s, {self._losses()}"
                 )
         except (OSError, ValueError, AttributeError):  # stderr is gone: train on without it
             self.quiet, self.bar = True, None
@@ -315,7 +320,7 @@ class _Progress:
         bits = "" if self.mean is None else f"train {self.mean / math.log(2):.3f}"
         if self.valid is not None:
             bits += f", held-out {self.valid / math.log(2):.3f}"
-        return bits + " bits/char"
+        return f"{bits} bits/{self.text.unit}"
 
     def _line(self, text: str) -> None:
         if self.bar is not None:

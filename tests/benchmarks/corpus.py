@@ -21,6 +21,7 @@ from statistics import median
 
 import common  # first: one thread each, before NumPy is loaded
 
+from charlstm.config import UNIT_NAMES, TextConfig
 from charlstm.corpus import Corpus
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -40,10 +41,16 @@ def write(path: Path, name: str, size: int) -> None:
         file.write(b"\0")
 
 
-def peak(path: Path, seconds: int) -> float:
+def peak(path: Path, seconds: int, config: TextConfig) -> float:
     """Most resident memory, in MiB, of `charlstm train` on a file for so many seconds."""
     output = str(path.with_suffix(".npz"))
     arguments = ["train", str(path), "-o", output, "--force", "--max-time", f"{seconds}s", "-q"]
+    arguments += [
+        "--set",
+        f"text.unit={config.unit}",
+        "--set",
+        f"text.normalize={config.normalize}",
+    ]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     process = subprocess.Popen([sys.executable, "-m", "charlstm", *arguments], env=environment)
     _, status, usage = os.wait4(process.pid, 0)
@@ -53,12 +60,12 @@ def peak(path: Path, seconds: int) -> float:
     return usage.ru_maxrss / (MIB if sys.platform == "darwin" else 1024)  # bytes there, KiB here
 
 
-def encode(path: Path, rounds: int) -> common.Rates:
+def encode(path: Path, rounds: int, config: TextConfig) -> common.Rates:
     """Megabytes of a file that are encoded in a second."""
     rates = []
     for _ in range(rounds):
         start = time.perf_counter()
-        Corpus.from_files([path])
+        Corpus.from_files([path], config)
         rates.append(path.stat().st_size / 1e6 / (time.perf_counter() - start))
     return common.Rates(max(rates), median(rates))
 
@@ -67,13 +74,15 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--mebibytes", type=int, default=2048, help="of the large corpus")
     parser.add_argument("--text", default="English", choices=TEXTS, help="that is trained on")
+    parser.add_argument("--unit", default="char", choices=UNIT_NAMES)
+    parser.add_argument("--normalize", default="none", choices=["none", "nfc", "nfd", "nfkc"])
     parser.add_argument("--seconds", type=int, default=20, help="of training on it")
     parser.add_argument("--allow", type=float, default=200.0, help="MiB more than with 1 MiB")
     parser.add_argument("--encode", type=int, default=256, help="MiB of text to encode")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--require", type=float, default=50.0, help="least MB/s")
     o = parser.parse_args()
-    missed = []
+    config, missed = TextConfig(unit=o.unit, normalize=o.normalize), []
     with tempfile.TemporaryDirectory() as folder:
         free = shutil.disk_usage(folder).free // MIB
         needed = 3 * max(o.mebibytes, o.encode) + 256  # the text, and up to two bytes for each
@@ -86,7 +95,7 @@ def main() -> int:
             peaks = []
             for mebibytes in (1, o.mebibytes):
                 write(path, TEXTS[o.text], mebibytes * MIB)
-                peaks.append(peak(path, o.seconds))
+                peaks.append(peak(path, o.seconds, config))
             small, large = peaks
             rows = [
                 ["1 MiB", f"{small:,.0f}", ""],
@@ -99,7 +108,7 @@ def main() -> int:
         rates = {}
         for language, name in TEXTS.items():
             write(path, name, o.encode * MIB)
-            rates[language] = encode(path, o.rounds)
+            rates[language] = encode(path, o.rounds, config)
     rows = [[language, f"{r.best:.0f}", f"{r.median:.0f}"] for language, r in rates.items()]
     print(common.table(["encoding UTF-8, MB/s", "best", "median"], rows))
     if min(rate.best for rate in rates.values()) < o.require:

@@ -17,19 +17,19 @@ import common  # first: one thread each, before NumPy is loaded
 import numpy as np
 from common import Rates, Row, Run
 
-from charlstm.corpus import Vocabulary
 from charlstm.evaluation import SEGMENT, surprisals
 from charlstm.model import Model
 from charlstm.sampling import generate
+from charlstm.vocabulary import Characters
 
 CHARACTERS, CHARACTERS_OF_MANY, CHARACTERS_SCORED = 2000, 200, 8 * SEGMENT
 """Of one text: a single one, one of many, one that is scored."""
 TEMPERATURE = 0.8
 
 
-def vocabulary(V: int) -> Vocabulary:
+def vocabulary(V: int) -> Characters:
     """V characters, equally frequent."""
-    return Vocabulary(np.arange(ord("!"), ord("!") + V, dtype=np.uint32), np.ones(V, np.int64))
+    return Characters(np.arange(ord("!"), ord("!") + V, dtype=np.uint32), np.ones(V, np.int64))
 
 
 def initial(cell: str, V: int, H: int) -> Model:
@@ -59,7 +59,7 @@ def torch_texts(torch: Any, cell: str, V: int, H: int, count: int, length: int) 
     torch.manual_seed(0)
     kind = {"rnn": torch.nn.RNNCell, "gru": torch.nn.GRUCell, "lstm": torch.nn.LSTMCell}[cell]
     recurrent, linear, eye = kind(V, H), torch.nn.Linear(H, V), torch.eye(V)
-    rows, characters = eye.split(1), vocabulary(V).characters
+    rows, characters = eye.split(1), vocabulary(V).units
 
     def drawn(shown: Any, state: Any) -> tuple[Any, Any]:
         state = recurrent(shown, state)

@@ -1,0 +1,478 @@
+"""The units of text and their ids: characters, bytes or words.
+
+What a unit is, is known here alone. A `Vocabulary` turns text into ids and ids into text, and its
+`Census` makes it: it numbers the units of a text as they come up, and counts them. Text is `str`
+for every unit; a byte that is no part of UTF-8 is a lone surrogate in it, U+DC80 to U+DCFF, by
+Python's error handler "surrogateescape".
+"""
+
+from __future__ import annotations
+
+import codecs
+import json
+import sys
+import unicodedata
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import cache
+from typing import ClassVar, NamedTuple
+
+import numpy as np
+
+from charlstm.arrays import Array
+from charlstm.config import UNIT_NAMES, TextConfig
+from charlstm.errors import CorpusError, VocabularyError
+
+UNKNOWN = -1
+"""The id of a unit outside a vocabulary that has no entry for such."""
+
+UNK, EOS = "<unk>", "<eos>"
+"""The entry for units that are outside the vocabulary; and the word that a line end is."""
+
+NO_CHARACTER = sys.maxunicode + 1
+"""What stands for `UNK` among code points: the number after the last one."""
+
+ESCAPED = "surrogateescape"
+"""The error handler that keeps bytes which are not UTF-8."""
+
+
+def code_points(text: str) -> Array:
+    """The characters of a text as numbers (N,), uint32."""
+    return np.frombuffer(text.encode("utf-32-le", "surrogatepass"), np.uint32)
+
+
+# --- composed and decomposed -------------------------------------------------------------------
+
+
+def normalised(text: str, form: str) -> str:
+    """A text in one of Unicode's normal forms, "nfc", "nfd" or "nfkc"; "none" leaves it alone."""
+    return text if form == "none" else unicodedata.normalize(form.upper(), text)  # type: ignore[arg-type]
+
+
+@cache
+def _seconds() -> frozenset[str]:
+    """Characters that are composed with one before them: vowels and final consonants of Hangul,
+    which are composed by rule, and the second halves of all pairs that Unicode's data lists."""
+    found = {chr(p) for p in (*range(0x1161, 0x1176), *range(0x11A8, 0x11C3))}
+    for p in range(sys.maxunicode + 1):
+        pair = unicodedata.decomposition(chr(p)).split()
+        if len(pair) == 2 and not pair[0].startswith("<"):
+            found.add(chr(int(pair[1], 16)))
+    return frozenset(found)
+
+
+def begins_anew(character: str) -> bool:
+    """Whether, in every normal form, what stands before a character has no part in what becomes
+    of it, nor the character in what becomes of that: then a text may be cut before it."""
+    if character.isascii():
+        return True
+    first = unicodedata.normalize("NFKD", character)[0]
+    return not unicodedata.combining(first) and first not in _seconds()
+
+
+def normalised_blocks(texts: Iterable[str], form: str) -> Iterator[str]:
+    """A text that comes in blocks, in a normal form: together what `normalised` gives."""
+    if form == "none":
+        yield from texts
+        return
+    waiting: list[str] = []  # what the text goes on with may still change the end of it
+    for text in texts:
+        at = len(text) - 1
+        while at >= 0 and not begins_anew(text[at]):
+            at -= 1
+        if at >= 0:
+            yield normalised("".join([*waiting, text[:at]]), form)
+            waiting = []
+        waiting.append(text[max(at, 0) :])
+    yield normalised("".join(waiting), form)
+
+
+# --- vocabularies ------------------------------------------------------------------------------
+
+
+class Writer(NamedTuple):
+    """Makes text of ids that come one after the other."""
+
+    write: Callable[[int], str]
+    """What an id adds to the text; it may be nothing yet."""
+    end: Callable[[], str]
+    """What is left when no more come."""
+
+
+class Vocabulary:
+    """The units a model knows, each with an id from 0 up.
+
+    `units` (V,) are their texts; `counts` (V,) int64 how often each stands in the corpus. Texts
+    are normalised, as `normalize` says, before they become ids.
+    """
+
+    unit: ClassVar[str]
+    """What a unit is: char, byte or word, as the configuration has it."""
+    unknown: int = UNKNOWN
+    """The id of whatever is outside: that of `UNK`, or `UNKNOWN` where there is no such entry."""
+    charged: int = UNKNOWN
+    """The id that costs a fixed price when it comes, and not what the model makes of it."""
+    line_end: int | None = None
+    """The id that ends a line, where the corpus has it."""
+
+    def __init__(self, units: Sequence[str], counts: Array, normalize: str = "none") -> None:
+        self.units, self.counts = list(units), np.asarray(counts, np.int64)
+        self.normalize = normalize
+
+    @property
+    def name(self) -> str:
+        """What a unit is called."""
+        return UNIT_NAMES[self.unit]
+
+    def __len__(self) -> int:
+        return len(self.units)
+
+    def __contains__(self, unit: str) -> bool:
+        """Whether a unit is known; `UNK` itself, where it is one that a text can have."""
+        return not self.outside(unit).any()
+
+    def normalised(self, text: str) -> str:
+        return normalised(text, self.normalize)
+
+    def ids(self, text: str) -> Array:
+        """Ids (N,) int32 of a text that is normalised."""
+        raise NotImplementedError
+
+    def split(self, text: str) -> Sequence[str]:
+        """The units (N,) of a text that is normalised, as messages show them."""
+        raise NotImplementedError
+
+    def writer(self, before: str = "", errors: str = "replace") -> Writer:
+        """For ids that continue the text `before`. `errors` is what `bytes.decode` does about
+        bytes that are not UTF-8, where units are bytes."""
+        return Writer(self.units.__getitem__, str)
+
+    def stored(self) -> Array:
+        """The units as an array that a checkpoint holds."""
+        raise NotImplementedError
+
+    def listed(self) -> str | list[str] | list[int]:
+        """The units that a text can have, as JSON holds them."""
+        return self.units
+
+    def shown(self, most: int = 60) -> str:
+        """Some of the units, as a line shows them after their number."""
+        listed = self.listed()
+        text = listed[:most] if isinstance(listed, str) else " ".join(map(str, listed[:most]))
+        return f": {json.dumps(text, ensure_ascii=False)}" + " …" * (len(listed) > most)
+
+    def encode(self, text: str) -> Array:
+        """Ids (N,) int32 of a text; `unknown` for what is outside."""
+        return self.ids(self.normalised(text))
+
+    def outside(self, text: str) -> Array:
+        """Which units (N,) of a text are outside the vocabulary."""
+        outside: Array = self.encode(text) == self.unknown
+        return outside
+
+    def encode_strictly(self, text: str, what: str) -> Array:
+        """As `encode`, but a unit outside is a `VocabularyError` that says which, where."""
+        places = np.flatnonzero(self.outside(text))
+        if len(places):
+            units = self.split(self.normalised(text))
+            shown = ", ".join(f"{units[p]!r} at position {p}" for p in places[:5].tolist())
+            more = f" and {len(places) - 5} more" if len(places) > 5 else ""
+            raise VocabularyError(
+                f"{what} has {self.name}s outside the model's vocabulary: {shown}{more}; "
+                "leave them out, or drop them with --unknown skip"
+            )
+        return self.encode(text)
+
+    def without_unknown(self, text: str) -> tuple[str, int]:
+        """A text, normalised, without the units that are outside, and how many these were."""
+        outside = self.outside(text)
+        if not outside.any():
+            return self.normalised(text), 0
+        return self.decode(self.encode(text)[~outside]), int(outside.sum())
+
+    def decode(self, ids: Iterable[int]) -> str:
+        """The text that ids stand for."""
+        write, end = self.writer()
+        return "".join([write(i) for i in ids]) + end()
+
+
+class Characters(Vocabulary):
+    """Characters, which are Unicode's code points, in their order.
+
+    Where some of the corpus were left out, the last entry is `UNK`. It stands for these while the
+    model learns, and for any other as context; but as what comes next, all that is outside costs
+    one price, whether a vocabulary has this entry or not.
+    """
+
+    unit = "char"
+
+    def __init__(self, points: Array, counts: Array, normalize: str = "none") -> None:
+        """`points` (V,) uint32, ascending; `NO_CHARACTER`, as the last, is `UNK`."""
+        self.points = np.asarray(points, np.uint32)
+        known = self.points[self.points < NO_CHARACTER]
+        units = [chr(p) for p in known.tolist()]
+        if len(known) < len(self.points):
+            units.append(UNK)
+            self.unknown = self.charged = len(known)
+        super().__init__(units, counts, normalize)
+        self._ids = np.full(int(known[-1]) + 2, self.unknown, np.int32)
+        self._ids[known] = np.arange(len(known))
+        line_end = int(self.ids("\n")[0])
+        self.line_end = None if line_end == self.unknown else line_end
+
+    def ids(self, text: str) -> Array:
+        return self._ids[np.minimum(code_points(text), len(self._ids) - 1)]
+
+    def split(self, text: str) -> Sequence[str]:
+        return text
+
+    def listed(self) -> str:
+        return "".join(unit for unit in self.units if unit != UNK)
+
+    def shown(self, most: int = 60) -> str:
+        return (f" and {UNK}" if self.unknown >= 0 else "") + super().shown(most)
+
+    def stored(self) -> Array:
+        return self.points
+
+
+class Bytes(Vocabulary):
+    """All 256 bytes; nothing is outside."""
+
+    unit = "byte"
+
+    def __init__(self, counts: Array, normalize: str = "none") -> None:
+        super().__init__([f"0x{byte:02x}" for byte in range(256)], counts, normalize)
+        self.line_end = 10 if self.counts[10] else None
+
+    def ids(self, text: str) -> Array:
+        try:
+            data = text.encode("utf-8", ESCAPED)
+        except UnicodeEncodeError as e:
+            raise VocabularyError(f"the text has {text[e.start]!a}, no character") from None
+        return np.frombuffer(data, np.uint8).astype(np.int32)
+
+    def split(self, text: str) -> Sequence[str]:
+        return [self.units[i] for i in self.ids(text).tolist()]
+
+    def listed(self) -> list[int]:
+        """Those that the corpus has."""
+        found: list[int] = np.flatnonzero(self.counts).tolist()
+        return found
+
+    def shown(self, most: int = 60) -> str:
+        return f", of which the corpus has {len(self.listed())}"
+
+    def outside(self, text: str) -> Array:
+        return np.zeros(len(self.encode(text)), np.bool_)
+
+    def writer(self, before: str = "", errors: str = "replace") -> Writer:
+        decoder, each = codecs.getincrementaldecoder("utf-8")(errors), list(map(_byte, range(256)))
+        return Writer(lambda i: decoder.decode(each[i]), lambda: decoder.decode(b"", True))
+
+    def stored(self) -> Array:
+        return np.arange(256, dtype=np.uint32)
+
+
+def _byte(i: int) -> bytes:
+    return bytes([i])
+
+
+class Words(Vocabulary):
+    """Words: what stands between white space, and `EOS` at each line end.
+
+    First `UNK` and `EOS`, then the words, the more frequent first, of equally frequent ones by
+    their code points. `UNK` and `EOS` that stand in a text are these entries.
+    """
+
+    unit = "word"
+    unknown = 0
+
+    def __init__(self, units: Sequence[str], counts: Array, normalize: str = "none") -> None:
+        super().__init__(units, counts, normalize)
+        self._ids = {word: i for i, word in enumerate(self.units)}
+        self.line_end = 1 if self.counts[1] else None
+
+    def ids(self, text: str) -> Array:
+        words, get = words_of(text), self._ids.get
+        return np.fromiter((get(word, self.unknown) for word in words), np.int32, len(words))
+
+    def split(self, text: str) -> Sequence[str]:
+        return words_of(text)
+
+    def outside(self, text: str) -> Array:
+        words = words_of(self.normalised(text))
+        return np.fromiter((word not in self._ids for word in words), np.bool_, len(words))
+
+    def writer(self, before: str = "", errors: str = "replace") -> Writer:
+        after_word, line_end, units = bool(before) and not before[-1].isspace(), 1, self.units
+
+        def write(i: int) -> str:
+            nonlocal after_word
+            space, after_word = after_word, i != line_end
+            return "\n" if i == line_end else f" {units[i]}" if space else units[i]
+
+        return Writer(write, str)
+
+    def stored(self) -> Array:
+        return np.frombuffer("".join(f"{word}\n" for word in self.units).encode(), np.uint8)
+
+
+def words_of(text: str) -> list[str]:
+    """The words of a text, `EOS` for each line end among them."""
+    return text.replace("\n", f" {EOS} ").split()
+
+
+# --- from a text to its vocabulary -------------------------------------------------------------
+
+
+class Census:
+    """The units of a text that can be read only once: numbered as they come up, and counted.
+
+    What id a unit has is known when all have been seen; until then its number stands for it.
+    """
+
+    unknown: ClassVar[int] = 0
+    """How many numbers mean `UNK` from the beginning."""
+
+    def parts(self, texts: Iterable[str]) -> Iterable[str]:
+        """The same text in blocks that cut no unit."""
+        return texts
+
+    def numbers(self, text: str) -> Array:
+        """Numbers (N,) of the units of a block, in the smallest type that holds all so far."""
+        raise NotImplementedError
+
+    def vocabulary(self, text: TextConfig) -> tuple[Vocabulary, Array]:
+        """The vocabulary of all that was read, and the ids of its units by their numbers."""
+        raise NotImplementedError
+
+
+def _kept(counts: Array, least: int, most: int | None) -> Array:
+    """Places, ascending, of what is counted at least `least` times, and of that only of the `most`
+    frequent; of equally frequent ones the first."""
+    places = np.flatnonzero(counts >= least)
+    if most is not None and len(places) > most:
+        order = np.argsort(-counts[places], kind="stable")
+        places = np.sort(places[order[:most]])
+    return places
+
+
+def _some(kept: Array, seen: int, unit: str) -> None:
+    if seen and not len(kept):
+        raise CorpusError(
+            f"no {UNIT_NAMES[unit]} of the corpus is left in the vocabulary; "
+            "lower text.min_count or raise text.max_vocabulary"
+        )
+
+
+class CharacterCensus(Census):
+    """Of characters."""
+
+    def __init__(self) -> None:
+        self.counts = np.zeros(sys.maxunicode + 1, np.int64)  # of each code point
+        self.number = np.zeros(sys.maxunicode + 1, np.uint8)  # of each code point
+        self.seen = 0
+
+    def numbers(self, text: str) -> Array:
+        places = code_points(text).astype(np.intp)  # cast once for both uses
+        found = np.bincount(places)  # (highest + 1,)
+        so_far = self.counts[: len(found)]
+        new = np.flatnonzero((found > 0) & (so_far == 0))
+        so_far += found
+        self.seen += len(new)
+        dtype = np.min_scalar_type(max(0, self.seen - 1))
+        self.number = self.number.astype(dtype, copy=False)
+        self.number[new] = np.arange(self.seen - len(new), self.seen)
+        return self.number[places]
+
+    def vocabulary(self, text: TextConfig) -> tuple[Vocabulary, Array]:
+        points = np.flatnonzero(self.counts)  # (seen,)
+        counts, most = self.counts[points], text.max_vocabulary
+        kept = _kept(counts, text.min_count, most)
+        all_kept = len(kept) == self.seen
+        if not all_kept and most is not None:
+            kept = kept if len(kept) < most else _kept(counts, text.min_count, most - 1)
+        _some(kept, self.seen, "char")
+        ids = np.full(self.seen, len(kept))  # what is left out: the entry after these
+        ids[self.number[points[kept]]] = np.arange(len(kept))
+        points, left_out = points[kept], counts.sum() - counts[kept].sum()
+        counts = counts[kept]
+        if not all_kept:
+            points, counts = np.append(points, NO_CHARACTER), np.append(counts, left_out)
+        return Characters(points, counts, text.normalize), ids
+
+
+class ByteCensus(Census):
+    """Of bytes, whose ids are known beforehand."""
+
+    def __init__(self) -> None:
+        self.counts = np.zeros(256, np.int64)
+
+    def numbers(self, text: str) -> Array:
+        data = np.frombuffer(text.encode("utf-8", ESCAPED), np.uint8)
+        self.counts += np.bincount(data, minlength=256)
+        return data
+
+    def vocabulary(self, text: TextConfig) -> tuple[Vocabulary, Array]:
+        return Bytes(self.counts, text.normalize), np.arange(256)
+
+
+class _Numbers(dict[str, int]):
+    """Gives each key that it has not the next number."""
+
+    def __missing__(self, word: str) -> int:
+        number = self[word] = len(self)
+        return number
+
+
+class WordCensus(Census):
+    """Of words. It holds every distinct word, however rare."""
+
+    unknown = 1
+
+    def __init__(self) -> None:
+        self.number = _Numbers({UNK: 0, EOS: 1})
+        self.counts = np.zeros(2, np.int64)
+
+    def parts(self, texts: Iterable[str]) -> Iterator[str]:
+        waiting: list[str] = []  # a word may go on in the next block
+        for text in texts:
+            at = len(text)
+            while at and not text[at - 1].isspace():
+                at -= 1
+            if at:
+                yield "".join([*waiting, text[:at]])
+                waiting = []
+            waiting.append(text[at:])
+        yield "".join(waiting)
+
+    def numbers(self, text: str) -> Array:
+        words = words_of(text)
+        numbers = np.fromiter(map(self.number.__getitem__, words), np.intp, len(words))
+        found = np.bincount(numbers, minlength=len(self.number))
+        found[: len(self.counts)] += self.counts
+        self.counts = found
+        return numbers.astype(np.min_scalar_type(len(self.number) - 1))
+
+    def vocabulary(self, text: TextConfig) -> tuple[Vocabulary, Array]:
+        words = sorted(word for word, number in self.number.items() if number > 1)
+        number = np.fromiter(map(self.number.__getitem__, words), np.intp, len(words))
+        counts, most = self.counts[number], text.max_vocabulary
+        kept = _kept(counts, text.min_count, None if most is None else most - 2)
+        _some(kept, len(words), "word")
+        kept = kept[np.argsort(-counts[kept], kind="stable")]
+        ids = np.zeros(len(self.number), np.intp)
+        ids[1] = 1
+        ids[number[kept]] = np.arange(2, 2 + len(kept))
+        units = [UNK, EOS, *(words[k] for k in kept.tolist())]
+        of_units = np.append(self.counts[:2], counts[kept])
+        of_units[0] += counts.sum() - counts[kept].sum()
+        return Words(units, of_units, text.normalize), ids
+
+
+CENSUSES: dict[str, type[Census]] = {
+    "char": CharacterCensus,
+    "byte": ByteCensus,
+    "word": WordCensus,
+}
+"""By unit."""
