@@ -92,6 +92,10 @@ def assert_same(a: Checkpoint, b: Checkpoint) -> None:
     assert a.optimizer.keys() == b.optimizer.keys()
     pairs += [(a.optimizer[name], b.optimizer[name]) for name in a.optimizer]
     pairs += list(zip(a.state, b.state, strict=True))
+    assert (a.good is None) == (b.good is None)
+    if a.good is not None and b.good is not None:
+        assert a.good.progress == b.good.progress
+        pairs += list(zip(a.good.arrays(), b.good.arrays(), strict=True))
     for x, y in pairs:
         assert x.dtype == y.dtype
         assert x.shape == y.shape
@@ -215,11 +219,12 @@ def test_round_trip(tmp_path: Path, cell: str, layers: int, average: float, opti
     groups = ["best", "last", *(["average"] if average else [])]
     groups += ["optimizer/means"] if optimizer in ("adam", "adamw") else []
     groups += ["optimizer/squares"] if optimizer != "sgd" else []
-    for group in groups:
-        for name, shape in weight_shapes(CELLS[cell], V, H, layers).items():
-            expected[f"{group}/{name}"] = ("float32", shape)
-    for name, width in state_widths(CELLS[cell], H, layers).items():
-        expected[f"state/{name}"] = ("float32", (B, width))
+    for prefix in ("", "good/"):  # the look was not after the last step
+        for group in groups[1:] if prefix else groups:
+            for name, shape in weight_shapes(CELLS[cell], V, H, layers).items():
+                expected[f"{prefix}{group}/{name}"] = ("float32", shape)
+        for name, width in state_widths(CELLS[cell], H, layers).items():
+            expected[f"{prefix}state/{name}"] = ("float32", (B, width))
     with np.load(path, allow_pickle=False) as archive:
         assert archive.files == ["metadata", *expected, "sha256"]
         for name, (dtype, shape) in expected.items():
@@ -919,10 +924,7 @@ def test_a_good_state_of_its_own(tmp_path: Path) -> None:
     assert checkpoint.good.progress["step"] == 2
     data = written(checkpoint)
     back = read(tmp_path, data)
-    assert back.good is not None
-    assert back.good.progress == checkpoint.good.progress
-    for a, b in zip(back.good.arrays(), checkpoint.good.arrays(), strict=True):
-        assert a.tobytes() == b.tobytes()
+    assert_same(back, checkpoint)
     names = [name for name in unpack(data) if name.startswith("good/")]
     assert len(names) == 3 * 5 + 2
     poisoned = np.load(io.BytesIO(unpack(data)["good/last/Wy.npy"]))
