@@ -410,7 +410,7 @@ def _unzip(data: bytes) -> dict[str, memoryview]:
     except _Bad:
         raise
     except Exception as e:  # zipfile raises many kinds on hostile bytes, all with one meaning
-        raise _Bad(f"a damaged checkpoint: {type(e).__name__}: {e}") from None
+        raise _Bad(f"a damaged checkpoint: {type(e).__name__}: {e!s:.200}") from None
     if "metadata" not in members or "sha256" not in members:
         raise _Bad("not a checkpoint: an archive of something else")
     return members

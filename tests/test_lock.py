@@ -1,12 +1,12 @@
-"""The lock on a path: one holder, whose end is its end, and nothing left behind."""
+"""The lock on a path: one holder, whose end is its end, and nothing left behind.
+
+Eight that race for it are in `tests/faults`."""
 
 from __future__ import annotations
 
 import errno
 import gc
 import os
-import re
-import signal
 import socket
 import subprocess
 import sys
@@ -289,36 +289,3 @@ class TestRuns:
         _, stderr = third.communicate(timeout=60)
         assert (third.returncode, stderr) == (0, "")
         assert os.listdir(tmp_path) == ["m.npz"]
-
-    @posix
-    @pytest.mark.parametrize("race", range(10))
-    def test_eight_starters_race(self, tmp_path: Path, race: int) -> None:
-        """Exactly one wins; the seven others name it."""
-        path = tmp_path / "m.npz"
-        racers = [start(STORY, "-o", path, *ENDLESS) for _ in range(8)]
-        deadline = time.monotonic() + 60
-        try:
-            while time.monotonic() < deadline:
-                running = [racer for racer in racers if racer.poll() is None]
-                if len(running) <= 1:
-                    break
-                time.sleep(0.02)
-            (winner,) = running
-            time.sleep(0.05)
-            assert winner.poll() is None
-            wait_for(tmp_path / ".m.npz.lock")
-            winner.send_signal(signal.SIGTERM)
-            assert winner.wait(60) == 143
-            for racer in racers:
-                _, stderr = racer.communicate(timeout=60)
-                if racer is not winner:
-                    assert racer.returncode == 5
-                    assert re.search(rf"by process {winner.pid} on \S+; ", stderr)
-                    assert len(stderr.splitlines()) == 1
-            assert os.listdir(tmp_path) == ["m.npz"]
-            assert read_checkpoint(path).progress["step"] > 0
-        finally:
-            for racer in racers:
-                if racer.poll() is None:
-                    racer.kill()
-                racer.communicate()
