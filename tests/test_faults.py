@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from faults.campaigns import CAMPAIGNS
+from faults.mutations import MUTATIONS, seen
 
 posix = pytest.mark.skipif(os.name != "posix", reason="forks, signals and /proc are POSIX's")
 
@@ -28,6 +29,13 @@ def test_campaign(name: str) -> None:
 def test_long_campaign(name: str) -> None:
     _, failures = CAMPAIGNS[name].run(CAMPAIGNS[name].long, 1)
     assert failures == []
+
+
+@posix
+@pytest.mark.long
+@pytest.mark.parametrize("name", MUTATIONS)
+def test_a_missing_safeguard_is_noticed(name: str) -> None:
+    assert seen(MUTATIONS[name])
 
 
 @posix

@@ -469,7 +469,7 @@ CAMPAIGNS = {
     "G4 hostile files": Campaign(hostile_table, None, None),
     "G4 damaged files": Campaign(damage, None, None),
     "G4 mutants": Campaign(mutants, 20_000, 2_000_000),
-    "G5 configurations": Campaign(configurations, 2_000, 500_000),
+    "G5 configurations": Campaign(configurations, 20_000, 500_000),
     "G6 stop at every step": Campaign(stops, 2, 50),
     "G7 signals": Campaign(signals, 30, 300),
     "G9 injections": Campaign(poison, 20, 200),
