@@ -24,6 +24,7 @@ from charlstm.checkpoint import read_checkpoint
 from charlstm.config import Config, Setting
 from charlstm.corpus import Corpus
 from charlstm.errors import OutputError, UsageError
+from charlstm.lock import Lock
 from charlstm.ranks import ALONE, LAUNCHED, Alone, ranks
 from charlstm.training import Training
 
@@ -367,3 +368,19 @@ def test_standard_input_is_refused() -> None:
     done = mpiexec(2, "-m", "charlstm", "train", "-")
     assert done.returncode == 2
     assert "standard input reaches one rank only" in done.stderr
+
+
+@mpi
+def test_an_output_that_is_being_written_ends_all(text: Path, tmp_path: Path) -> None:
+    """Rank 0 alone has the lock, and says who has it instead."""
+    path = tmp_path / "m.npz"
+    lock = Lock(path)
+    done = mpiexec(2, "-m", "charlstm", "train", str(text), "-o", str(path), "--steps", "5")
+    assert done.returncode == 5
+    assert f"charlstm: error: rank 0: {path} is being written by process {os.getpid()} on " in (
+        done.stderr
+    )
+    lock.release()
+    done = mpiexec(2, "-m", "charlstm", "train", str(text), "-o", str(path), "--steps", "5", "-q")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["m.npz", "text.txt"]
