@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from charlstm.api import LanguageModel, gradient_flow, load, train
     from charlstm.config import Config, Setting
     from charlstm.errors import (
+        BusyError,
         CharLSTMError,
         CheckpointError,
         ConfigError,
@@ -39,6 +40,7 @@ _HOMES = {
     "api": ("LanguageModel", "gradient_flow", "load", "train"),
     "config": ("Config", "Setting"),
     "errors": (
+        "BusyError",
         "CharLSTMError",
         "CheckpointError",
         "ConfigError",
@@ -54,6 +56,7 @@ _HOMES = {
 }
 
 __all__ = [
+    "BusyError",
     "CharLSTMError",
     "CheckpointError",
     "Config",

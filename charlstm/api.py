@@ -9,13 +9,14 @@ from typing import Any
 
 import numpy as np
 
-from charlstm.checkpoint import Checkpoint, read_checkpoint
+from charlstm.checkpoint import Checkpoint, claim, read_checkpoint
 from charlstm.config import Config, Setting, read_config
 from charlstm.corpus import Corpus, Notice, encoding_of, read_text
 from charlstm.errors import UsageError
 from charlstm.evaluation import Evaluation, evaluate
 from charlstm.flow import GradientFlow
 from charlstm.flow import gradient_flow as flow_of
+from charlstm.lock import Lock
 from charlstm.ranks import ranks
 from charlstm.sampling import Piece, generate
 from charlstm.training import Training, fitted
@@ -107,7 +108,13 @@ FIXED_ON_RESUME = (
     *("text.", "model.", "train.batch", "train.length", "train.shards"),
     *("train.optimizer", "train.rms_decay", "train.beta", "train.average", "train.rng_seed"),
 )
-"""Beginnings of the keys that a run cannot change on the way."""
+"""Beginnings of the keys that a run cannot change on the way, …"""
+
+SHAPE = (
+    *("model.cell", "model.hidden", "model.layers", "model.embedding", "model.tie"),
+    *("train.optimizer", "train.batch", "train.average"),
+)
+"""… and of those that it cannot even if that is asked for: by them the arrays would be others."""
 
 
 def train(
@@ -119,6 +126,7 @@ def train(
     valid: Path_ | None = None,
     resume: bool = False,
     force: bool = False,
+    accept_changes: bool = False,
     notice: Notice = lambda message: None,
 ) -> Training:
     """Train a model on text files; iterate over the result, a `Record` a step.
@@ -129,7 +137,9 @@ def train(
     `config` names bundled configurations or YAML files, later ones on top; `settings` are single
     keys over them. The checkpoint is written to `output` on the way and at the end; without
     `output` it is to be had from `Training.checkpoint()`. An output that exists is an error unless
-    it is to be gone on with (`resume`) or replaced (`force`).
+    it is to be gone on with (`resume`) or replaced (`force`). Nobody else may be writing it: that
+    is a `BusyError`. `accept_changes` goes on with another corpus, other settings or another number
+    of ranks than before, as far as that is possible; without it they are errors.
     """
     sources = [corpus] if isinstance(corpus, str | os.PathLike) else list(corpus)
     if not sources:
@@ -139,6 +149,33 @@ def train(
         settings = [Setting(key, value, "settings") for key, value in settings.items()]
     changes = [setting for name in names for setting in read_config(name)] + list(settings)
     wanted = Config().updated(changes)  # a wrong setting is told before anything else
+    together = ranks()
+    lock = None if output is None or together.rank else claim(output)
+    try:
+        together.wait()  # for rank 0 to have the lock; what is read from here on stays as it is
+        return _begun(
+            *(sources, output, lock, wanted, changes, valid),
+            *(resume, force, accept_changes, notice),
+        )
+    except BaseException:
+        if lock is not None:
+            lock.release()
+        raise
+
+
+def _begun(
+    sources: Sequence[Path_],
+    output: Path_ | None,
+    lock: Lock | None,
+    wanted: Config,
+    changes: list[Setting],
+    valid: Path_ | None,
+    resume: bool,
+    force: bool,
+    accept_changes: bool,
+    notice: Notice,
+) -> Training:
+    """As `train`, once the settings are known and the output is locked."""
     if output is not None and Path(output).exists() and not (resume or force):
         raise UsageError(
             f"{output} exists; go on with it (--resume), replace it (--force) "
@@ -146,7 +183,7 @@ def train(
         )
     if not resume:
         text = Corpus.from_files(sources, wanted.text, valid, notice)
-        return Training.start(text, wanted, output)
+        return Training.start(text, wanted, output, lock)
     if output is None:
         raise UsageError("nothing to go on with: resume needs the checkpoint as output")
     checkpoint = read_checkpoint(output)
@@ -157,10 +194,15 @@ def train(
     for setting in changes:
         section, _, name = setting.key.partition(".")
         old, new = (getattr(getattr(c, section), name) for c in (before, after))
-        if old != new and setting.key.startswith(FIXED_ON_RESUME):
-            raise UsageError(
-                f"{setting.where}: {setting.key} is {old!r} in {output} and cannot change on "
-                "--resume; leave it out, or start anew with -o or --force"
-            )
+        if old == new or not setting.key.startswith(FIXED_ON_RESUME):
+            continue
+        if accept_changes and not setting.key.startswith(SHAPE):
+            notice(f"{setting.key} was {old!r} when the checkpoint was written and is {new!r}")
+            continue
+        accepted = "" if setting.key.startswith(SHAPE) else ", accept it (--accept-changes)"
+        raise UsageError(
+            f"{setting.where}: {setting.key} is {old!r} in {output} and cannot change on "
+            f"--resume; leave it out{accepted}, or start anew with -o or --force"
+        )
     checkpoint.config = after
-    return Training.resume(text, checkpoint, output)
+    return Training.resume(text, checkpoint, output, lock, accept_changes)

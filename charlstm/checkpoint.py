@@ -16,6 +16,8 @@ Members, in order (V vocabulary, H hidden, G gates, P number of weights, B strea
     average/NAME       float32           their running average, where train.average is not 0
     optimizer/S/NAME   float32           the optimizer's sums S for each weight
     state/layer0.h …   (B, H) float32    recurrent state of the training streams
+    good/…             as above          of last/, average/, optimizer/ and state/: the state to go
+                                         back to should training diverge, where it is another one
     sha256             (32,) uint8       digest of all the members before it
 
 where NAME runs over layer0.Wx (G, V, H), layer0.Wh (G, H, H), layer0.b (G, 1, H), layer1.Wx
@@ -25,6 +27,7 @@ where NAME runs over layer0.Wx (G, V, H), layer0.Wh (G, H, H), layer0.b (G, 1, H
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import io
 import json
@@ -32,11 +35,11 @@ import math
 import os
 import re
 import secrets
+import stat
 import struct
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -54,6 +57,7 @@ from charlstm.errors import (
     OutputError,
     UsageError,
 )
+from charlstm.lock import Lock
 from charlstm.model import Model, State, state_widths, weight_shapes
 from charlstm.optimizers import OPTIMIZERS
 from charlstm.vocabulary import EOS, NO_CHARACTER, UNK, Bytes, Characters, Vocabulary, Words
@@ -62,6 +66,23 @@ FORMAT = "charlstm checkpoint"
 VERSION = 1
 
 _EPOCH = (1980, 1, 1, 0, 0, 0)  # the same contents are the same bytes
+
+
+@dataclass
+class Standing:
+    """Where a run stood once: all of it but the weights that did best."""
+
+    last: Array
+    """(P,) flat weights."""
+    average: Array | None
+    optimizer: dict[str, Array]
+    state: State
+    progress: dict[str, Any]
+
+    def arrays(self) -> list[Array]:
+        """All of them, in an order that only the configuration decides."""
+        average = [] if self.average is None else [self.average]
+        return [self.last, *average, *self.optimizer.values(), *self.state]
 
 
 @dataclass
@@ -81,6 +102,8 @@ class Checkpoint:
     state: State
     progress: dict[str, Any]
     """Where training stands: the values that `_PROGRESS` names, plain JSON."""
+    good: Standing | None = None
+    """The state to go back to should training diverge; None where it is this one."""
     digest: str = ""
     """SHA-256 of the file's contents, in hexadecimal; known once written or read."""
 
@@ -98,10 +121,11 @@ def network(config: Config, V: int, flat: Array | None = None) -> Model:
 
 
 def _layout(
-    config: Config, V: int, B: int, letters: int
+    config: Config, V: int, B: int, letters: int, good: bool
 ) -> Iterator[tuple[str, DTypeLike, tuple[int, ...]]]:
     """Name, type and shape of each array that a checkpoint of this configuration has, after the
-    metadata and before the digest. `letters` is the length of a vocabulary of words in bytes."""
+    metadata and before the digest. `letters` is the length of a vocabulary of words in bytes,
+    `good` whether there is a state to go back to."""
     m = config.model
     cell = CELLS[m.cell]
     shapes = weight_shapes(cell, V, m.hidden, m.layers, m.embedding, m.tie)
@@ -109,11 +133,12 @@ def _layout(
     yield "counts", "<i8", (V,)
     groups = ["best", "last", *(["average"] if config.train.average else [])]
     groups += [f"optimizer/{name}" for name in OPTIMIZERS[config.train.optimizer].sums]
-    for group in groups:
-        for name, shape in shapes.items():
-            yield f"{group}/{name}", "<f4", shape
-    for name, H in state_widths(cell, m.hidden, m.layers).items():
-        yield f"state/{name}", "<f4", (B, H)
+    for prefix in ["", *(["good/"] if good else [])]:
+        for group in groups[1:] if prefix else groups:
+            for name, shape in shapes.items():
+                yield f"{prefix}{group}/{name}", "<f4", shape
+        for name, H in state_widths(cell, m.hidden, m.layers).items():
+            yield f"{prefix}state/{name}", "<f4", (B, H)
 
 
 def _header(dtype: DTypeLike, shape: tuple[int, ...]) -> bytes:
@@ -142,22 +167,29 @@ def _members(checkpoint: Checkpoint) -> Iterator[tuple[str, bytes, memoryview]]:
         "config": config.to_dict(),
         "progress": checkpoint.progress,
     }
+    good = checkpoint.good
+    if good is not None:
+        document["good"] = good.progress
     try:
         metadata = json.dumps(document, allow_nan=False).encode()
     except ValueError:
         raise DivergedError("a loss is not a finite number; not saved") from None
     arrays: dict[str, Array] = {"vocabulary": vocabulary.stored(), "counts": vocabulary.counts}
-    flats = {"best": checkpoint.best, "last": checkpoint.last}
-    if checkpoint.average is not None:
-        flats["average"] = checkpoint.average
-    flats |= {f"optimizer/{name}": flat for name, flat in checkpoint.optimizer.items()}
+    flats = {"best": checkpoint.best}
+    for prefix, at in {"": checkpoint, "good/": good}.items():
+        if at is None:
+            continue
+        flats[f"{prefix}last"] = at.last
+        if at.average is not None:
+            flats[f"{prefix}average"] = at.average
+        flats |= {f"{prefix}optimizer/{name}": flat for name, flat in at.optimizer.items()}
+        for name, array in zip(checkpoint.model().state_names, at.state, strict=True):
+            arrays[f"{prefix}state/{name}"] = array
     for group, flat in flats.items():
         for name, array in checkpoint.model(flat).weights.items():
             arrays[f"{group}/{name}"] = array
-    for name, array in zip(checkpoint.model().state_names, checkpoint.state, strict=True):
-        arrays[f"state/{name}"] = array
     yield "metadata", _header("|u1", (len(metadata),)), memoryview(metadata)
-    for name, dtype, shape in _layout(config, V, B, len(arrays["vocabulary"])):
+    for name, dtype, shape in _layout(config, V, B, len(arrays["vocabulary"]), good is not None):
         array = np.ascontiguousarray(arrays[name], dtype)
         assert array.shape == shape, (name, array.shape, shape)
         if not np.isfinite(array).all():
@@ -169,6 +201,7 @@ def write_checkpoint(path: str | os.PathLike[str], checkpoint: Checkpoint) -> No
     """Write the file so that, whatever happens, `path` holds the old or the new one, whole.
 
     A temporary file in the same directory is written, synced and renamed. Raises `OutputError`.
+    Who writes a path more than once, or over a time, holds its lock meanwhile (`claim`).
     """
     target = Path(os.path.realpath(path))  # a symbolic link stays one
     digest = hashlib.sha256()
@@ -199,7 +232,7 @@ def write_checkpoint(path: str | os.PathLike[str], checkpoint: Checkpoint) -> No
     checkpoint.digest = digest.hexdigest()
 
 
-@contextmanager
+@contextlib.contextmanager
 def _temporary(target: Path) -> Iterator[BinaryIO]:
     """A new file beside `target`, gone at the end unless it has been renamed."""
     path = target.parent / f".{target.name}.{secrets.token_hex(4)}.tmp"
@@ -220,18 +253,32 @@ def _sync_directory(directory: Path) -> None:
         os.close(descriptor)
 
 
-def check_writable(path: str | os.PathLike[str]) -> None:
-    """Raise at once the error that writing `path` would end in."""
+def claim(path: str | os.PathLike[str]) -> Lock:
+    """Take the lock on a path that is going to be written, and remove what runs that were killed
+    have left there. Raises at once the error that writing would end in, and `BusyError` where
+    another process is at it."""
+    lock = Lock(path)
     try:
-        target = Path(os.path.realpath(path))
-        if target.is_dir():
-            raise UsageError(f"{path}: is a directory; name a file")
-        with _temporary(target):
-            pass
-    except OSError as e:
-        raise OutputError(f"{path}: cannot be written: {e.strerror or e}") from e
-    except ValueError:
-        raise UsageError(f"{os.fspath(path)!r}: not a file name") from None
+        _sweep(lock.target)
+    except BaseException:
+        lock.release()
+        raise
+    return lock
+
+
+def _sweep(target: Path) -> None:
+    """Remove temporary files of `target`. Only who holds its lock may: nobody else has one then."""
+    ours = re.compile(rf"\.{re.escape(target.name)}\.[0-9a-f]{{8}}\.tmp")
+    for path in target.parent.iterdir():
+        if not ours.fullmatch(path.name):
+            continue
+        with contextlib.suppress(OSError):  # another user's; it is in nobody's way
+            if stat.S_ISREG(path.lstat().st_mode):
+                with open(path, "rb") as file:
+                    beginning = file.read(4)
+                # of an archive; what lost power may be empty, or zeros
+                if beginning in (b"PK\x03\x04", b"", bytes(4)):
+                    path.unlink()
 
 
 # --- reading -----------------------------------------------------------------------------------
@@ -277,10 +324,11 @@ def _decode(data: bytes) -> Checkpoint:
     configured = config.train.batch * document["progress"]["ranks"]
     if configured != B:
         raise _Bad(f"a damaged checkpoint: {B} streams, but {configured} configured")
+    good = document.get("good")
     expected = ["metadata"]
     arrays: dict[str, Array] = {}
     letters = _length(members.get("vocabulary", memoryview(b"")))
-    for name, dtype, shape in _layout(config, V, B, letters):
+    for name, dtype, shape in _layout(config, V, B, letters, good is not None):
         if name not in members:
             raise _Bad(f"a damaged checkpoint: {name} is missing")
         arrays[name] = _array(name, members[name], dtype, shape)
@@ -298,21 +346,35 @@ def _decode(data: bytes) -> Checkpoint:
             raise _Bad(f"a damaged checkpoint: {group} holds numbers that are not finite")
         return weights.flat
 
-    sums = OPTIMIZERS[config.train.optimizer].sums
-    state = [
-        array.astype(np.float32) for name, array in arrays.items() if name.startswith("state/")
-    ]
-    if not all(np.isfinite(s).all() for s in state):
-        raise _Bad("a damaged checkpoint: state holds numbers that are not finite")
+    def state(prefix: str) -> State:
+        arrays_ = [a.astype(np.float32) for name, a in arrays.items() if name.startswith(prefix)]
+        if not all(np.isfinite(s).all() for s in arrays_):
+            raise _Bad(f"a damaged checkpoint: {prefix[:-1]} holds numbers that are not finite")
+        return arrays_
+
+    def standing(prefix: str, progress: dict[str, Any]) -> Standing:
+        return Standing(
+            flat(f"{prefix}last"),
+            flat(f"{prefix}average") if config.train.average else None,
+            {
+                name: flat(f"{prefix}optimizer/{name}")
+                for name in OPTIMIZERS[config.train.optimizer].sums
+            },
+            state(f"{prefix}state/"),
+            progress,
+        )
+
+    now = standing("", document["progress"])
     return Checkpoint(
         config,
         vocabulary,
         flat("best"),
-        flat("last"),
-        flat("average") if config.train.average else None,
-        {name: flat(f"optimizer/{name}") for name in sums},
-        state,
-        document["progress"],
+        now.last,
+        now.average,
+        now.optimizer,
+        now.state,
+        now.progress,
+        None if good is None else standing("good/", good),
         digest,
     )
 
@@ -348,7 +410,7 @@ def _unzip(data: bytes) -> dict[str, memoryview]:
     except _Bad:
         raise
     except Exception as e:  # zipfile raises many kinds on hostile bytes, all with one meaning
-        raise _Bad(f"a damaged checkpoint: {type(e).__name__}: {e}") from None
+        raise _Bad(f"a damaged checkpoint: {type(e).__name__}: {e!s:.200}") from None
     if "metadata" not in members or "sha256" not in members:
         raise _Bad("not a checkpoint: an archive of something else")
     return members
@@ -387,6 +449,10 @@ def _metadata(members: dict[str, memoryview]) -> dict[str, Any]:
     if not isinstance(document.get("config"), dict):
         raise _Bad("a damaged checkpoint: its configuration is missing")
     _check_progress(document.get("progress"))
+    if document.get("good") is not None:
+        _check_progress(document["good"])
+        if document["good"]["ranks"] != document["progress"]["ranks"]:
+            raise _Bad("a damaged checkpoint: its good state is of another run")
     return document
 
 
@@ -396,6 +462,10 @@ def _count(value: Any, low: int = 0) -> bool:
 
 def _loss(value: Any) -> bool:
     return type(value) in (int, float) and abs(value) < 2**53 and math.isfinite(value)
+
+
+def _text(value: Any) -> bool:
+    return isinstance(value, str) and len(value) < 1000
 
 
 def _row(value: Any, *checks: Callable[[Any], bool]) -> bool:
@@ -434,11 +504,21 @@ _PROGRESS: dict[str, Callable[[Any], bool]] = {
     "best": lambda v: v is None or _row(v, _count, _loss),
     "looks": _count,
     "history": lambda v: isinstance(v, list) and all(_row(r, _count, _loss, _loss) for r in v),
+    "rollbacks": lambda v: isinstance(v, list) and all(_row(r, _count, _text, _count) for r in v),
+    "environment": lambda v: (
+        isinstance(v, dict) and all(name.isidentifier() and _text(v[name]) for name in v)
+    ),
 }
 """What stands in a checkpoint's progress (see `Training.start`), and whether a value can."""
 
+_ADDED: dict[str, Any] = {"rollbacks": [], "environment": {}}
+"""What older files do not have in their progress, as it is then."""
+
 
 def _check_progress(progress: Any) -> None:
+    if isinstance(progress, dict):
+        for name, value in _ADDED.items():
+            progress.setdefault(name, value.copy())
     if not isinstance(progress, dict) or progress.keys() != _PROGRESS.keys():
         raise _Bad("a damaged checkpoint: progress is missing")
     for name, holds in _PROGRESS.items():

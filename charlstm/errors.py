@@ -41,6 +41,12 @@ class DivergedError(CharLSTMError):
     exit_code = 4
 
 
+class BusyError(CharLSTMError):
+    """Another process is writing the checkpoint (exit 5)."""
+
+    exit_code = 5
+
+
 class OutputError(CharLSTMError):
     """The operating system refused to write or read (exit 6)."""
 

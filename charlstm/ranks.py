@@ -35,6 +35,9 @@ class Alone:
         """The arrays (n, …) of all ranks one after the other on rank 0; elsewhere anything."""
         return array
 
+    def wait(self) -> None:
+        """Until all ranks are here."""
+
     def abort(self, code: int) -> None:
         """End all ranks at once, where there are others."""
 
@@ -62,6 +65,9 @@ class Mpi(Alone):
         every = np.empty((n * self.size, *rest), array.dtype) if self.rank == 0 else array
         self.world.Gather(array, every)
         return every
+
+    def wait(self) -> None:
+        self.world.Barrier()
 
     def abort(self, code: int) -> None:
         self.world.Abort(code)

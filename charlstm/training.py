@@ -6,23 +6,28 @@ caller's choice.
 
 from __future__ import annotations
 
+import contextlib
+import copy
 import dataclasses
 import itertools
 import math
 import os
+import platform
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from functools import cache
+from typing import Any, cast
 
 import numpy as np
 
 from charlstm.arrays import Array
-from charlstm.checkpoint import Checkpoint, check_writable, network, write_checkpoint
+from charlstm.checkpoint import Checkpoint, Standing, claim, network, write_checkpoint
 from charlstm.config import Config, seconds
 from charlstm.corpus import Corpus, Streams
 from charlstm.errors import DivergedError, OutputError, UsageError
 from charlstm.evaluation import HeldOut
+from charlstm.lock import Lock
 from charlstm.model import State
 from charlstm.optimizers import OPTIMIZERS, Schedule, clip_norm_, clip_value_, norm
 from charlstm.ranks import ALONE, Alone, ranks
@@ -61,7 +66,42 @@ class Record:
     """A text generated after this step, where one was asked for."""
     notice: str | None = None
     """Something the user should know."""
+    diverged: tuple[int, str] | None = None
+    """Where training diverged: the step, and what was not finite. This is no record of a step
+    then but of the return to `step`; its losses are NaN."""
 
+
+class _Diverged(Exception):
+    """Something is not finite after `step` steps, or in the one that would have been that."""
+
+    def __init__(self, step: int, what: str) -> None:
+        self.step, self.what = step, what
+
+
+@cache
+def environment() -> dict[str, str]:
+    """What the last bits of a run depend on besides the run: the versions of this program and of
+    NumPy, the BLAS that NumPy was built with, and the processor as far as NumPy and the BLAS
+    choose their kernels by it (an OpenBLAS goes by its model too, which nobody tells us)."""
+    from charlstm import __version__
+
+    build = cast("dict[str, dict[str, Any]]", np.show_config(mode="dicts"))
+    blas = build.get("Build Dependencies", {}).get("blas", {})
+    kernels = build.get("SIMD Extensions", {}).get("found", [])
+    forced = os.environ.get("OPENBLAS_CORETYPE")
+    return {
+        "charlstm": __version__,
+        "numpy": np.__version__,
+        "blas": " ".join(str(blas.get(key, "unknown")) for key in ("name", "version")),
+        "processor": " ".join([platform.machine(), *kernels, *([forced] if forced else [])]),
+    }
+
+
+ROLLBACKS = 3
+"""How often a run that diverges goes back to its last good state, …"""
+
+SMALLER = 0.5
+"""… each time with a learning rate that is smaller by this factor from there on."""
 
 SPARSE = 6
 """Copying rows to and fro pays where there are so many times as many rows in all."""
@@ -99,11 +139,26 @@ def fitted(config: Config, characters: int) -> tuple[Config, str | None]:
     return dataclasses.replace(config, train=train), notice
 
 
+def _identity(corpus: Corpus) -> dict[str, Any]:
+    """By what a corpus, and where it is split, is known again."""
+    sizes = {"train": len(corpus.train), "valid": len(corpus.valid)}
+    return {"sha256": corpus.sha256, **sizes}
+
+
+def _copied(progress: dict[str, Any]) -> dict[str, Any]:
+    """A copy that does not change with the other; of what it holds only the history grows, all
+    else is replaced."""
+    return {**progress, "history": progress["history"].copy()}
+
+
 class Training:
     """A run of training; iterate over it to train, a `Record` a step.
 
     Make one with `start` or `resume`. When the iteration ends of itself, the checkpoint has been
     written (if `output` is given); whoever stops earlier calls `save`.
+
+    The path `output` is this run's alone (`charlstm.lock`) from the beginning to the end of the
+    iteration, and while it is saved; to another that wants it, it is a `BusyError`.
     """
 
     def __init__(
@@ -112,13 +167,16 @@ class Training:
         checkpoint: Checkpoint,
         output: str | os.PathLike[str] | None,
         ranks: Alone = ALONE,
+        lock: Lock | None = None,
     ) -> None:
         self.corpus, self.config, self.output = corpus, checkpoint.config, output
-        self.ranks = ranks
+        self.ranks, self.lock = ranks, lock
         t, m = self.config.train, self.config.model
         B = self.B = t.batch * ranks.size  # streams of all ranks, of which this one has `mine`
         mine = self.mine = slice(ranks.rank * t.batch, (ranks.rank + 1) * t.batch)
         self.notices = list(corpus.notices)
+        if lock is not None and lock.notice:
+            self.notices.append(lock.notice)
         p = self.progress = checkpoint.progress
         self.schedule = self._schedule()
         self.setbacks = self._count_setbacks()
@@ -163,9 +221,15 @@ class Training:
         self.streams = Streams(corpus.train, B, t.length, p["position"], mine)
         self.used = self.model if self.average is None else self.model.with_weights(self.average)
         self.steps_an_epoch = max(1, len(corpus.train) // (B * t.length))
-        self.eval_every = t.eval_every or min(self.steps_an_epoch, 1000)
+        often = 1000 if self.held_out is None else min(self.steps_an_epoch, 1000)
+        self.eval_every = t.eval_every or often
         self._sample_at = frozenset(t.sample_at)
         self._stop = False
+        if checkpoint.good is None:
+            self.good = copy.deepcopy(self._standing())
+        else:
+            state = [s[mine] for s in checkpoint.good.state]
+            self.good = dataclasses.replace(checkpoint.good, state=state)
 
     # --- beginnings ----------------------------------------------------------------------------
 
@@ -175,11 +239,13 @@ class Training:
         corpus: Corpus,
         config: Config,
         output: str | os.PathLike[str] | None = None,
+        lock: Lock | None = None,
     ) -> Training:
-        """Begin a new model. The configuration is fitted to a small corpus."""
+        """Begin a new model. The configuration is fitted to a small corpus. Without the `lock` on
+        `output`, it is taken here."""
         together = ranks()
-        if output is not None and together.rank == 0:
-            check_writable(output)
+        if output is not None and together.rank == 0 and lock is None:
+            lock = claim(output)
         config, notice = fitted(config, len(corpus.train) // together.size)
         t = config.train
         rng = np.random.default_rng(t.rng_seed)
@@ -188,11 +254,8 @@ class Training:
         flat = model.weights.flat
         optimizer = OPTIMIZERS[t.optimizer](flat)
         progress = {
-            "corpus": {
-                "sha256": corpus.sha256,
-                "train": len(corpus.train),
-                "valid": len(corpus.valid),
-            },
+            "corpus": _identity(corpus),
+            "environment": environment(),
             "ranks": together.size,
             "step": 0,
             "position": 0,
@@ -201,6 +264,7 @@ class Training:
             "best": None,  # step and nats per character of the best look
             "looks": 0,  # looks since then
             "history": [],  # step, train and held-out nats per character of each look
+            "rollbacks": [],  # step that diverged, what was not finite, step gone back to
         }
         checkpoint = Checkpoint(
             config,
@@ -212,7 +276,7 @@ class Training:
             model.zero_state(t.batch * together.size),
             progress,
         )
-        training = cls(corpus, checkpoint, output, together)
+        training = cls(corpus, checkpoint, output, together, lock)
         if notice:
             training.notices.append(notice)
         return training
@@ -223,24 +287,64 @@ class Training:
         corpus: Corpus,
         checkpoint: Checkpoint,
         output: str | os.PathLike[str] | None = None,
+        lock: Lock | None = None,
+        accept_changes: bool = False,
     ) -> Training:
-        """Go on exactly where a checkpoint stands; its text must be the one it was trained on."""
+        """Go on exactly where a checkpoint stands, as if it had never stopped.
+
+        That takes the same corpus and as many ranks: others are a `UsageError`, or, with
+        `accept_changes`, a notice. Then the streams are shared out anew, and what did best on
+        another held-out text counts for nothing. Another build of NumPy or another kind of
+        processor, which change the last bits at most, are always a notice.
+        """
         together = ranks()
-        if output is not None and together.rank == 0:
-            check_writable(output)
-        before = checkpoint.progress["ranks"]
-        if before != together.size:
-            raise UsageError(
+        if output is not None and together.rank == 0 and lock is None:
+            lock = claim(output)
+        notices, p = [], checkpoint.progress
+        size, before, streams = together.size, p["ranks"], len(checkpoint.state[0])
+        if before != size:
+            told = (
                 f"the checkpoint was trained on {before} rank{'s' * (before > 1)}, this is a run "
-                f"on {together.size}; go on with as many, or start anew with -o or --force"
+                f"on {size}"
             )
-        if corpus.sha256 != checkpoint.progress["corpus"]["sha256"]:
-            raise UsageError(
-                "the corpus is not the one that the checkpoint was trained on; give the same text "
-                "(and --valid), or start anew with -o or --force"
-            )
-        checkpoint.config, _ = fitted(checkpoint.config, len(corpus.train) // together.size)
-        return cls(corpus, checkpoint, output, together)
+            if not accept_changes:
+                raise UsageError(
+                    f"{told}; go on with as many, or with these all the same (--accept-changes), "
+                    "or start anew with -o or --force"
+                )
+            if streams % size:
+                raise UsageError(f"{told}, which cannot share its {streams} streams; start anew")
+            notices.append(told)
+            train = dataclasses.replace(checkpoint.config.train, batch=streams // size)
+            checkpoint.config = dataclasses.replace(checkpoint.config, train=train)
+            p["ranks"] = size
+        if p["corpus"] != _identity(corpus):
+            told = "the corpus is not the one that the checkpoint was trained on"
+            if not accept_changes:
+                raise UsageError(
+                    f"{told}; give the same text (and --valid), or go on with this one all the "
+                    "same (--accept-changes), or start anew with -o or --force"
+                )
+            if checkpoint.vocabulary.listed() != corpus.vocabulary.listed():
+                raise UsageError(f"{told}, nor is its vocabulary; start anew with -o or --force")
+            notices.append(f"{told}; its held-out loss is measured anew")
+            p |= {"corpus": _identity(corpus), "best": None, "looks": 0, "since": [0.0, 0]}
+        if notices:
+            checkpoint.good = None  # that was one of the run as it had been
+        checkpoint.config, _ = fitted(checkpoint.config, len(corpus.train) // size)
+        if checkpoint.config.train.batch * size != streams:
+            raise UsageError(f"the corpus is too small for the checkpoint's {streams} streams")
+        for name, now in environment().items():
+            was = p["environment"].get(name, now)
+            if was != now:
+                notices.append(
+                    f"{name} was {was} when the checkpoint was written and is {now}: what comes "
+                    "may differ in the last digits"
+                )
+        p["environment"] = environment()
+        training = cls(corpus, checkpoint, output, together, lock)
+        training.notices += notices
+        return training
 
     def _schedule(self) -> Schedule:
         """The learning rates of this run."""
@@ -286,7 +390,8 @@ class Training:
     def learning_rate(self) -> float:
         """The learning rate of the next step."""
         epoch = self.chars // len(self.corpus.train)
-        return self.schedule.learning_rate(self.step, epoch, self.setbacks)
+        rate = self.schedule.learning_rate(self.step, epoch, self.setbacks)
+        return rate * SMALLER ** len(self.progress["rollbacks"])
 
     @property
     def best_valid(self) -> float | None:
@@ -315,20 +420,28 @@ class Training:
             ends.append(math.ceil(int(t.epochs) * len(self.corpus.train) / (self.B * t.length)))
         return min(ends, default=None)
 
+    def _standing(self) -> Standing:
+        """Where this rank stands: the arrays themselves, no copies."""
+        self.progress["random"] = self.rng.bit_generator.state
+        self.progress["position"] = self.streams.position
+        weights, sums = self.model.weights.flat, self.optimizer.state
+        return Standing(weights, self.average, sums, self.state, self.progress)
+
     def checkpoint(self) -> Checkpoint:
         """Everything that is needed to go on from here. Of several ranks all must ask; the answer
         is whole on rank 0."""
-        self.progress["random"] = self.rng.bit_generator.state
-        self.progress["position"] = self.streams.position
+        now, good = self._standing(), None
+        if self.good.progress["step"] != self.step:
+            gathered = [self.ranks.gather(s) for s in self.good.state]
+            good = dataclasses.replace(self.good, state=gathered)
         return Checkpoint(
             self.config,
             self.corpus.vocabulary,
             self.best if self.progress["best"] else self.used.weights.flat,
-            self.model.weights.flat,
-            self.average,
-            self.optimizer.state,
-            [self.ranks.gather(s) for s in self.state],
+            *(now.last, now.average, now.optimizer),
+            [self.ranks.gather(s) for s in now.state],
             self.progress,
+            good,
         )
 
     def save(self) -> None:
@@ -338,8 +451,21 @@ class Training:
         checkpoint = self.checkpoint()
         if self.ranks.rank:
             return
-        write_checkpoint(self.output, checkpoint)
+        with self._locked():
+            write_checkpoint(self.output, checkpoint)
         self.digest = checkpoint.digest
+
+    @contextlib.contextmanager
+    def _locked(self) -> Iterator[None]:
+        """Have `output` locked meanwhile; where it is already, it stays so afterwards."""
+        if self.output is None or self.ranks.rank or (self.lock is not None and self.lock.held):
+            yield
+            return
+        self.lock = claim(self.output)
+        try:
+            yield
+        finally:
+            self.lock.release()
 
     def held_out_loss(self) -> float | None:
         """Held-out loss, in nats per character, of the weights that are kept: the lowest so far,
@@ -364,9 +490,12 @@ class Training:
 
     def __iter__(self) -> Iterator[Record]:
         try:
-            yield from self._steps()
+            with self._locked():
+                yield from self._steps()
         finally:
             self.shards.close()
+            if self.lock is not None:
+                self.lock.release()
 
     def _steps(self) -> Iterator[Record]:
         t = self.config.train
@@ -388,16 +517,28 @@ class Training:
             if self.shards.idle and now - began >= WORKERS_AFTER:
                 self.shards.start_workers()
             lost = self.shards.lost
-            # clocks and signals differ: all ranks end, and save, in the step in which one tells
-            # the others that it wants to
-            record, ends, due = self._do_step(over or self._stop, now - saved_at >= save_seconds)
-            step = self.step
             changes: dict[str, Any] = {}
+            try:
+                with np.errstate(over="ignore", invalid="ignore"):  # found, and reported
+                    # clocks and signals differ: all ranks end, and save, in the step in which one
+                    # tells the others that it wants to
+                    record, ends, due = self._do_step(
+                        over or self._stop, now - saved_at >= save_seconds
+                    )
+                    step = self.step
+                    due |= by_steps and step % int(t.save_every) == 0
+                    looks = step % self.eval_every == 0
+                    if looks or due or ends or self.finished:
+                        self._check()
+                    if looks:
+                        changes |= self._look()
+            except _Diverged as e:
+                record = self._go_back(e)
+                yield dataclasses.replace(record, seconds=time.monotonic() - began)
+                saved_step = -1
+                continue
             if self.shards.lost > lost:
                 changes["notice"] = "a worker process was lost; training goes on without it"
-            if self.held_out and step % self.eval_every == 0:
-                changes |= self._look()
-            due |= by_steps and step % int(t.save_every) == 0
             if self.output is not None and (due or changes.get("best")):
                 try:
                     self.save()
@@ -409,6 +550,10 @@ class Training:
                 changes["sample"] = self.sample()
             yield dataclasses.replace(record, seconds=time.monotonic() - began, **changes)
         if self.step != saved_step or self.ranks.size > 1:  # a rank cannot know if another saved
+            try:
+                self._check()
+            except _Diverged as e:
+                yield dataclasses.replace(self._go_back(e), seconds=time.monotonic() - began)
             self.save()
 
     def _do_step(self, ends: bool, due: bool) -> tuple[Record, bool, bool]:
@@ -425,14 +570,15 @@ class Training:
         self.ranks.add_(gradient)
         self.ranks.add_(told)
         nats = float(told[0])
-        with np.errstate(over="ignore", invalid="ignore"):  # found below, and reported
-            length = norm(gradient)
+        length = norm(gradient)
         if not (math.isfinite(nats) and math.isfinite(length)):
-            what = "gradient" if math.isfinite(nats) else "loss"
-            raise DivergedError(
-                f"training diverged at step {self.step + 1}: the {what} is not finite; "
-                "try a smaller --set train.lr or train.clip_norm"
-            )
+            self._check()
+            what = "the loss"
+            if math.isfinite(nats):
+                gradients = self.model.weights.like(gradient).items()
+                sick = (f" of {name}" for name, array in gradients if not np.isfinite(array).all())
+                what = "the gradient" + next(sick, "")
+            raise _Diverged(self.step + 1, what)
         if t.clip_norm is not None:
             clip_norm_(gradient, t.clip_norm, length)
         if t.clip_value is not None:
@@ -465,9 +611,16 @@ class Training:
             s[chosen] = 0.0
 
     def _look(self) -> dict[str, Any]:
-        """Measure the held-out loss; keep the weights where it is the lowest so far."""
+        """Measure the held-out loss; keep the weights where it is the lowest so far, and all of
+        the state as a good one unless the loss has risen to where that of a model on its way out
+        is: by more than what guessing costs."""
         p = self.progress
+        if self.held_out is None:
+            self._keep()
+            return {}
         valid = self._measured()
+        if not math.isfinite(valid):
+            raise _Diverged(self.step, "the held-out loss")
         better = self.best_valid is None or valid < self.best_valid
         if better:
             self.best = self.used.weights.flat.copy()
@@ -477,7 +630,67 @@ class Training:
             self.setbacks += 1
         p["history"].append([self.step, p["since"][0] / p["since"][1], valid])
         p["since"] = [0.0, 0]
+        assert self.best_valid is not None
+        if valid <= self.best_valid + math.log(self.model.V):
+            self._keep()
         return {"valid": valid, "best": better}
+
+    # --- when it diverges ----------------------------------------------------------------------
+
+    def _check(self) -> None:
+        """Raise `_Diverged` where an array of any rank holds a number that is not finite."""
+        weights = self.model.weights
+        named = {f"the weights {name}": array for name, array in weights.items()}
+        vectors = {f"the {name} of": flat for name, flat in self.optimizer.state.items()}
+        if self.average is not None:
+            vectors["the average of"] = self.average
+        for kind, flat in vectors.items():
+            named |= {f"{kind} {name}": array for name, array in weights.like(flat).items()}
+        named |= {
+            f"the state {name}": array
+            for name, array in zip(self.model.state_names, self.state, strict=True)
+        }
+        sick = np.array([not np.isfinite(array).all() for array in named.values()], np.float64)
+        self.ranks.add_(sick)  # they have different states, and must do the same
+        if sick.any():
+            raise _Diverged(self.step, list(named)[int(np.argmax(sick > 0))])
+
+    def _keep(self) -> None:
+        """Make this the state to go back to.
+
+        Only looks do that, which are made after the same steps however often a run is interrupted
+        and saved, and a checkpoint that is written in between holds the state that the last one
+        kept: so what becomes of a run that diverges does not depend on that either. (But a sum or
+        an average that overflows, which no step shows, is found when it would be saved or kept.)
+        """
+        now = self._standing()
+        for kept, array in zip(self.good.arrays(), now.arrays(), strict=True):
+            np.copyto(kept, array)
+        self.good.progress = _copied(self.progress)
+
+    def _go_back(self, diverged: _Diverged) -> Record:
+        """Return to the last good state, with a smaller learning rate from there on. Raises
+        `DivergedError` where that has not helped often enough."""
+        good, rollbacks = self.good, self.progress["rollbacks"]
+        told = f"step {diverged.step}: {diverged.what} is not finite"
+        if len(rollbacks) == ROLLBACKS:
+            raise DivergedError(
+                f"training diverged at {told}, after {ROLLBACKS} returns to a good state, each "
+                "with half the learning rate; try a smaller --set train.lr or train.clip_norm"
+            )
+        step = good.progress["step"]
+        good.progress["rollbacks"] = [*rollbacks, [diverged.step, diverged.what, step]]
+        for array, kept in zip(self._standing().arrays(), good.arrays(), strict=True):
+            np.copyto(array, kept)
+        p = self.progress = _copied(good.progress)
+        self.rng.bit_generator.state = p["random"]
+        self.streams.position = p["position"]
+        self.optimizer.steps = step
+        self.setbacks = self._count_setbacks()
+        notice = f"training diverged at {told}; on from step {step:,} with half the learning rate"
+        where = (self.step, self.epoch, self.chars, 0.0)
+        lost = (diverged.step, diverged.what)
+        return Record(*where, math.nan, self.learning_rate, math.nan, notice=notice, diverged=lost)
 
     def sample(self) -> str:
         """A text from the model as it is now. It draws from a generator of its own, so that

@@ -173,6 +173,40 @@ class TestEvaluateAndInfo:
         assert document["bytes"] == korean.stat().st_size
         assert "가" in document["vocabulary"]
 
+    def test_verify(self, korean: Path, tmp_path: Path) -> None:
+        """Whole or not, and of that text or not: 0 or 3."""
+        digest = json.loads(run("info", korean, "--json").stdout)["sha256"]
+        process = run("info", korean, "--verify")
+        assert process.stdout.decode() == f"{korean}: whole, sha256 {digest}\n"
+        text = (CORPORA / "ferry.txt").read_bytes()
+        (tmp_path / "1").write_bytes(text[:3000])
+        (tmp_path / "2").write_bytes(text[3000:])
+        parts = ("--corpus", tmp_path / "1", "--corpus", tmp_path / "2")
+        for corpus in (("--corpus", CORPORA / "ferry.txt"), parts):
+            process = run("info", korean, "--verify", *corpus)
+            assert process.returncode == 0, process.stderr
+            assert process.stdout.decode().endswith("\ntrained on this text\n")
+        document = json.loads(run("info", korean, "--verify", *parts, "--json").stdout)
+        assert document == {"file": str(korean), "sha256": digest, "whole": True, "corpus": True}
+        wrong = run("info", korean, "--verify", *parts[:2])
+        fails(wrong, 3, str(korean), "not trained on this text")
+        assert wrong.stdout == b""
+        damaged = bytearray(korean.read_bytes())
+        damaged[len(damaged) // 2] ^= 1
+        (tmp_path / "d.npz").write_bytes(damaged)
+        fails(run("info", tmp_path / "d.npz", "--verify"), 3, "not what was written")
+        fails(run("info", korean, "--corpus", tmp_path / "1"), 2, "--verify")
+        fails(run("info", korean, "--verify", "--valid", tmp_path / "1"), 2, "--corpus")
+        fails(run("info", tmp_path / "no.npz", "--verify"), 2, "no such checkpoint")
+
+    def test_verify_with_held_out_text_of_its_own(self, tmp_path: Path) -> None:
+        (tmp_path / "v").write_text("hello hello ")
+        (tmp_path / "c").write_text("hello " * 100)
+        run("train", "c", "--valid", "v", "--steps", "3", cwd=tmp_path)
+        verify = ("info", "--verify", "--corpus", "c")
+        assert run(*verify, "--valid", "v", cwd=tmp_path).returncode == 0
+        fails(run(*verify, cwd=tmp_path), 3, "not trained on this text")
+
 
 class TestTrain:
     def test_files_and_a_pipe_are_the_same_text(self, tmp_path: Path) -> None:
@@ -234,6 +268,28 @@ class TestTrain:
             "model.hidden",
         )
 
+    def test_accepted_changes(self, tmp_path: Path) -> None:
+        """Each change is named, and refused or accepted."""
+        text = (CORPORA / "ferry.txt").read_text(encoding="utf-8")
+        (tmp_path / "a").write_text(text, encoding="utf-8")
+        (tmp_path / "b").write_text(text + text[:5000], encoding="utf-8")
+        (tmp_path / "c").write_text("another text " * 500, encoding="utf-8")
+        run("train", "a", "--steps", "10", cwd=tmp_path)
+        resume = ("--resume", "--steps", "20", "--set", "train.rng_seed=5")
+        fails(run("train", "a", *resume, cwd=tmp_path), 2, "train.rng_seed", "--accept-changes")
+        fails(run("train", "b", *resume[:3], cwd=tmp_path), 2, "not the one", "--accept-changes")
+        process = run("train", "b", *resume, "--accept-changes", cwd=tmp_path)
+        assert process.returncode == 0, process.stderr
+        assert b"train.rng_seed was 0 when the checkpoint was written and is 5" in process.stderr
+        assert b"the corpus is not the one" in process.stderr
+        fails(run("train", "c", *resume[:3], "--accept-changes", cwd=tmp_path), 2, "its vocabulary")
+        hidden = ("--set", "model.hidden=50")
+        message = fails(
+            run("train", "b", "--resume", "--accept-changes", *hidden, cwd=tmp_path), 2, "hidden"
+        )
+        assert "(--accept-changes)" not in message
+        fails(run("train", "b", "--force", "--accept-changes", cwd=tmp_path), 2, "--resume")
+
     def test_max_time(self, tmp_path: Path) -> None:
         process = run("train", CORPORA / "lighthouse.txt", "--max-time", "0.5s", cwd=tmp_path)
         assert process.returncode == 0
@@ -264,13 +320,56 @@ class TestTrain:
         assert f"after {steps:,} steps".encode() in stderr
 
     def test_divergence(self, tmp_path: Path) -> None:
+        """Three returns, each told and logged, then the end."""
         process = run(
             *("train", CORPORA / "lighthouse.txt", "-o", "m.npz", "--steps", "200"),
             *("--set", "train.lr=1e39", "--set", "train.clip_norm=null"),
-            *("--set", "train.optimizer=sgd"),
+            *("--set", "train.optimizer=sgd", "--log", "log"),
             cwd=tmp_path,
         )
-        fails(process, 4, "diverged at step")
+        message = fails(process, 4, "diverged at step", "is not finite", "train.lr")
+        notices = [line for line in process.stderr.decode().splitlines() if "on from step" in line]
+        assert len(notices) == 3
+        lines = [json.loads(line) for line in (tmp_path / "log").read_text().splitlines()]
+        back = [line for line in lines if "diverged_at" in line]
+        assert len(back) == 3
+        for line, told in zip(back, notices, strict=True):
+            assert line["step"] == 0
+            assert f"step {line['diverged_at']}: {line['not_finite']} is not finite" in told
+        assert re.search(r"step \d+: the (loss|gradient|weights|held-out|state)", message)
+        assert [path.name for path in tmp_path.iterdir()] == ["log"]
+
+    def test_divergence_that_a_smaller_step_cures(self, tmp_path: Path) -> None:
+        """It is told, it stands in the file, and info shows it."""
+        script = (
+            "import sys; from charlstm.cli import main; from charlstm.training import Training\n"
+            "do = Training._do_step\n"
+            "def step(self, *a):\n"
+            "    if self.step == 70 and not self.progress['rollbacks']:\n"
+            "        self.model.weights['by'][0] = float('nan')\n"
+            "    return do(self, *a)\n"
+            "Training._do_step = step\n"
+            "sys.exit(main(sys.argv[1:]))\n"
+        )
+        process = subprocess.run(
+            [
+                *(sys.executable, "-c", script, "train", str(CORPORA / "lighthouse.txt")),
+                *("--steps", "110", "--set", "train.eval_every=50", "--log", "log"),
+            ],
+            cwd=tmp_path,
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+            capture_output=True,
+            timeout=60,
+        )
+        assert process.returncode == 0, process.stderr
+        assert process.stderr.count(b"training diverged at step 70: the weights by") == 1
+        info = json.loads(run("info", "--json", cwd=tmp_path).stdout)
+        assert info["trained"]["rollbacks"] == [[70, "the weights by", 50]]
+        assert "step 70: the weights by" in run("info", cwd=tmp_path).stdout.decode()
+        lines = [json.loads(line) for line in (tmp_path / "log").read_text().splitlines()]
+        assert [line["step"] for line in lines] == [50, 50, 100]
+        assert lines[1] == {"step": 50, "diverged_at": 70, "not_finite": "the weights by"}
+        assert (lines[0]["lr"], lines[2]["lr"]) == (0.1, 0.05)
 
 
 class TestPipes:

@@ -13,9 +13,11 @@ import click
 import pytest
 
 import charlstm
+from charlstm.checkpoint import _PROGRESS
 from charlstm.cli import COMMANDS, cli, main
 from charlstm.config import bundled
 from charlstm.corpus import MIN_HELD_OUT
+from charlstm.optimizers import OPTIMIZERS
 
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "charlstm"
@@ -24,7 +26,7 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 ROOMS = [
     *("errors", "arrays", "cells", "parameters", "optimizers"),
     *("config", "vocabulary", "corpus", "recurrent", "layers", "model"),
-    *("checkpoint", "evaluation", "flow", "sampling"),
+    *("lock", "checkpoint", "evaluation", "flow", "sampling"),
     *("shards", "ranks", "training", "api", "cli"),
 ]
 """Every file of the package, from the ground up."""
@@ -158,14 +160,14 @@ def test_the_version_is_in_the_changelog() -> None:
     assert f"## {charlstm.__version__}" in changes
 
 
-def block(marker: str) -> str:
-    """The code block of the README that follows <!-- marker -->."""
-    match = re.search(rf"<!-- {marker} -->\n```\w+\n(.*?)```", README, re.DOTALL)
+def block(marker: str, text: str) -> str:
+    """The code block of a text that follows <!-- marker -->."""
+    match = re.search(rf"<!-- {marker} -->\n```\w+\n(.*?)```", text, re.DOTALL)
     assert match is not None
     return match[1]
 
 
-def test_the_readmes_reader_of_checkpoints_agrees_with_evaluate(tmp_path: Path) -> None:
+def test_the_reader_of_checkpoints_in_the_docs_agrees_with_evaluate(tmp_path: Path) -> None:
     """A script of NumPy alone gets the figure that evaluate gets."""
     text = (ROOT / "corpora" / "lighthouse.txt").read_text(encoding="utf-8")
     (tmp_path / "corpus.txt").write_text(text, encoding="utf-8")
@@ -175,7 +177,8 @@ def test_the_readmes_reader_of_checkpoints_agrees_with_evaluate(tmp_path: Path) 
     )
     for _ in training:
         pass
-    (tmp_path / "plain.py").write_text(block("plain"), encoding="utf-8")
+    docs = (ROOT / "docs" / "checkpoint-format.md").read_text(encoding="utf-8")
+    (tmp_path / "plain.py").write_text(block("plain", docs), encoding="utf-8")
     process = subprocess.run(
         [sys.executable, "-W", "ignore", "plain.py", "m.npz", "other.txt"],
         cwd=tmp_path,
@@ -185,6 +188,17 @@ def test_the_readmes_reader_of_checkpoints_agrees_with_evaluate(tmp_path: Path) 
     )
     evaluation = charlstm.load(tmp_path / "m.npz").evaluate(text[-700:])
     assert float(process.stdout) == pytest.approx(evaluation.nats_per_char, abs=1e-5)
+
+
+def test_the_format_is_documented() -> None:
+    """Every key that a checkpoint has in its metadata, and every group of its members."""
+    docs = (ROOT / "docs" / "checkpoint-format.md").read_text(encoding="utf-8")
+    for key in [*_PROGRESS, "format", "version", "vocabulary", "streams", "config", "good"]:
+        assert f"`{key}`" in docs, key
+    for name in {sums for optimizer in OPTIMIZERS.values() for sums in optimizer.sums}:
+        assert f"`optimizer/{name}/…`" in docs
+    for name in ("metadata", "counts", "best/…", "last/…", "average/…", "good/last/…", "sha256"):
+        assert f"`{name}`" in docs
 
 
 def test_the_readmes_python(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

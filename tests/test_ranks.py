@@ -24,6 +24,7 @@ from charlstm.checkpoint import read_checkpoint
 from charlstm.config import Config, Setting
 from charlstm.corpus import Corpus
 from charlstm.errors import OutputError, UsageError
+from charlstm.lock import Lock
 from charlstm.ranks import ALONE, LAUNCHED, Alone, ranks
 from charlstm.training import Training
 
@@ -141,6 +142,31 @@ def test_another_number_of_ranks_is_refused(
         Training.resume(Corpus.from_text(TEXT), read_checkpoint(path), path)
 
 
+def test_another_number_of_ranks_can_be_accepted(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """The streams are shared out anew, and go on where they stand; where they cannot be, it is
+    refused."""
+    path = tmp_path / "m.npz"
+    together(monkeypatch, 2, path, **{**LIMITS, "train_steps": 23})
+    before = read_checkpoint(path)
+    monkeypatch.setattr(charlstm.training, "ranks", lambda: ALONE)
+    training = Training.resume(
+        Corpus.from_text(TEXT), read_checkpoint(path), path, accept_changes=True
+    )
+    assert any("this is a run on 1" in notice for notice in training.notices)
+    assert training.config.train.batch == 12
+    for s, t in zip(training.state, before.state, strict=True):
+        assert np.array_equal(s, t)
+    training.config = training.config.updated([Setting("train.steps", 30, "test")])
+    assert len(list(training)) == 7
+    after = read_checkpoint(path)
+    assert (after.progress["ranks"], after.config.train.batch) == (1, 12)
+    monkeypatch.setattr(charlstm.training, "ranks", lambda: Threads(1, 5, {}))
+    with pytest.raises(UsageError, match="cannot share its 12 streams"):
+        Training.resume(Corpus.from_text(TEXT), after, path, accept_changes=True)
+
+
 def test_settings_given_again_are_fitted_to_the_ranks(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -152,9 +178,7 @@ def test_settings_given_again_are_fitted_to_the_ranks(
     fitted = read_checkpoint(path).config
     assert fitted.train.batch == 5400 // 2 // 8 // 50
     monkeypatch.setattr(charlstm.api, "ranks", lambda: Threads(0, 2, {}))
-    monkeypatch.setattr(
-        charlstm.api.Training, "resume", lambda text, checkpoint, output: checkpoint
-    )
+    monkeypatch.setattr(charlstm.api.Training, "resume", lambda text, checkpoint, *_: checkpoint)
     resumed = charlstm.api.train(text, path, resume=True, settings={"train.batch": 60})
     assert resumed.config == fitted
 
@@ -212,6 +236,36 @@ def test_a_launcher_without_mpi4py_is_told(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setitem(sys.modules, "mpi4py", None)  # as if it were not installed
     with pytest.raises(UsageError, match=r"pip install 'charlstm\[mpi\]'"):
         ranks.__wrapped__()
+
+
+def test_all_ranks_go_back_together(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Where the state of one of them is no longer finite, and again where only a look at all
+    arrays finds that; then they are as one, and their file is that of a run that was resumed."""
+    do = Training._do_step
+
+    def step(self: Training, ends: bool, due: bool) -> Any:
+        rollbacks = len(self.progress["rollbacks"])
+        if self.step == 33 and not rollbacks and self.ranks.rank == 1:
+            self.state[1][0, 0] = np.nan
+        if self.step == 46 and rollbacks == 1:
+            self.optimizer.state["squares"][-1] = np.inf
+        return do(self, ends, due)
+
+    monkeypatch.setattr(Training, "_do_step", step)
+    whole, parts = tmp_path / "whole.npz", tmp_path / "parts.npz"
+    limits = {**LIMITS, "train_eval_every": 15}
+    made = together(monkeypatch, 2, whole, **limits)
+    for part in made:
+        assert part.model.weights.flat.tobytes() == made[0].model.weights.flat.tobytes()
+        assert part.progress == made[0].progress
+    first, second = made[0].progress["rollbacks"]
+    assert (first[0], first[1][:9], first[2]) == (33, "the state", 30)
+    assert second == [60, "the squares of by", 45]
+    for stop in (32, 38, 80):
+        together(monkeypatch, 2, parts, **{**limits, "train_steps": stop})
+        together(monkeypatch, 2, parts, resume=True, **limits)
+        assert whole.read_bytes() == parts.read_bytes()
+        parts.unlink()
 
 
 # --- the real thing ----------------------------------------------------------------------------
@@ -314,3 +368,19 @@ def test_standard_input_is_refused() -> None:
     done = mpiexec(2, "-m", "charlstm", "train", "-")
     assert done.returncode == 2
     assert "standard input reaches one rank only" in done.stderr
+
+
+@mpi
+def test_an_output_that_is_being_written_ends_all(text: Path, tmp_path: Path) -> None:
+    """Rank 0 alone has the lock, and says who has it instead."""
+    path = tmp_path / "m.npz"
+    lock = Lock(path)
+    done = mpiexec(2, "-m", "charlstm", "train", str(text), "-o", str(path), "--steps", "5")
+    assert done.returncode == 5
+    assert f"charlstm: error: rank 0: {path} is being written by process {os.getpid()} on " in (
+        done.stderr
+    )
+    lock.release()
+    done = mpiexec(2, "-m", "charlstm", "train", str(text), "-o", str(path), "--steps", "5", "-q")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["m.npz", "text.txt"]

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import time
 import tracemalloc
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +20,7 @@ from charlstm.corpus import Corpus
 from charlstm.errors import DivergedError, OutputError, UsageError
 from charlstm.evaluation import evaluate
 from charlstm.optimizers import OPTIMIZERS, SCHEDULES
-from charlstm.training import AUTO_STEPS, Record, Training, fitted
+from charlstm.training import AUTO_STEPS, Record, Training, environment, fitted
 
 CORPORA = Path(__file__).parent.parent / "corpora"
 
@@ -187,6 +189,59 @@ class TestResume:
         other = dataclasses.replace(corpus, sha256="0" * 64)
         with pytest.raises(UsageError, match="not the one"):
             Training.resume(other, read_checkpoint(path), path)
+
+    def test_another_split_is_refused(self, corpus: Corpus, tmp_path: Path) -> None:
+        path = tmp_path / "m.npz"
+        trained(corpus, path, train_steps=2)
+        split = dataclasses.replace(corpus, train=corpus.train[:-50])
+        with pytest.raises(UsageError, match=r"not the one.*--accept-changes"):
+            Training.resume(split, read_checkpoint(path), path)
+
+    def test_an_accepted_corpus(self, corpus: Corpus, tmp_path: Path) -> None:
+        """Training goes on with it from the weights as they are; what did best on other held-out
+        text does not stand for this one. Another vocabulary, or too few streams, cannot be."""
+        path = tmp_path / "m.npz"
+        trained(corpus, path, train_steps=65, train_eval_every=30)
+        other = dataclasses.replace(corpus, sha256="0" * 64, train=corpus.train[::-1].copy())
+        with pytest.raises(UsageError, match="not the one"):
+            Training.resume(other, read_checkpoint(path), path)
+        checkpoint = read_checkpoint(path)
+        last = checkpoint.last.copy()
+        assert checkpoint.good is not None
+        checkpoint.config = configured(**SMALL, train_steps=70, train_eval_every=30)
+        training = Training.resume(other, checkpoint, path, accept_changes=True)
+        assert any("measured anew" in notice for notice in training.notices)
+        assert np.array_equal(training.model.weights.flat, last)
+        assert len(list(training)) == 5
+        after = read_checkpoint(path)
+        assert after.progress["corpus"]["sha256"] == "0" * 64
+        assert after.progress["best"] is None
+        assert len(after.progress["history"]) == 2
+        foreign = Corpus.from_text("0123456789" * 300)
+        with pytest.raises(UsageError, match="nor is its vocabulary"):
+            Training.resume(foreign, read_checkpoint(path), accept_changes=True)
+        small = dataclasses.replace(corpus, train=corpus.train[:300])
+        with pytest.raises(UsageError, match="too small for the checkpoint's 4 streams"):
+            Training.resume(small, read_checkpoint(path), accept_changes=True)
+
+    @pytest.mark.parametrize("name", ["charlstm", "numpy", "blas", "processor"])
+    def test_another_environment_is_told(self, corpus: Corpus, tmp_path: Path, name: str) -> None:
+        """It is a notice, once: the next file is of this one. Of an older file none is known."""
+        path = tmp_path / "m.npz"
+        trained(corpus, path, train_steps=2)
+        checkpoint = read_checkpoint(path)
+        assert checkpoint.progress["environment"] == environment()
+        checkpoint.config = configured(**SMALL, train_steps=4)
+        checkpoint.progress["environment"] = {**environment(), name: "of old"}
+        training = Training.resume(corpus, checkpoint, path)
+        told = [notice for notice in training.notices if notice.startswith(f"{name} was of old")]
+        assert len(told) == 1 and "last digits" in told[0]
+        list(training)
+        checkpoint = read_checkpoint(path)
+        assert checkpoint.progress["environment"] == environment()
+        assert Training.resume(corpus, checkpoint, path).notices == []
+        checkpoint.progress["environment"] = {}
+        assert Training.resume(corpus, checkpoint).notices == []
 
     def test_stopping_from_outside(self, corpus: Corpus, tmp_path: Path) -> None:
         """`stop` ends the iteration after the step, with the checkpoint written."""
@@ -440,22 +495,6 @@ class TestLearning:
 
 
 class TestTrouble:
-    def test_divergence_is_found_before_anything_is_saved(
-        self, corpus: Corpus, tmp_path: Path
-    ) -> None:
-        path = tmp_path / "m.npz"
-        training = Training.start(corpus, configured(**SMALL, train_steps=50), path)
-        training.save()
-        before = path.read_bytes()
-        with pytest.raises(DivergedError, match="step 4"):
-            for record in training:
-                if record.step == 3:
-                    training.model.weights["by"][0] = math.nan
-        assert path.read_bytes() == before
-        with pytest.raises(DivergedError):
-            training.save()
-        assert path.read_bytes() == before
-
     def test_a_save_that_fails_on_the_way(
         self, corpus: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
@@ -488,6 +527,247 @@ class TestTrouble:
         monkeypatch.setattr("charlstm.training.write_checkpoint", failing)
         with pytest.raises(OutputError):
             list(training)
+
+
+def poisoned(name: str) -> Callable[[Training], None]:
+    """Something that puts a number that is not finite where `name` says."""
+
+    def poison(training: Training) -> None:
+        value = {"nan": math.nan, "inf": math.inf}[name.split()[1]]
+        arrays = {
+            "weights": training.model.weights["layer0.Wh"],
+            "output": training.model.weights["by"],
+            "average": training.average,
+            "squares": training.optimizer.state["squares"],
+            "state": training.state[1],
+        }
+        array = arrays[name.split()[0]]
+        assert array is not None
+        array.reshape(-1)[1] = value
+
+    return poison
+
+
+def injected(
+    monkeypatch: pytest.MonkeyPatch, at: dict[int, Callable[[Training], None]], times: int = 1
+) -> None:
+    """Have what `at` tells happen before the step that follows so many; of a run that has gone
+    back so often already that it is `times`, no more. What happens depends on the run alone, not
+    on how often it was interrupted."""
+    do = Training._do_step
+
+    def step(self: Training, *arguments: Any) -> Any:
+        if self.step in at and len(self.progress["rollbacks"]) < times:
+            at[self.step](self)
+        return do(self, *arguments)
+
+    monkeypatch.setattr(Training, "_do_step", step)
+
+
+def all_finite(path: Path) -> bool:
+    with np.load(path) as archive:
+        floats = [archive[name] for name in archive.files if archive[name].dtype.kind == "f"]
+    assert floats
+    return all(np.isfinite(array).all() for array in floats)
+
+
+PLACES = {"weights": "the weights layer0.Wh", "output": "the weights by"}
+PLACES |= {"average": "the average of layer0.Wx", "squares": "the squares of layer0.Wx"}
+PLACES |= {"state": "the state layer0.c"}
+SHORT = {"train_steps": 60, "train_eval_every": 20, "train_save_every": 7, "train_epochs": None}
+
+
+class TestDivergence:
+    """A number that is not finite: seen, never saved, and the run goes on from its last good
+    state."""
+
+    @pytest.mark.parametrize("step", [3, 34])
+    @pytest.mark.parametrize("value", ["nan", "inf"])
+    @pytest.mark.parametrize("place", PLACES)
+    def test_twenty_injections(
+        self,
+        corpus: Corpus,
+        tmp_path: Path,
+        monkeypatch: pytest.MonkeyPatch,
+        place: str,
+        value: str,
+        step: int,
+    ) -> None:
+        """Whatever is poisoned, no file is, at no time; and the run gets to its end."""
+        injected(monkeypatch, {step: poisoned(f"{place} {value}")})
+        path = tmp_path / "m.npz"
+        training = Training.start(corpus, configured(**SMALL, **SHORT), path)
+        records = []
+        for record in training:
+            records.append(record)
+            assert not path.exists() or all_finite(path)
+        (back,) = [record for record in records if record.diverged]
+        good = step // 20 * 20
+        assert (back.step, records[-1].step) == (good, 60)
+        assert back.diverged is not None and back.notice is not None
+        assert f"step {back.diverged[0]}: " in back.notice
+        assert math.isnan(back.train)
+        rates = {record.lr for record in records[records.index(back) :]}
+        assert rates == {0.05}
+        checkpoint = read_checkpoint(path)
+        ((at, what, to),) = checkpoint.progress["rollbacks"]
+        assert (at, what, to) == (*back.diverged, good)
+        # what goes into a step at once is seen in it; sums and averages when a look or a save is
+        assert step <= at <= -(-(step + 1) // 7) * 7
+        if place in ("weights", "output") or value == "nan":
+            assert what in (PLACES[place], "the weights layer0.Wx", "the state layer0.h")
+
+    @pytest.mark.parametrize(
+        ("place", "value", "what"),
+        [
+            (slice(-1, None), math.nan, "the gradient of by"),
+            (slice(None), 1e30, "the gradient"),  # its norm alone is not finite
+            (slice(0), 0.0, "the loss"),
+        ],
+    )
+    def test_what_is_not_finite_is_named(
+        self,
+        corpus: Corpus,
+        monkeypatch: pytest.MonkeyPatch,
+        place: slice,
+        value: float,
+        what: str,
+    ) -> None:
+        """A gradient, or its norm, or the loss alone, before any weight has seen it."""
+        training = Training.start(corpus, configured(**SMALL, **SHORT))
+        train, weights = training.shards.train, training.model.weights.flat.copy()
+
+        def spoilt(*arguments: Any) -> float:
+            nats = train(*arguments)
+            if training.progress["rollbacks"]:
+                return nats
+            assert np.array_equal(training.model.weights.flat, weights)
+            training.gradient[place] = value
+            return math.nan if what == "the loss" else nats
+
+        monkeypatch.setattr(training.shards, "train", spoilt)
+        assert [r.diverged for r in training if r.diverged] == [(1, what)]
+
+    def test_it_ends_where_going_back_does_not_help(
+        self, corpus: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """After three returns, with the file as it was; the error names step and array."""
+        injected(monkeypatch, {34: poisoned("weights nan")}, times=99)
+        path = tmp_path / "m.npz"
+        records = []
+        with pytest.raises(DivergedError) as caught:
+            for record in Training.start(corpus, configured(**SMALL, **SHORT), path):
+                records.append(record)
+        assert caught.value.exit_code == 4
+        message = str(caught.value)
+        assert message.startswith("training diverged at step 34: the weights layer0.Wh is not")
+        assert "3 returns" in message and "train.lr" in message
+        assert [r.step for r in records if r.diverged] == [20] * 3
+        assert [r.lr for r in records if r.step == 21] == [0.1, 0.05, 0.025, 0.0125]
+        assert all_finite(path)
+        assert read_checkpoint(path).progress["step"] == 28
+        assert sorted(p.name for p in tmp_path.iterdir()) == ["m.npz"]
+
+    @pytest.mark.parametrize("keys", [{}, {"train_optimizer": "adam", "train_lr": 0.01}])
+    def test_resume_is_bit_for_bit_through_it(
+        self,
+        corpus: Corpus,
+        tmp_path: Path,
+        monkeypatch: pytest.MonkeyPatch,
+        keys: dict[str, Any],
+    ) -> None:
+        """Stopped after any record, between looks too, before, between and after two returns:
+        the whole files are equal."""
+        at = {33: poisoned("weights nan"), 47: poisoned("state nan")}
+        do = Training._do_step
+
+        def step(self: Training, *arguments: Any) -> Any:
+            for turn, when in enumerate(at):
+                if self.step == when and len(self.progress["rollbacks"]) == turn:
+                    at[when](self)
+            return do(self, *arguments)
+
+        monkeypatch.setattr(Training, "_do_step", step)
+        config = configured(**{**SMALL, **SHORT, **keys})
+        whole = tmp_path / "whole.npz"
+        records = list(Training.start(corpus, config, whole))
+        assert [r.step for r in records if r.diverged] == [20, 40]
+        assert len(records) == 60 + 2 + 13 + 7
+        for stop in [1, 19, 20, 30, 33, 34, 35, 40, 52, 54, 60, 61, 62, 63, 70, 80]:
+            parts = tmp_path / f"{stop}.npz"
+            training = Training.start(corpus, config, parts)
+            for n, _ in enumerate(training, 1):
+                if n == stop:
+                    training.stop()
+            assert training.finished is None
+            checkpoint = read_checkpoint(parts)
+            assert (checkpoint.good is None) == (training.step % 20 == 0)
+            write_checkpoint(tmp_path / "copy.npz", checkpoint)
+            assert (tmp_path / "copy.npz").read_bytes() == parts.read_bytes()
+            list(Training.resume(corpus, checkpoint, parts))
+            assert parts.read_bytes() == whole.read_bytes(), stop
+
+    def test_a_stop_right_after_it(
+        self, corpus: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Stopped while the state is bad, and nobody has seen that yet: the good one is saved."""
+        path = tmp_path / "m.npz"
+        training = Training.start(corpus, configured(**SMALL, **SHORT), path)
+        records = []
+        for record in training:
+            records.append(record)
+            if record.step == 33 and not record.diverged:
+                poisoned("weights nan")(training)
+                training.stop()
+        assert records[-1].diverged == (33, "the weights layer0.Wh")
+        assert read_checkpoint(path).progress["step"] == 20
+        assert all_finite(path)
+
+    def test_saving_by_hand_is_refused(self, corpus: Corpus, tmp_path: Path) -> None:
+        path = tmp_path / "m.npz"
+        training = Training.start(corpus, configured(**SMALL), path)
+        training.save()
+        before = path.read_bytes()
+        poisoned("output nan")(training)
+        with pytest.raises(DivergedError):
+            training.save()
+        assert path.read_bytes() == before
+
+    def test_a_state_on_its_way_out_is_not_kept(
+        self, corpus: Corpus, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """A look at a model whose held-out loss has risen by more than that of guessing leaves
+        the older state to go back to."""
+        training = Training.start(corpus, configured(**SMALL, **SHORT))
+        for record in training:
+            if record.step == 30:
+                training.model.weights["by"][0] += 1e3
+                assert training.average is not None
+                training.used.weights["by"][0] += 1e3
+            if record.step == 40:
+                assert record.valid is not None and record.valid > 20
+                assert training.good.progress["step"] == 20
+        assert training.good.progress["step"] in (20, 60)
+
+    def test_with_several_processes(
+        self, corpus: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """As many as there are give the same file."""
+        injected(monkeypatch, {34: poisoned("weights nan")})
+        monkeypatch.setattr(charlstm.training, "WORKERS_AFTER", 0.0)
+        files = []
+        for workers in (1, 3):
+            path = tmp_path / f"{workers}.npz"
+            keys = {**SMALL, **SHORT, "train_shards": 3, "train_workers": workers}
+            training = Training.start(corpus, configured(**keys), path)
+            for _ in training:
+                while any(not (w.ready or w.waits()) for w in training.shards.workers):
+                    time.sleep(0.01)
+                assert len(training.shards.workers) == workers - 1
+            assert training.progress["rollbacks"] == [[34, "the weights layer0.Wh", 20]]
+            checkpoint = read_checkpoint(path)
+            files.append((checkpoint.last.tobytes(), checkpoint.progress))
+        assert files[0] == files[1]
 
 
 @pytest.mark.parametrize("cell", ["lstm", "gru", "rnn"])

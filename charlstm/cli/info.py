@@ -10,6 +10,7 @@ import click
 
 from charlstm.cli.options import debug_option
 from charlstm.cli.streams import notice, write
+from charlstm.errors import CheckpointError, UsageError
 
 if TYPE_CHECKING:
     from charlstm.checkpoint import Checkpoint
@@ -25,15 +26,42 @@ if TYPE_CHECKING:
     metavar="FILE",
     help="Show how the gradient of a loss on this text falls with the steps it goes back.",
 )
+@click.option(
+    "--verify",
+    is_flag=True,
+    help="Only say whether it is whole: exit 0 or 3.",
+)
+@click.option(
+    "--corpus",
+    metavar="FILE",
+    multiple=True,
+    help="With --verify, also whether it was trained on this text; repeatable, in order.",
+)
+@click.option("--valid", metavar="FILE", help="The held-out text, where training had --valid.")
 @debug_option
-def info(file: str, model: str | None, as_json: bool, text: str | None) -> None:
+def info(
+    file: str,
+    model: str | None,
+    as_json: bool,
+    text: str | None,
+    verify: bool,
+    corpus: tuple[str, ...],
+    valid: str | None,
+) -> None:
     """Show what is in a checkpoint: configuration, vocabulary, size, training so far, digest."""
     from pathlib import Path
 
     from charlstm.checkpoint import VERSION, read_checkpoint
 
     path = model or file
+    if not verify and (corpus or valid):
+        raise UsageError("--corpus and --valid say what to --verify; give that too")
+    if valid and not corpus:
+        raise UsageError("--valid goes with --corpus; give that too")
     checkpoint = read_checkpoint(path)
+    if verify:
+        _verify(path, checkpoint, corpus, valid, as_json)
+        return
     if text is not None:
         _show_flow(checkpoint, text, as_json)
         return
@@ -58,7 +86,9 @@ def info(file: str, model: str | None, as_json: bool, text: str | None) -> None:
             "best_step": best[0] if best else None,
             f"best_nats_per_{unit}": best[1] if best else None,
             "history": p["history"],
+            "rollbacks": p["rollbacks"],
         },
+        "environment": p["environment"],
         "config": config.to_dict(),
     }
     if as_json:
@@ -83,10 +113,35 @@ def info(file: str, model: str | None, as_json: bool, text: str | None) -> None:
         "trained": f"{p['step']:,} steps, {chars:,} {name}s, {trained['epochs']:.2f} epochs",
         "held-out loss": held_out,
     }
+    if p["rollbacks"]:
+        lines["diverged"] = ", ".join(
+            f"step {step:,}: {what}; back to step {to:,}" for step, what, to in p["rollbacks"]
+        )
+    if p["environment"]:
+        lines["trained with"] = ", ".join(f"{k} {v}" for k, v in p["environment"].items())
     for section, keys in config.to_dict().items():
         lines[section] = ", ".join(f"{k} {_shown(v)}" for k, v in keys.items())
     width = max(map(len, lines)) + 2
     write("".join(f"{name:<{width}}{value}\n" for name, value in lines.items()))
+
+
+def _verify(
+    path: str, checkpoint: Checkpoint, corpus: tuple[str, ...], valid: str | None, as_json: bool
+) -> None:
+    """Reading has found nothing wrong; what remains is the text."""
+    if corpus:
+        from charlstm.corpus import Corpus
+
+        read = Corpus.from_files(corpus, checkpoint.config.text, valid, notice)
+        if read.sha256 != checkpoint.progress["corpus"]["sha256"]:
+            raise CheckpointError(f"{path}: whole, but not trained on this text")
+    if as_json:
+        document = {"file": path, "sha256": checkpoint.digest, "whole": True}
+        write(json.dumps(document | ({"corpus": True} if corpus else {})) + "\n")
+        return
+    write(f"{path}: whole, sha256 {checkpoint.digest}\n")
+    if corpus:
+        write("trained on this text\n")
 
 
 def _show_flow(checkpoint: Checkpoint, text: str, as_json: bool) -> None:

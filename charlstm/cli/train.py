@@ -58,6 +58,11 @@ def sources_or_stdin(names: tuple[str, ...], what: str) -> tuple[str, ...]:
 @click.option("--resume", is_flag=True, help="Go on with the output, from where it stands.")
 @click.option("--force", is_flag=True, help="Replace the output.")
 @click.option(
+    "--accept-changes",
+    is_flag=True,
+    help="Resume although the corpus, a setting or the number of ranks has changed.",
+)
+@click.option(
     "--valid", metavar="FILE", help="Held-out text, instead of the last tenth of the corpus."
 )
 @click.option("--epochs", metavar="N", help="End after N passes over the text (default 20).")
@@ -80,6 +85,7 @@ def train(
     output: str,
     resume: bool,
     force: bool,
+    accept_changes: bool,
     valid: str | None,
     log: str | None,
     quiet: bool,
@@ -94,6 +100,8 @@ def train(
     """
     if resume and force:
         raise UsageError("--resume goes on with the output, --force replaces it; give one")
+    if accept_changes and not resume:
+        raise UsageError("--accept-changes says how to --resume; give both")
     sources = sources_or_stdin(corpus, "CORPUS")
     gathered = settings(
         configs,
@@ -117,6 +125,7 @@ def train(
             valid=valid,
             resume=resume,
             force=force,
+            accept_changes=accept_changes,
             notice=say,
         )
         for message in training.notices:
@@ -222,6 +231,11 @@ class _Log:
     def write(self, record: Record) -> None:
         if math.isfinite(record.train):
             self.nats, self.steps = self.nats + record.train, self.steps + 1
+        if record.diverged is not None:
+            self.nats, self.steps = 0.0, 0  # of steps that are taken back
+            step, what = record.diverged
+            self._line({"step": record.step, "diverged_at": step, "not_finite": what})
+            return
         if not self.steps or (record.valid is None and record.step % LOG_EVERY):
             return
         line = {
@@ -235,6 +249,9 @@ class _Log:
             "gradient_norm": record.gradient_norm,
         }
         self.nats, self.steps = 0.0, 0
+        self._line(line)
+
+    def _line(self, line: dict[str, Any]) -> None:
         with contextlib.suppress(OSError):  # a full disk costs the log, not the training
             self.file.write(json.dumps(line) + "\n")
             self.file.flush()

@@ -1,0 +1,479 @@
+"""What is tried, and how often: in every run of the tests, and in the long one.
+
+A campaign is a function of how many trials are wanted and a seed; it gives how many it made and
+what went wrong. Where the number of trials is fixed (all that there are), it is None.
+"""
+
+from __future__ import annotations
+
+import copy
+import errno
+import functools
+import gc
+import hashlib
+import json
+import math
+import os
+import random
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import tracemalloc
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from charlstm.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
+from charlstm.config import Config, Setting, bundled, parse_yaml
+from charlstm.corpus import Corpus
+from charlstm.errors import CheckpointError, ConfigError, DivergedError, OutputError
+from charlstm.training import Training
+from faults.disk import FailingDisk, RecordingDisk
+from faults.hostile import mutant, mutant_text, table, watched
+
+Outcome = tuple[int, list[str]]
+ROOT = Path(__file__).parents[2]
+STORY = (ROOT / "corpora" / "lighthouse.txt").read_text(encoding="utf-8")
+
+
+def configured(**keys: Any) -> Config:
+    return Config().updated(Setting(k.replace("_", ".", 1), v, "test") for k, v in keys.items())
+
+
+@functools.cache
+def corpus() -> Corpus:
+    return Corpus.from_text(STORY[:3000], 0.1)
+
+
+SMALL = {"model_hidden": 8, "train_batch": 4, "train_length": 10, "train_workers": 1}
+SMALL |= {"train_epochs": None, "train_patience": None}
+
+
+@functools.cache
+def made(steps: int) -> Checkpoint:
+    """A checkpoint of a small run, between two looks, so that it has all there can be in one."""
+    config = configured(
+        **{**SMALL, "model_cell": "rnn", "model_hidden": 3, "train_length": 5, "train_batch": 2},
+        train_steps=steps,
+        train_eval_every=2,
+    )
+    training = Training.start(Corpus.from_text("a small ferry, 배, 🛶\n" * 30), config)
+    list(training)
+    return copy.deepcopy(training.checkpoint())
+
+
+@functools.cache
+def small() -> bytes:
+    """The bytes of one."""
+    with tempfile.TemporaryDirectory() as folder:
+        write_checkpoint(Path(folder, "m.npz"), made(3))
+        return Path(folder, "m.npz").read_bytes()
+
+
+def contents(checkpoint: Checkpoint) -> str:
+    """A digest of all that was read from a file, so that a silent difference is seen."""
+    sha = hashlib.sha256()
+    parts = [checkpoint.vocabulary.stored(), checkpoint.vocabulary.counts, checkpoint.best]
+    for at in (checkpoint, checkpoint.good):
+        if at is not None:
+            average = [] if at.average is None else [at.average]
+            parts += [at.last, *average, *at.optimizer.values(), *at.state]
+            sha.update(json.dumps(at.progress, sort_keys=True).encode())
+    for array in parts:
+        sha.update(f"{array.dtype} {array.shape}".encode() + array.tobytes())
+    sha.update(json.dumps(checkpoint.config.to_dict(), sort_keys=True).encode())
+    return sha.hexdigest()
+
+
+# --- runs that are disturbed -------------------------------------------------------------------
+
+
+def _blows(kind: str, n: int | None, seed: int) -> Outcome:
+    script = Path(__file__).with_name("killer.py")
+    process = subprocess.run(
+        [sys.executable, str(script), kind, str(n), str(seed)], capture_output=True, text=True
+    )
+    if process.returncode:
+        return 0, [process.stderr[-500:]]
+    told = json.loads(process.stdout)
+    failures = list(told["failures"])
+    if 2 * told["hits"] < told["blows"] // 3:
+        failures.append(f"of {told['blows']} blows only {told['hits']} hit a run at work")
+    return told["blows"], failures
+
+
+def kills(n: int | None, seed: int) -> Outcome:
+    """kill -9 at random moments: the file is whole, and in the end that of an undisturbed run."""
+    return _blows("kill", n, seed)
+
+
+def signals(n: int | None, seed: int) -> Outcome:
+    """SIGINT, SIGTERM and SIGHUP at random moments: saved, the exit code right, and the same."""
+    return _blows("signal", n, seed)
+
+
+RUNS: list[dict[str, Any]] = [
+    {"model_dropout": 0.2, "train_lr": 0.5, "train_schedule": "plateau"},
+    {"model_cell": "gru", "model_embedding": 5, "model_tie": True, "train_optimizer": "adam",
+     "train_lr": 0.02, "train_shards": 2, "train_average": 0.0, "train_warm_up": 7},
+]  # fmt: skip
+
+
+def _any_run(rng: random.Random) -> dict[str, Any]:
+    """Settings of a run, drawn from all that change what it does."""
+    return {
+        "model_cell": rng.choice(("lstm", "gru", "rnn")),
+        "model_layers": rng.choice((1, 2)),
+        "model_embedding": (embedding := rng.choice((0, 5))),
+        "model_tie": embedding > 0 and rng.random() < 0.5,
+        "model_dropout": rng.choice((0.0, 0.3)),
+        "model_variational": rng.random() < 0.5,
+        "model_weight_drop": rng.choice((0.0, 0.3)),
+        "model_input_drop": rng.choice((0.0, 0.1)),
+        "train_optimizer": rng.choice(("adagrad", "sgd", "rmsprop", "adam", "adamw")),
+        "train_schedule": rng.choice(("constant", "exponential", "cosine", "plateau")),
+        "train_lr": rng.choice((0.01, 0.1)),
+        "train_average": rng.choice((0.0, 0.9)),
+        "train_shards": rng.choice((1, 2, 3)),
+        "train_reset": rng.choice((0.0, 0.1)),
+        "train_warm_up": rng.choice((0, 20)),
+        "train_loss": rng.choice(("mean", "sum")),
+        "train_rng_seed": rng.randrange(1000),
+    }
+
+
+def stops(n: int | None, seed: int) -> Outcome:
+    """Stopped after each of 60 steps, across an epoch's edge and looks, and resumed: the file of
+    the run that never stopped. Each trial is a configuration."""
+    assert n is not None
+    rng, failures, trials = random.Random(seed), [], 0
+    for k in range(n):
+        keys = RUNS[k] if k < len(RUNS) else _any_run(rng)
+        config = configured(**SMALL, **keys, train_steps=60, train_eval_every=17)
+        text = Corpus.from_text(STORY[:2400], 0.1)  # an epoch is 54 steps
+        with tempfile.TemporaryDirectory() as name:
+            whole, parts = Path(name, "whole.npz"), Path(name, "parts.npz")
+            list(Training.start(text, config, whole))
+            for stop in range(1, 61):
+                trials += 1
+                training = Training.start(text, config, parts)
+                for record in training:
+                    if record.step == stop:
+                        training.stop()
+                list(Training.resume(text, read_checkpoint(parts), parts))
+                if parts.read_bytes() != whole.read_bytes():
+                    failures.append(f"{keys}: stopped after step {stop}, another file")
+    return trials, failures
+
+
+def poison(n: int | None, seed: int) -> Outcome:
+    """NaN or Inf put into a random array at a random step: never in a file, and the run ends as it
+    should."""
+    assert n is not None
+    rng, failures = random.Random(seed), []
+    do = Training._do_step
+    for k in range(n):
+        at, times = rng.randrange(1, 60), rng.choice((1, 1, 2, 9))
+        value = rng.choice((math.nan, math.inf, -math.inf))
+        place = rng.choice(("weights", "average", "squares", "state", "best"))
+
+        def step(self: Training, *rest: Any, at: int = at, times: int = times,
+                 value: float = value, place: str = place) -> Any:  # fmt: skip
+            if self.step == at and len(self.progress["rollbacks"]) < times:
+                arrays = {
+                    "weights": self.model.weights.flat,
+                    "average": self.average,
+                    "squares": self.optimizer.state["squares"],
+                    "state": self.state[-1].reshape(-1),
+                    "best": self.gradient,
+                }
+                array = arrays[place]
+                assert array is not None
+                array[at * 7919 % len(array)] = value
+            return do(self, *rest)
+
+        with tempfile.TemporaryDirectory() as name:
+            path = Path(name, "m.npz")
+            config = configured(**SMALL, train_steps=60, train_eval_every=20, train_save_every=3)
+            Training._do_step = step  # type: ignore[method-assign]
+            try:
+                for _ in Training.start(corpus(), config, path):
+                    if path.exists() and not _finite(path):
+                        failures.append(f"injection {k}: {value} in {place} was saved")
+            except DivergedError as e:
+                if times < 4 or "after 3 returns" not in str(e):
+                    failures.append(f"injection {k}: {e}")
+            finally:
+                Training._do_step = do  # type: ignore[method-assign]
+            if not path.exists() or not _finite(path):
+                failures.append(f"injection {k}: no good file in the end")
+    return n, failures
+
+
+def _finite(path: Path) -> bool:
+    with np.load(path) as archive:
+        floats = [archive[name] for name in archive.files if archive[name].dtype.kind == "f"]
+    return bool(floats) and all(np.isfinite(array).all() for array in floats)
+
+
+def race(n: int | None, seed: int) -> Outcome:
+    """Eight start on one path at once: one wins, the others end with exit code 5 and name it; once
+    it is stopped nothing is left but its file."""
+    assert n is not None
+    failures = []
+    endless = ["--epochs", "100000", "--set", "train.patience=null", "--save-every", "1h", "-q"]
+    for k in range(n):
+        with tempfile.TemporaryDirectory() as name:
+            path = Path(name, "m.npz")
+            command = [sys.executable, "-m", "charlstm", "train"]
+            command += [str(ROOT / "corpora" / "lighthouse.txt"), "-o", str(path), *endless]
+            racers = [
+                subprocess.Popen(
+                    command,
+                    env={**os.environ, "PYTHONPATH": str(ROOT)},
+                    stderr=subprocess.PIPE,
+                    text=True,
+                )
+                for _ in range(8)
+            ]
+            deadline = time.monotonic() + 60
+            running = racers
+            while len(running) > 1 and time.monotonic() < deadline:
+                time.sleep(0.02)
+                running = [racer for racer in racers if racer.poll() is None]
+            if len(running) != 1:
+                failures.append(f"race {k}: {len(running)} are running")
+            while not path.exists() and time.monotonic() < deadline:  # its first look: it trains
+                time.sleep(0.02)
+            for racer in running:
+                racer.send_signal(signal.SIGTERM)
+            told = [racer.communicate(timeout=60)[1] for racer in racers]
+            for racer, text in zip(racers, told, strict=True):
+                if racer in running:
+                    good = racer.returncode == 143
+                else:
+                    named = (
+                        f" is being written by process {running[0].pid} on " if running else "\0"
+                    )
+                    good = racer.returncode == 5 and named in text and text.count("\n") == 1
+                if not good:
+                    failures.append(f"race {k}: exit code {racer.returncode}: {text[-200:]}")
+            if os.listdir(name) != ["m.npz"] or read_checkpoint(path).progress["step"] < 1:
+                failures.append(f"race {k}: {os.listdir(name)}")
+    return n, failures
+
+
+def soak(n: int | None, seed: int) -> Outcome:
+    """Steps of training with looks, saves and samples: memory and descriptors stay as they are."""
+    assert n is not None
+    failures = []
+    with tempfile.TemporaryDirectory() as name:
+        path = Path(name, "m.npz")
+        often = {"train_save_every": 20, "train_sample_every": 100, "train_eval_every": 50}
+        config = configured(**SMALL, **often, train_steps=n + 500, train_rng_seed=seed)
+        before = (0, 0)
+        for record in Training.start(corpus(), config, path):
+            if record.step in (500, n + 500):
+                gc.collect()
+                now = _resident(), len(os.listdir("/proc/self/fd"))
+                if record.step == 500:
+                    before = now
+        if now[0] - before[0] > (1 << 20):
+            failures.append(f"memory grew by {now[0] - before[0]:,} bytes in {n:,} steps")
+        if now[1] != before[1]:
+            failures.append(f"{before[1]} descriptors became {now[1]}")
+    return n, failures
+
+
+def _resident() -> int:
+    """Bytes of memory that this process has."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+# --- disks -------------------------------------------------------------------------------------
+
+ERRORS = [errno.ENOSPC, errno.EIO, errno.EACCES, errno.EDQUOT]
+
+
+def full_disk(n: int | None, seed: int) -> Outcome:
+    """Every operation of a save x four errors x once and for ever: the old file or the new one,
+    and nothing beside it."""
+    old, new, trials, failures = made(2), made(3), 0, []
+    with tempfile.TemporaryDirectory() as name:
+        path = Path(name, "m.npz")
+        write_checkpoint(path, new)
+        after = path.read_bytes()
+        watch = FailingDisk()
+        with watch.mounted():
+            write_checkpoint(path, old)
+        before, kinds = path.read_bytes(), watch.kinds
+        assert {"create", "write", "flush", "fsync", "replace", "open directory"} == set(kinds)
+        for at, kind in enumerate(kinds):
+            for code in ERRORS:
+                for for_ever in (False, True):
+                    trials += 1
+                    path.write_bytes(before)
+                    where = f"{errno.errorcode[code]} at operation {at}, {kind}"
+                    try:
+                        with FailingDisk(at, code, for_ever).mounted():
+                            write_checkpoint(path, new)
+                        failures.append(f"{where}: nobody was told")
+                    except OutputError as e:
+                        if e.exit_code != 6 or os.strerror(code) not in str(e):
+                            failures.append(f"{where}: {e}")
+                    if path.read_bytes() not in (before, after):
+                        failures.append(f"{where}: neither the old file nor the new one")
+                    if os.listdir(name) != ["m.npz"]:
+                        failures.append(f"{where}: {os.listdir(name)}")
+    return trials, failures
+
+
+def power_loss(n: int | None, seed: int) -> Outcome:
+    """Power fails at random moments of three saves, and what was not synced is there, missing,
+    torn or rubbish: the path holds one of the files that were to be there, or, before the first
+    save was over, nothing."""
+    assert n is not None
+    rng, failures = random.Random(seed), []
+    with tempfile.TemporaryDirectory() as name:
+        path = Path(os.path.realpath(name), "m.npz")
+        disk = RecordingDisk(path)
+        files: list[bytes | None] = [None]
+        saved = []
+        with disk.mounted():
+            for steps in (2, 3, 4):
+                write_checkpoint(path, made(steps))
+                files.append(path.read_bytes())
+                saved.append(len(disk.moments))
+    for k in range(n):
+        moment = rng.randrange(len(disk.moments))
+        state = disk.moments[moment].after_power_loss(rng)
+        turn = sum(moment >= end for end in saved)  # saves that were over
+        if state not in files[turn : turn + 2]:
+            failures.append(f"state {k}, after operation {moment}: neither old nor new")
+        if moment + 1 in saved and state != files[saved.index(moment + 1) + 1]:
+            failures.append(f"state {k}: the save was over, and its file is not there")
+    return n, failures
+
+
+# --- what is read ------------------------------------------------------------------------------
+
+
+class _Reader:
+    """Reads bytes as a checkpoint, and says what is wrong with how that went."""
+
+    def __init__(self, folder: str) -> None:
+        self.path = Path(folder, "read.npz")
+        self.path.write_bytes(small())
+        self.expected = contents(read_checkpoint(self.path))
+
+    def __call__(self, data: bytes, what: str, acceptable: bool = True) -> list[str]:
+        self.path.write_bytes(data)
+        try:
+            back = read_checkpoint(self.path)
+        except CheckpointError as e:
+            message = str(e)
+            good = message.isprintable() and len(message) < 700
+            return [] if good else [f"{what}: {message!r:.200}"]
+        except BaseException as e:
+            return [f"{what}: {type(e).__name__}: {e!s:.200}"]
+        if not acceptable:
+            return [f"{what}: was accepted"]
+        return [] if contents(back) == self.expected else [f"{what}: reads as something else"]
+
+
+def hostile_table(n: int | None, seed: int) -> Outcome:
+    """Files made to deceive: refused, without more memory than twice the file and 32 MiB, and
+    without running, unpickling or connecting anything."""
+    failures, trials, files = [], 0, list(table(small()))
+    with tempfile.TemporaryDirectory() as name:
+        reader = _Reader(name)  # which has imported all that reading needs
+        with watched() as seen:
+            for what, data in files:
+                trials += 1
+                tracemalloc.start()
+                failures += reader(data, what, acceptable=False)
+                peak = tracemalloc.get_traced_memory()[1]
+                tracemalloc.stop()
+                if peak > 2 * len(data) + (32 << 20):
+                    failures.append(f"{what}: took {peak:,} bytes of memory")
+        failures += [f"Python did this: {event}" for event in seen]
+    if trials < 118:
+        failures.append(f"only {trials} files")
+    return trials, failures
+
+
+def damage(n: int | None, seed: int) -> Outcome:
+    """Every byte of a small checkpoint changed, and every truncation: refused, or the same."""
+    failures, good = [], small()
+    rng = random.Random(seed)
+    with tempfile.TemporaryDirectory() as name:
+        reader = _Reader(name)
+        for at in range(len(good)):
+            changed = good[:at] + bytes([good[at] ^ rng.randrange(1, 256)]) + good[at + 1 :]
+            failures += reader(changed, f"byte {at}")
+            failures += reader(good[:at], f"truncated to {at}", acceptable=False)
+    return 2 * len(good), failures
+
+
+def mutants(n: int | None, seed: int) -> Outcome:
+    """Random damage of several kinds: refused, or the same."""
+    assert n is not None
+    failures, rng = [], random.Random(seed)
+    with tempfile.TemporaryDirectory() as name:
+        reader = _Reader(name)
+        with watched() as seen:
+            for k in range(n):
+                failures += reader(mutant(small(), rng), f"mutant {k}")
+        failures += [f"Python did this: {event}" for event in seen]
+    return n, failures
+
+
+def configurations(n: int | None, seed: int) -> Outcome:
+    """Mutants of the bundled configurations: read as one, or refused in one line."""
+    assert n is not None
+    failures, rng = [], random.Random(seed)
+    texts = [path.read_text(encoding="utf-8") for path in bundled().values()]
+    texts = [line for text in texts for line in (text, text[: len(text) // 3])]
+    for k in range(n):
+        text = mutant_text(rng.choice(texts), rng)
+        try:
+            Config().updated(parse_yaml(text, "mutant.yaml"))
+        except ConfigError as e:
+            if len(str(e).splitlines()) != 1 or not str(e).isprintable():
+                failures.append(f"mutant {k}: {e!s:.200}")
+        except BaseException as e:
+            failures.append(f"mutant {k}: {type(e).__name__}: {e!s:.200}")
+    return n, failures
+
+
+@dataclass(frozen=True)
+class Campaign:
+    """What is tried, and how often."""
+
+    run: Callable[[int | None, int], Outcome]
+    always: int | None
+    """Trials in every run of the tests; None: all that there are."""
+    long: int | None
+    """Trials in the long run."""
+
+
+CAMPAIGNS = {
+    "G1 kill -9": Campaign(kills, 40, 1000),
+    "G2 failing disk": Campaign(full_disk, None, None),
+    "G3 power loss": Campaign(power_loss, 2000, 50_000),
+    "G4 hostile files": Campaign(hostile_table, None, None),
+    "G4 damaged files": Campaign(damage, None, None),
+    "G4 mutants": Campaign(mutants, 20_000, 2_000_000),
+    "G5 configurations": Campaign(configurations, 20_000, 500_000),
+    "G6 stop at every step": Campaign(stops, 2, 50),
+    "G7 signals": Campaign(signals, 30, 300),
+    "G9 injections": Campaign(poison, 20, 200),
+    "G10 race": Campaign(race, 10, 50),
+    "G13 soak": Campaign(soak, 2000, 100_000),
+}
+"""By the goal that each is for."""
