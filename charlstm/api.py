@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from charlstm.arrays import Array
 from charlstm.checkpoint import Checkpoint, claim, read_checkpoint
 from charlstm.config import Config, Setting, read_config
-from charlstm.corpus import Corpus, Notice, encoding_of, read_text
+from charlstm.corpus import Corpus, Notice, encoding_of, read_lines, read_text
 from charlstm.errors import UsageError
-from charlstm.evaluation import Evaluation, evaluate
+from charlstm.evaluation import Evaluation, LineScorer, evaluate, surprisals
 from charlstm.flow import GradientFlow
 from charlstm.flow import gradient_flow as flow_of
 from charlstm.lock import Lock
@@ -37,6 +39,13 @@ class LanguageModel:
         """The text in a file, read as the corpus was: in the configured encoding, or, where the
         unit is the byte, with a lone surrogate for each byte that is not UTF-8."""
         return read_text(source, encoding_of(self.config.text), notice)
+
+    def read_lines(
+        self, source: Path_, notice: Notice = lambda message: None
+    ) -> Iterator[list[str]]:
+        """The lines in a file, some at a time, read as `read` does; of a pipe those that are
+        there, without waiting for more."""
+        return read_lines(source, encoding_of(self.config.text), notice)
 
     def pieces(
         self,
@@ -85,6 +94,20 @@ class LanguageModel:
     def evaluate(self, text: str) -> Evaluation:
         """Score a text as one stream: nats and bits per character, byte or word, perplexity."""
         return evaluate(self.model, self.vocabulary.encode(text), self.vocabulary)
+
+    def surprisals(self, text: str) -> Array:
+        """Nats (N - 1,), float64, of each unit of a text but the first, as one stream."""
+        v = self.vocabulary
+        return surprisals(self.model, v.encode(text), charged=v.charged)
+
+    def evaluate_lines(self, lines: Sequence[str]) -> list[Evaluation]:
+        """Score lines, which are without their ends, each by itself: as the text "\\nLINE\\n"."""
+        return self.line_scorer(lines)
+
+    @cached_property
+    def line_scorer(self) -> LineScorer:
+        """What scores lines; it keeps its buffers."""
+        return LineScorer(self.model, self.vocabulary)
 
 
 def load(path: Path_ = "charlstm.npz") -> LanguageModel:

@@ -286,6 +286,8 @@ class SampleConfig:
 class EvaluateConfig:
     """The scoring of text."""
 
+    lines: bool = _flag(False)
+    """Whether every line is scored by itself."""
     json: bool = _flag(False)
 
 

@@ -62,15 +62,20 @@ def _name(source: str | os.PathLike[str]) -> str:
     return "standard input" if name == "-" else name
 
 
-def _read_bytes(source: str | os.PathLike[str]) -> Iterator[bytes]:
-    """What is in a file, or on standard input, in blocks."""
+def _read_bytes(source: str | os.PathLike[str], promptly: bool = False) -> Iterator[bytes]:
+    """What is in a file, or on standard input, in blocks; or `promptly` what there is of one."""
     name = _name(source)
+
+    def blocks(file: IO[bytes]) -> Iterator[bytes]:
+        read = file.read1 if promptly else file.read  # type: ignore[attr-defined]
+        return iter(lambda: read(BLOCK), b"")
+
     try:
         if os.fspath(source) == "-":
-            yield from iter(lambda: sys.stdin.buffer.read(BLOCK), b"")
+            yield from blocks(sys.stdin.buffer)
         else:
             with open(source, "rb") as file:
-                yield from iter(lambda: file.read(BLOCK), b"")
+                yield from blocks(file)
     except FileNotFoundError:
         raise UsageError(f"{name}: no such file; check the name") from None
     except IsADirectoryError:
@@ -102,11 +107,14 @@ def _decoder(encoding: str, beginning: bytes) -> codecs.IncrementalDecoder:
 
 
 def read_blocks(
-    source: str | os.PathLike[str], encoding: str | None = "utf-8", notice: Notice = _ignore
+    source: str | os.PathLike[str],
+    encoding: str | None = "utf-8",
+    notice: Notice = _ignore,
+    promptly: bool = False,
 ) -> Iterator[str]:
-    """As `read_text`, but the text comes in blocks."""
+    """As `read_text`, but the text comes in blocks; `promptly`, what is there comes at once."""
     name = _name(source)
-    blocks = _read_bytes(source)
+    blocks = _read_bytes(source, promptly)
     if encoding is None:
         escaping = codecs.getincrementaldecoder("utf-8")(ESCAPED)
         for data in itertools.chain(blocks, [b""]):
@@ -150,6 +158,24 @@ def read_text(
     read or decoded.
     """
     return "".join(read_blocks(source, encoding, notice))
+
+
+def read_lines(
+    source: str | os.PathLike[str], encoding: str | None = "utf-8", notice: Notice = _ignore
+) -> Iterator[list[str]]:
+    """The lines of a file, without their ends, some at a time: those of a block together, and
+    those that come through a pipe as soon as they are complete. Raises what `read_text` raises."""
+    waiting: list[str] = []
+    for text in read_blocks(source, encoding, notice, promptly=True):
+        *lines, last = text.split("\n")
+        if lines:
+            lines[0] = "".join([*waiting, lines[0]])
+            waiting = []
+            yield lines
+        waiting.append(last)
+    rest = "".join(waiting)
+    if rest:
+        yield [rest]
 
 
 def encoding_of(config: TextConfig) -> str | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,6 +20,9 @@ UNKNOWN_NATS = math.log(1_112_064)
 
 SEGMENT = 512
 """Units that a single stream is scored at a time. The result does not depend on it."""
+
+WIDTH, STEPS = 128, 64
+"""Lines that are scored side by side, and units of each at a time. No result depends on them."""
 
 WARM_UP = 100
 """Units that each of many streams reads before the first one that is scored."""
@@ -45,6 +49,11 @@ class Evaluation:
     @property
     def bits_per_unit(self) -> float:
         return self.nats_per_unit / math.log(2)
+
+    @property
+    def bits(self) -> float:
+        """Of all units together."""
+        return self.nats / math.log(2)
 
     @property
     def perplexity(self) -> float:
@@ -105,6 +114,76 @@ def evaluate(model: Model, ids: Array, vocabulary: Vocabulary | None = None) -> 
     nats = surprisals(model, ids, charged=charged)
     outside = int(np.count_nonzero(np.asarray(ids[1:]) == unknown))
     return Evaluation(len(nats), outside, float(np.sum(nats)), unit)
+
+
+class LineScorer:
+    """Scores lines, each by itself, as the model met them while it learnt: after a line end.
+
+    The score of a line is that of the text "\\nLINE\\n": from a zero state a line end is given,
+    which is not scored, and then the line and its end are predicted. Many lines are scored side
+    by side, the long with the long ones; what stands beside a line changes nothing but roundings.
+    """
+
+    def __init__(self, model: Model, vocabulary: Vocabulary) -> None:
+        self.model, self.vocabulary = model, vocabulary
+        self.unrolled: dict[int, Unrolled] = {}  # by width
+
+    def __call__(self, lines: Sequence[str]) -> list[Evaluation]:
+        """The scores of lines, which are without their ends, in their order."""
+        v = self.vocabulary
+        ids = self._ids(lines)
+        outside = [int(np.count_nonzero(of_line[1:] == v.unknown)) for of_line in ids]
+        return [
+            Evaluation(len(nats), unknown, float(np.sum(nats)), v.unit)
+            for nats, unknown in zip(self._surprisals(ids), outside, strict=True)
+        ]
+
+    def surprisals(self, lines: Sequence[str]) -> list[Array]:
+        """For each line the nats (N + 1,), float64, of its N units and of its end."""
+        return self._surprisals(self._ids(lines))
+
+    def _ids(self, lines: Sequence[str]) -> list[Array]:
+        return [self.vocabulary.encode(f"\n{line}\n") for line in lines]
+
+    def _surprisals(self, ids: Sequence[Array]) -> list[Array]:
+        found = [np.empty(len(of_line) - 1) for of_line in ids]
+        order = sorted(range(len(ids)), key=lambda k: -len(ids[k]))
+        for at in range(0, len(order), WIDTH):
+            group = order[at : at + WIDTH]
+            self._score([ids[k] for k in group], [found[k] for k in group])
+        return found
+
+    def _score(self, ids: Sequence[Array], found: Sequence[Array]) -> None:
+        """Write the nats of at most `WIDTH` lines, the longest first, into `found`."""
+        state = self.model.zero_state(len(ids))
+        left = len(ids)
+        for start in range(0, len(found[0]), STEPS):
+            while len(found[left - 1]) <= start:
+                left -= 1
+            width = 1 << (left - 1).bit_length()  # of the lines that end, at least a half go
+            unrolled = self.unrolled.get(width)
+            if unrolled is None:
+                unrolled = Unrolled(self.model, STEPS, width, training=False)
+                self.unrolled[width] = unrolled
+            steps = min(STEPS, len(found[0]) - start)
+            units = np.full((width, steps + 1), UNKNOWN, np.intp)
+            for row, of_line in zip(units, ids[:left], strict=False):
+                part = of_line[start : start + steps + 1]
+                row[: len(part)] = part
+            targets = units[:, 1:].T
+            state = unrolled.forward(units[:, :-1].T, _as_many(state, width))
+            nats = unrolled.loss(targets).astype(np.float64)
+            nats[targets == self.vocabulary.charged] = UNKNOWN_NATS
+            for of_line, out in zip(nats.T, found[:left], strict=False):
+                part = out[start : start + steps]
+                part[...] = of_line[: len(part)]
+
+
+def _as_many(state: State, B: int) -> State:
+    """A state with the first B of its streams, or with as many more of zeros as it takes."""
+    if len(state[0]) >= B:
+        return [s[:B] for s in state]
+    return [np.concatenate([s, np.zeros((B - len(s), s.shape[1]), s.dtype)]) for s in state]
 
 
 COUNTS, CHARGED = 1, 2

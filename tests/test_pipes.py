@@ -1,0 +1,449 @@
+"""Scoring, filtering and comparing in pipelines: every line by itself, in its place, at once."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from test_cli import CORPORA, ROOT, fails, run
+
+import charlstm
+import charlstm.evaluation
+from charlstm.api import LanguageModel
+from charlstm.cells import CELLS
+from charlstm.cli.evaluate import escaped
+from charlstm.corpus import Corpus, read_lines
+from charlstm.evaluation import UNKNOWN_NATS, LineScorer, evaluate, surprisals
+from charlstm.model import Model
+from charlstm.vocabulary import Vocabulary
+
+UNITS = ("char", "byte", "word")
+every_unit = pytest.mark.parametrize("unit", UNITS)
+
+TEXT = "the sea was calm\nand the boat went out\n\n은여울 나루에 배가 🚢\nשלום עולם\n" * 5
+
+LINES = [
+    "the boat",
+    "",
+    "went out calm and out " * 20,
+    "배가 나루",
+    "שלום 🚢 x\u200f",
+    "\t\r é",
+    "a",
+]
+
+
+def random_model(
+    unit: str = "char", cell: str = "lstm", dtype: Any = np.float64, **family: Any
+) -> Any:
+    """A vocabulary and a model with weights at random."""
+    v = Corpus.from_text(TEXT, 0.0, unit=unit, **family.pop("text", {})).vocabulary
+    model = Model(cell, len(v), 6, family.pop("layers", 1), dtype, **family)
+    model.weights.flat[...] = np.random.default_rng(2).normal(0, 0.7, model.weights.flat.shape)
+    return model, v
+
+
+def alone(model: Model, v: Vocabulary, line: str) -> Any:
+    """The nats of one line, as the rule says."""
+    return surprisals(model, v.encode(f"\n{line}\n"), charged=v.charged)
+
+
+def trained(path: Path, corpus: str, steps: int = 120, **sets: Any) -> Path:
+    changes = {"train.steps": steps, "train.workers": 1, "model.hidden": 32, **sets}
+    (path.parent / "corpus").write_text(corpus, encoding="utf-8")
+    for _ in charlstm.train(path.parent / "corpus", path, settings=changes):
+        pass
+    return path
+
+
+@pytest.fixture(scope="session")
+def english(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    corpus = (CORPORA / "lighthouse.txt").read_text(encoding="utf-8")
+    return trained(tmp_path_factory.mktemp("en") / "en.npz", corpus)
+
+
+@pytest.fixture(scope="session")
+def korean(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    corpus = (CORPORA / "ferry.txt").read_text(encoding="utf-8")
+    return trained(tmp_path_factory.mktemp("ko") / "ko.npz", corpus)
+
+
+@pytest.fixture(scope="session", params=UNITS)
+def of_unit(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model of each unit."""
+    path = tmp_path_factory.mktemp("unit") / "m.npz"
+    return trained(path, TEXT, 60, **{"text.unit": request.param, "text.valid": 0.0})
+
+
+# --- the score of a line -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("cell", list(CELLS))
+@pytest.mark.parametrize(
+    "family", [{}, {"layers": 2}, {"embedding": 4}, {"embedding": 4, "tie": True, "layers": 2}]
+)
+@every_unit
+def test_a_line_is_a_text_between_line_ends(unit: str, cell: str, family: dict[str, Any]) -> None:
+    """Many lines side by side have the nats that each has alone, unit by unit."""
+    model, v = random_model(unit, cell, **family)
+    for line, nats in zip(LINES, LineScorer(model, v).surprisals(LINES), strict=True):
+        np.testing.assert_allclose(nats, alone(model, v, line), rtol=0, atol=1e-11)
+    for line, score in zip(LINES, LineScorer(model, v)(LINES), strict=True):
+        expected = evaluate(model, v.encode(f"\n{line}\n"), v)
+        assert (score.units, score.unknown, score.unit) == (expected.units, expected.unknown, unit)
+        assert score.bits == pytest.approx(expected.nats / math.log(2), rel=1e-11)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize(("width", "steps"), [(1, 1), (2, 3), (4, 64), (128, 7), (256, 100)])
+def test_any_batch_and_order(
+    dtype: Any, width: int, steps: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What stands beside a line changes its score by less than 1e-4 bits."""
+    model, v = random_model(dtype=dtype)
+    monkeypatch.setattr(charlstm.evaluation, "WIDTH", width)
+    monkeypatch.setattr(charlstm.evaluation, "STEPS", steps)
+    rng = np.random.default_rng(width)
+    lines = [
+        "".join(rng.choice(list(TEXT[:60].replace("\n", "")), n)) for n in rng.integers(0, 90, 70)
+    ]
+    lines.append("sea " * 300)
+    expected = [alone(model, v, line).sum() / math.log(2) for line in lines]
+    scorer = LineScorer(model, v)
+    for _ in range(3):
+        order = rng.permutation(len(lines)).tolist()
+        bits = [score.bits for score in scorer([lines[k] for k in order])]
+        tolerance = 1e-4 if dtype is np.float32 else 1e-9
+        np.testing.assert_allclose(bits, [expected[k] for k in order], rtol=0, atol=tolerance)
+
+
+def test_no_lines() -> None:
+    model, v = random_model()
+    assert LineScorer(model, v)([]) == []
+
+
+def test_a_model_without_line_ends() -> None:
+    """It was never shown one: as context it is nothing, and as what comes it costs its price."""
+    v = Corpus.from_text("abcd" * 9, 0.0).vocabulary
+    model = Model("lstm", 4, 5, 1, np.float64)
+    model.initialise(np.random.default_rng(0))
+    (nats,) = LineScorer(model, v).surprisals(["abc"])
+    assert nats.shape == (4,)
+    assert nats[-1] == UNKNOWN_NATS
+    np.testing.assert_allclose(nats, alone(model, v, "abc"), rtol=0, atol=1e-12)
+    (score,) = LineScorer(model, v)([""])
+    assert (score.units, score.unknown, score.nats) == (1, 1, UNKNOWN_NATS)
+
+
+def test_left_out_characters_cost_their_price() -> None:
+    """With an entry for them in the vocabulary, too."""
+    model, v = random_model(text={"min_count": 6})
+    assert v.charged >= 0
+    (score,) = LineScorer(model, v)(["the 뷁"])
+    assert score.unknown >= 1
+    assert score.nats == pytest.approx(alone(model, v, "the 뷁").sum(), rel=1e-12)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.text(st.characters(exclude_characters="\n", exclude_categories=("Cs",)))))
+def test_any_lines(lines: list[str]) -> None:
+    model, v = random_model()
+    for line, nats in zip(lines, LineScorer(model, v).surprisals(lines), strict=True):
+        np.testing.assert_allclose(nats, alone(model, v, line), rtol=0, atol=1e-11)
+
+
+def test_side_by_side_is_faster() -> None:
+    """Many lines take well under half the time that they take one after the other."""
+    model, v = random_model(dtype=np.float32)
+    line = "the sea was calm and the boat went out " * 2
+    scorer = LineScorer(model, v)
+    scorer([line] * 256)
+
+    def seconds(work: Any) -> float:
+        times = []
+        for _ in range(3):
+            start = time.process_time()
+            work()
+            times.append(time.process_time() - start)
+        return min(times)
+
+    assert seconds(lambda: scorer([line] * 256)) < 0.5 * seconds(
+        lambda: [alone(model, v, line) for _ in range(256)]
+    )
+
+
+# --- reading lines -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "data", ["", "a", "a\n", "\n", "\n\na\r\n", "ab\ncd\n\nef", "é\u2028\x85\n가"]
+)
+@pytest.mark.parametrize("block", [1, 2, 3, 1000])
+def test_read_lines(data: str, block: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A line ends at a line feed and nowhere else; the last one need not have one."""
+    monkeypatch.setattr("charlstm.corpus.BLOCK", block)
+    (tmp_path / "t").write_bytes(data.encode())
+    lines = [line for batch in read_lines(tmp_path / "t") for line in batch]
+    assert lines == (data.split("\n")[:-1] if data.endswith("\n") or not data else data.split("\n"))
+
+
+@pytest.mark.parametrize("options", [["--lines"], ["--above", "-1"], ["--lines", "--chars"]])
+def test_a_line_is_answered_at_once(english: Path, options: list[str]) -> None:
+    """Before the next one comes, and within 50 ms of its line feed."""
+    with subprocess.Popen(
+        [sys.executable, "-m", "charlstm", "evaluate", "-m", str(english), *options],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        cwd=ROOT,
+    ) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        times = []
+        for k in range(12):
+            start = time.monotonic()
+            process.stdin.write(b"%d\n" % (k % 10))
+            process.stdin.flush()
+            answer = process.stdout.readline()
+            times.append(time.monotonic() - start)
+            assert str(k % 10).encode() in answer
+            if "--chars" in options:
+                assert process.stdout.readline().startswith(b"\\n\t")
+        process.stdin.close()
+        assert process.stdout.read() == b""
+        assert process.wait() == 0
+    assert min(times[1:]) < 0.05
+
+
+# --- evaluate --lines --------------------------------------------------------------------------
+
+
+def test_lines(of_unit: Path, tmp_path: Path) -> None:
+    """Bits, units and the line as it stands, in its order, from a pipe and from files."""
+    model = charlstm.load(of_unit)
+    text = "\n".join(LINES)
+    process = run("evaluate", "--lines", "-m", of_unit, stdin=text)
+    assert process.returncode == 0, process.stderr
+    rows = process.stdout.decode().split("\n")
+    assert rows.pop() == ""
+    for row, line, score in zip(rows, LINES, model.evaluate_lines(LINES), strict=True):
+        bits, units, rest = row.split("\t", 2)
+        assert (bits, int(units), rest) == (f"{score.bits_per_unit:.4f}", score.units, line)
+    (tmp_path / "a").write_text(text[:100], encoding="utf-8", newline="")
+    (tmp_path / "b").write_text(f"{text}\n", encoding="utf-8", newline="")
+    files = run("evaluate", "--lines", "-m", of_unit, tmp_path / "b", tmp_path / "b").stdout
+    assert files == process.stdout * 2
+    both = run("evaluate", "--lines", "-m", of_unit, tmp_path / "a", tmp_path / "b").stdout
+    assert both.endswith(process.stdout)
+    configured = run("evaluate", "--set", "evaluate.lines=true", "-m", of_unit, stdin=text).stdout
+    assert configured == process.stdout
+    documents = run("evaluate", "--lines", "--json", "-m", of_unit, stdin=text).stdout.decode()
+    for document, line, score in zip(
+        map(json.loads, documents.split("\n")[:-1]), LINES, model.evaluate_lines(LINES), strict=True
+    ):
+        assert document.pop("line") == line
+        assert document == pytest.approx(score.to_dict())
+
+
+def test_a_line_is_what_evaluate_says_of_it(english: Path) -> None:
+    """The rule, as anybody can check it."""
+    (row,) = run("evaluate", "--lines", "-m", english, stdin="The lamp").stdout.splitlines()
+    whole = json.loads(run("evaluate", "--json", "-m", english, stdin="\nThe lamp\n").stdout)
+    assert row.split(b"\t")[:2] == [f"{whole['bits_per_char']:.4f}".encode(), b"9"]
+
+
+def test_nothing_to_score(english: Path) -> None:
+    assert run("evaluate", "--lines", "-m", english).stdout == b""
+    assert run("evaluate", "--above", "1", "-m", english).returncode == 1
+    assert run("evaluate", "--lines", "--chars", "-m", english).stdout == b""
+    assert run("evaluate", "--chars", "-m", english, stdin="a").stdout == b""
+
+
+def test_bytes_that_are_no_text(tmp_path: Path) -> None:
+    """A model of bytes passes any line on as it is; one of characters says what is wrong."""
+    data = b"caf\xe9 \xff\xfe\nplain\n"
+    path = trained(tmp_path / "m.npz", TEXT, 20, **{"text.unit": "byte", "text.valid": 0.0})
+    assert run("evaluate", "--above", "0", "-m", path, stdin=data).stdout == data
+    rows = run("evaluate", "--lines", "-m", path, stdin=data).stdout.splitlines()
+    assert [row.split(b"\t", 2)[2] for row in rows] == data.splitlines()
+    (first, _) = run("evaluate", "--lines", "--json", "-m", path, stdin=data).stdout.splitlines()
+    assert json.loads(first)["line"] == data.splitlines()[0].decode("utf-8", "replace")
+    characters = trained(tmp_path / "c.npz", TEXT, 20)
+    fails(run("evaluate", "--lines", "-m", characters, stdin=data), 3, "byte 3 (0xe9)")
+
+
+# --- filters -----------------------------------------------------------------------------------
+
+
+def test_filters(of_unit: Path) -> None:
+    """Lines on either side of a threshold, unchanged; grep's exit code."""
+    text = "\n".join([*LINES, "the sea was calm", "zzzz qqqq", ""])
+    lines = text.split("\n")[:-1]
+    bits = [s.bits_per_unit for s in charlstm.load(of_unit).evaluate_lines(lines)]
+    middle = sorted(bits)[len(bits) // 2] + 1e-6
+
+    def passed(*options: str | float) -> list[str]:
+        process = run("evaluate", "-m", of_unit, *map(str, options), stdin=text)
+        out = process.stdout.decode().split("\n")
+        assert out.pop() == ""
+        assert process.returncode == (0 if out else 1), process.stderr
+        return out
+
+    above, below = passed("--above", middle), passed("--below", middle)
+    assert above == [line for line, b in zip(lines, bits, strict=True) if b > middle]
+    assert below == [line for line, b in zip(lines, bits, strict=True) if b < middle]
+    assert len(above) + len(below) == len(lines)
+    assert passed("--lines", "--above", middle) == above
+    assert passed("--above", 0, "--below", middle) == below
+    assert passed("--above", 1e6) == []
+    assert passed("--below", 0) == []
+    documents = [json.loads(line) for line in passed("--above", middle, "--json")]
+    assert [document["line"] for document in documents] == above
+
+
+def test_a_threshold_of_a_reference(english: Path, tmp_path: Path) -> None:
+    """At most a share 1 - Q of the reference's own lines passes, and what is stranger than all."""
+    story = (CORPORA / "lighthouse.txt").read_text(encoding="utf-8").replace("\n", " ")
+    reference = [story[n * 100 : n * 101 + 20] for n in range(50)]
+    (tmp_path / "r").write_text("\n".join(reference), encoding="utf-8")
+    quantile = ("evaluate", "-m", english, "--reference", tmp_path / "r", "--quantile")
+    for q in (0.0, 0.5, 0.9, 1.0):
+        process = run(*quantile, str(q), stdin="\n".join(reference))
+        assert len(process.stdout.splitlines()) <= round(50 * (1 - q))
+        assert process.returncode == (1 if q == 1 else 0)
+        assert b"50 lines" in process.stderr
+    strange = run(*quantile, "1", stdin=f"{reference[3]}\nqxzvk jjq\n")
+    assert strange.stdout == b"qxzvk jjq\n"
+    (tmp_path / "empty").write_text("")
+    empty = ("evaluate", "-m", english, "--quantile", "0.5", "--reference", tmp_path / "empty")
+    fails(run(*empty, stdin="a"), 3, "no lines")
+
+
+@pytest.mark.parametrize(
+    ("options", "parts"),
+    [
+        (["--above", "1", "--quantile", "0.5", "--reference", "r"], ["--above", "--quantile"]),
+        (["--quantile", "0.5"], ["--reference"]),
+        (["--reference", "r"], ["--quantile"]),
+        (["--quantile", "1.5", "--reference", "r"], ["1.5"]),
+        (["--quantile", "0.5", "--reference", "-"], ["standard input"]),
+        (["--above", "3", "--below", "2"], ["above 3", "below 2"]),
+        (["--above", "3", "--chars"], ["--above", "--chars"]),
+        (["--color"], ["--chars"]),
+        (["--chars", "--color", "--json"], ["--color", "--json"]),
+        (["-m", "b", "--chars"], ["one model"]),
+        (["-m", "b", "--below", "2"], ["one model"]),
+        (["--above", "much"], ["--above"]),
+    ],
+)
+def test_options_that_do_not_go_together(options: list[str], parts: list[str]) -> None:
+    fails(run("evaluate", "-m", "a", *options, "-"), 2, *parts)
+
+
+# --- several models ----------------------------------------------------------------------------
+
+
+def test_the_model_that_fits_best(english: Path, korean: Path) -> None:
+    """The fewest bits for the line, and how many fewer than the other model's."""
+    text = "The lamp was out.\n나루터에서 억수는 한참 생각하였다.\n\nשלום 🚢\n"
+    lines = text.split("\n")[:-1]
+    models = ("-m", english, "-m", korean)
+    rows = run("evaluate", "--lines", *models, stdin=text).stdout.decode().split("\n")[:-1]
+    bits = {path: charlstm.load(path).evaluate_lines(lines) for path in (english, korean)}
+    for k, (row, line) in enumerate(zip(rows, lines, strict=True)):
+        name, margin, rest = row.split("\t", 2)
+        en, ko = (bits[path][k].bits for path in (english, korean))
+        assert rest == line
+        assert name == str(english if en < ko else korean)
+        assert float(margin) == pytest.approx(abs(en - ko), abs=1e-4)
+    assert rows[0].startswith(str(english))
+    assert rows[1].startswith(str(korean))
+    documents = run("evaluate", "--lines", "--json", *models, stdin=text).stdout.splitlines()
+    first = json.loads(documents[0])
+    assert first["model"] == str(english)
+    assert first["line"] == lines[0]
+    assert first["bits"][str(korean)] - first["bits"][str(english)] == pytest.approx(
+        first["margin"]
+    )
+
+
+def test_models_that_cannot_be_compared(english: Path, tmp_path: Path) -> None:
+    words = trained(tmp_path / "w.npz", TEXT, 10, **{"text.unit": "word"})
+    others = trained(tmp_path / "o.npz", TEXT + "other\n", 10, **{"text.unit": "word"})
+    bytes_ = trained(tmp_path / "b.npz", TEXT, 10, **{"text.unit": "byte"})
+    for other in (english, others):
+        fails(run("evaluate", "--lines", "-m", words, "-m", other, stdin="a"), 2, "models of words")
+    fails(run("evaluate", "-m", english, "-m", bytes_, stdin="a"), 2, "--lines")
+    process = run("evaluate", "--lines", "-m", english, "-m", bytes_, stdin="나루\n")
+    assert process.stdout.startswith(str(bytes_).encode())
+    fails(run("evaluate", "--lines", "-m", english, "-m", english, stdin="a"), 2, "twice")
+    ferry = trained(tmp_path / "same.npz", TEXT, 20, **{"text.unit": "word"})
+    assert b"\t" in run("evaluate", "--lines", "-m", words, "-m", ferry, stdin="the boat").stdout
+
+
+# --- characters --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        *(("a", "a"), (" ", " "), ("\n", r"\n"), ("\t", r"\t"), ("\\", r"\\"), ("\x1b", r"\x1b")),
+        *(("가", "가"), ("🚢", "🚢"), ("\u2028", r"\u2028"), ("\u200f", r"\u200f")),
+    ],
+)
+def test_escaped(text: str, expected: str) -> None:
+    """What would break or hide in a line is written out; all else is itself."""
+    assert escaped(text) == expected
+
+
+def test_characters(of_unit: Path) -> None:
+    """A row for each unit but the first, which is given; the total is evaluate's."""
+    language: LanguageModel = charlstm.load(of_unit)
+    text = "the sea 배\t나루\nשלום 🚢\x1b[31m\u2028 out\n"
+    unit = language.vocabulary.unit
+    out = run("evaluate", "--chars", "-m", of_unit, stdin=text).stdout.decode()
+    rows = [row.split("\t") for row in out.split("\n")[:-1]]
+    units = language.vocabulary.split(text)[1:]
+    assert [row[0] for row in rows] == [escaped(u) for u in units]
+    result = language.evaluate(text)
+    assert len(rows) == result.units
+    assert float(rows[-1][2]) == pytest.approx(result.bits, abs=1e-3)
+    bits = np.array([float(row[1]) for row in rows])
+    np.testing.assert_allclose(np.cumsum(bits), [float(r[2]) for r in rows], atol=1e-2)
+    documents = run("evaluate", "--chars", "--json", "-m", of_unit, stdin=text).stdout
+    last = json.loads(documents.splitlines()[-1])
+    assert last["total"] == pytest.approx(result.bits, abs=1e-6)
+    assert last["text"] == {"char": "\n", "byte": "0x0a", "word": "<eos>"}[unit]
+
+
+def test_characters_of_lines(of_unit: Path) -> None:
+    """Line after line, each with its end; the totals are those of --lines."""
+    lines = ["the boat", "", "배가 🚢"]
+    out = run("evaluate", "--lines", "--chars", "-m", of_unit, stdin="\n".join(lines)).stdout
+    rows = [row.split("\t") for row in out.decode().split("\n")[:-1]]
+    ends = [k for k, row in enumerate(rows) if row[0] in (r"\n", "0x0a", "<eos>")]
+    scores = charlstm.load(of_unit).evaluate_lines(lines)
+    assert np.diff([-1, *ends]).tolist() == [s.units for s in scores]
+    assert [float(rows[k][2]) for k in ends] == pytest.approx([s.bits for s in scores], abs=1e-3)
+
+
+def test_colour(of_unit: Path) -> None:
+    """The text stays what it is; what a terminal would obey is escaped."""
+    text = "the sea 배가\nשלום 🚢\x1b[31m qq\\\n"
+    for lines in ([], ["--lines"]):
+        out = run("evaluate", "--chars", "--color", *lines, "-m", of_unit, stdin=text).stdout
+        plain = re.sub(r"\x1b\[[0-9;]*m", "", out.decode())
+        assert plain == text.replace("\x1b", r"\x1b").replace("\\\n", "\\\\\n")
+        codes = re.findall(rb"\x1b\[([0-9;]*)m", out)
+        assert set(codes) <= {b"", b"32", b"33", b"31", b"1;37;41"}
+        assert codes[-1] == b""
+        assert len(codes) > 3
