@@ -20,7 +20,7 @@ from charlstm.flow import GradientFlow
 from charlstm.flow import gradient_flow as flow_of
 from charlstm.lock import Lock
 from charlstm.ranks import ranks
-from charlstm.sampling import Piece, generate
+from charlstm.sampling import Completer, Completion, Piece, Seed, beam, generate
 from charlstm.training import Training, fitted
 
 Path_ = str | os.PathLike[str]
@@ -90,6 +90,69 @@ class LanguageModel:
         """
         for piece in self.pieces(seed, rng_seed=rng_seed, count=1, **options):
             yield from piece.text
+
+    def seed(self, text: str, what: str = "the seed") -> Seed:
+        """A text as `completer` and `beam` take it. Raises `VocabularyError`, which calls the text
+        `what`, where units are outside the vocabulary."""
+        text = self.vocabulary.normalised(text)
+        return self.vocabulary.encode_strictly(text, what), text
+
+    def completer(
+        self,
+        *,
+        rng_seed: int | None = None,
+        nats: bool = False,
+        errors: str = "replace",
+        prefix: Array | None = None,
+        **options: Any,
+    ) -> Completer:
+        """What continues many seeds side by side; see `charlstm.sampling.Completer`. Options are
+        as for `sample`."""
+        changes = [Setting(f"sample.{name}", value, name) for name, value in options.items()]
+        s = self.config.updated(changes).sample
+        return Completer(
+            self.model,
+            self.vocabulary,
+            int(np.random.SeedSequence(rng_seed).generate_state(1, np.uint64)[0]),
+            length=s.length,
+            temperature=s.temperature,
+            top_k=s.top_k,
+            top_p=s.top_p,
+            stop=[self.vocabulary.normalised(text) for text in s.stop],
+            nats=nats,
+            errors=errors,
+            prefix=prefix,
+        )
+
+    def complete(
+        self, seeds: Sequence[str], *, rng_seed: int | None = None, **options: Any
+    ) -> Iterator[str]:
+        """Yield a continuation of each seed, in their order, each from a state of its own. They
+        are made side by side. Options and errors are those of `sample`."""
+        each = [self.seed(seed, f"seed {n}") for n, seed in enumerate(seeds)]
+        for completion in self.completer(rng_seed=rng_seed, **options)(each):
+            yield completion.text
+
+    def beam(
+        self,
+        seed: str,
+        N: int,
+        *,
+        errors: str = "replace",
+        what: str = "the seed",
+        **options: Any,
+    ) -> Completion:
+        """The most probable continuation that a beam search over N texts finds, by the options
+        `length` and `stop` of `sample`. `what` is what errors call the seed."""
+        changes = [Setting(f"sample.{name}", value, name) for name, value in options.items()]
+        s = self.config.updated(changes).sample
+        stop = [self.vocabulary.normalised(text) for text in s.stop]
+        return beam(
+            *(self.model, self.vocabulary, self.seed(seed, what), N),
+            length=s.length,
+            stop=stop,
+            errors=errors,
+        )
 
     def evaluate(self, text: str) -> Evaluation:
         """Score a text as one stream: nats and bits per character, byte or word, perplexity."""

@@ -421,7 +421,7 @@ class _StepperLayer:
                 np.add(self.above, biases, out=self.above)
 
             self.multiply = multiply
-        self.state = [h, *rest]
+        self.state, self.v = [h, *rest], v.reshape(G, K, H)
         self.step = _stepping(cell, a, v, self.state, self.multiply, self.above)
 
 
@@ -477,6 +477,23 @@ class Stepper:
         for step in self.steps:
             u = step(u)
         return self.logits
+
+    def begin(self, k: int, origin: Stepper) -> None:
+        """Let stream k go on from where a single stream stands. Its logits are valid only when it
+        has been fed."""
+        for layer, of_one in zip(self.layers, origin.layers, strict=True):
+            for s, at in zip(layer.state, of_one.state, strict=True):
+                s.reshape(len(self.logits), -1)[k] = at
+            layer.v[:, k] = of_one.v[:, 0]
+
+    def reorder(self, streams: Array) -> None:
+        """Let each stream k go on from where streams[k] stands. The logits are valid only when
+        all have been fed."""
+        for layer in self.layers:
+            for s in layer.state:
+                each = s.reshape(len(streams), -1)
+                each[...] = each[streams]
+            layer.v[...] = layer.v[:, streams]
 
     def read(self, ids: Array) -> Array:
         """Feed ids (N,) to a single stream; return what the uppermost layer shows after each,

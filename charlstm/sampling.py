@@ -5,8 +5,9 @@ from __future__ import annotations
 import re
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from functools import cache
-from typing import NamedTuple
+from functools import cache, lru_cache
+from itertools import islice
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -23,6 +24,18 @@ HOT = 1e6
 
 SAFE = 600.0
 """Logits between plus and minus this can be exponentiated, and the results added, in float64."""
+
+WIDTH = 128
+"""Seeds that are continued side by side."""
+
+TRIES = 1000
+"""Samples in a row of which none is wanted, after which no more are made."""
+
+GROUP = 64
+"""Samples whose random numbers are made together."""
+
+FEWEST = 8
+"""Samples that are made at a time when some are not wanted."""
 
 MANY = 100
 """As many numbers are sooner added by one call than one after the other."""
@@ -165,6 +178,30 @@ def _highest_logit(model: Model) -> float:
     return float(np.max(np.abs(Wy).sum(axis=1) + np.abs(by), where=np.isfinite(by), initial=0.0))
 
 
+def _safe(model: Model, temperature: float) -> bool:
+    """Whether all logits are `SAFE` when they are divided by the temperature."""
+    return _highest_logit(model) / SAFE < temperature < HOT
+
+
+def _first_logits(vocabulary: Vocabulary) -> Array:
+    """Logits (V,) of the first unit where no line end comes before it: as often as in the corpus,
+    but never one that is unknown."""
+    counts = vocabulary.counts.copy()
+    if vocabulary.unknown >= 0:
+        counts[vocabulary.unknown] = 0
+        if not counts.any():
+            counts[...] = np.arange(len(counts)) != vocabulary.unknown
+    with np.errstate(divide="ignore"):
+        return np.asarray(np.log(counts / counts.sum()))
+
+
+def _nats(logits: Array, ids: Array, temperature: float) -> Array:
+    """-ln p (K,) of ids by logits (K, V) that have been divided by the temperature."""
+    y = logits.astype(np.float64) * temperature
+    y -= y.max(axis=1, keepdims=True)
+    return np.asarray(np.log(np.exp(y).sum(axis=1)) - y[np.arange(len(ids)), ids])
+
+
 def _without(model: Model, unit: int) -> Model:
     """The model with a probability of zero for a unit, those of the others in proportion."""
     without = model.with_weights(model.weights.flat.copy())
@@ -245,9 +282,7 @@ def _all(
         ids = chooser(logits)
         units = ids.tolist()
         if temperature is not None:
-            y = logits.astype(np.float64) * temperature
-            y -= y.max(axis=1, keepdims=True)
-            totals += np.log(np.exp(y).sum(axis=1)) - y[np.arange(count), ids]
+            totals += _nats(logits, ids, temperature)
         if count > 1:
             if n > len(drawn):
                 drawn = np.concatenate([drawn, np.empty_like(drawn)])
@@ -316,7 +351,7 @@ def generate(
         seed = np.array([vocabulary.line_end])
     if vocabulary.unknown >= 0:
         model = _without(model, vocabulary.unknown)
-    safe = len(seed) > 0 and _highest_logit(model) / SAFE < temperature < HOT
+    safe = len(seed) > 0 and _safe(model, temperature)
     taken = 1.0  # the temperature that the weights take over
     if safe:
         temperature, taken = 1.0, temperature
@@ -331,18 +366,349 @@ def generate(
         return _Tail(stop).pieces(pieces) if stop else pieces
     logits = stepper.logits
     if not len(seed):
-        counts = vocabulary.counts.copy()
-        if vocabulary.unknown >= 0:
-            counts[vocabulary.unknown] = 0
-            if not counts.any():
-                counts[...] = np.arange(len(counts)) != vocabulary.unknown
-        with np.errstate(divide="ignore"):
-            logits = np.tile(np.log(counts / counts.sum()), (count, 1))
+        logits = np.tile(_first_logits(vocabulary), (count, 1))
 
     def new() -> _Sample:
         return _Sample(vocabulary.writer(before, errors), stop)
 
     return _all(stepper, new, length, chooser, logits, bool(stop), taken if nats else None)
+
+
+# --- many samples, each by itself --------------------------------------------------------------
+
+
+class Completion(NamedTuple):
+    """A sample that has ended."""
+
+    text: str
+    """What follows the seed."""
+    stop: str
+    """Why it ended: "length" or "stop"."""
+    nats: float
+    """-ln p under the model of its units, those of a stop text included."""
+    units: int
+    """How many they are."""
+
+
+Seed = tuple[Array, str]
+"""The ids (N,) of a seed, and its text."""
+
+
+class _Numbers:
+    """Random numbers for K streams, each from a sequence of its own: by key, sample and place."""
+
+    def __init__(self, K: int, key: int) -> None:
+        self.rows = np.arange(K)
+        self.made = np.zeros(K, np.intp)
+        """How many each stream has used."""
+        self.block = np.zeros((K, BLOCK))
+        self.samples = [0] * K
+
+        @lru_cache(2)
+        def together(group: int, block: int) -> Array:
+            """The numbers (GROUP, BLOCK) of some samples: one after the other takes longer."""
+            bits = np.random.Philox(
+                counter=np.array([0, 0, block, 0], np.uint64),
+                key=np.array([key, group], np.uint64),
+            )
+            return np.random.Generator(bits).random((GROUP, BLOCK))
+
+        self.together = together
+
+    def begin(self, k: int, sample: int) -> None:
+        """Let stream k have the numbers that belong to a sample."""
+        self.samples[k], self.made[k] = sample, 0
+        self.go_on(k)
+
+    def go_on(self, k: int) -> None:
+        """The next `BLOCK` numbers of stream k."""
+        group, row = divmod(self.samples[k], GROUP)
+        self.block[k] = self.together(group, self.made.item(k) // BLOCK)[row]
+
+    def random(self, K: int) -> Array:
+        numbers: Array = self.block[self.rows[:K], self.made % BLOCK]
+        return numbers
+
+
+class _Slots:
+    """K streams, each of which reads a seed, goes on with it, and is free for another one."""
+
+    def __init__(self, completer: Completer, K: int) -> None:
+        c = completer
+        self.stepper = Stepper(c.model, K, sharpness=1.0 / c.taken)
+        self.numbers = _Numbers(K, c.key)
+        self.chooser = Chooser(
+            *(K, c.model.V, self.numbers, c.temperature, c.top_k, c.top_p, c.safe)  # type: ignore[arg-type]
+        )
+        self.drawn = np.empty((K, min(BLOCK, c.length)), np.int32)
+
+
+class Completer:
+    """Continues many seeds side by side, each with its own state and its own random numbers.
+
+    What becomes of a seed depends on it, on the key and on its number, not on what stands beside
+    it, except that a draw may fall the other way where roundings decide. `prefix` (N,) are units
+    that all of them begin with, which are read once. The other options are as in `generate`.
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        vocabulary: Vocabulary,
+        key: int,
+        *,
+        length: int = 200,
+        temperature: float = 0.8,
+        top_k: int = 0,
+        top_p: float = 1.0,
+        stop: Sequence[str] = (),
+        nats: bool = False,
+        errors: str = "replace",
+        prefix: Array | None = None,
+    ) -> None:
+        self.vocabulary, self.key, self.length, self.nats = vocabulary, key, length, nats
+        if vocabulary.unknown >= 0:
+            model = _without(model, vocabulary.unknown)
+        self.model, self.top_k, self.top_p = model, top_k, top_p
+        self.stop, self.errors = stop, errors
+        self.safe = vocabulary.line_end is not None and _safe(model, temperature)
+        self.temperature, self.taken = (1.0, temperature) if self.safe else (temperature, 1.0)
+        self.ends = _may_end(vocabulary, stop)
+        self.origin = Stepper(model, 1)
+        for start in range(0, 0 if prefix is None else len(prefix), SEGMENT):
+            assert prefix is not None
+            self.origin.read(prefix[start : start + SEGMENT])
+        self.slots: dict[int, _Slots] = {}
+
+    def __call__(self, seeds: Sequence[Seed], first: int = 0) -> Iterator[Completion]:
+        """A completion of each seed, in their order, the first of which has the number `first`."""
+        if self.length == 0:
+            yield from (Completion("", "length", 0.0, 0) for _ in seeds)
+            return
+        K = min(WIDTH, 1 << (max(len(seeds), 1) - 1).bit_length())
+        if K not in self.slots:
+            self.slots[K] = _Slots(self, K)
+        ended: dict[int, Completion] = {}
+        left = self._run(self.slots[K], seeds, first, ended)
+        for n in range(len(seeds)):
+            while n not in ended:
+                next(left)
+            yield ended.pop(n)
+
+    def _run(
+        self, slots: _Slots, seeds: Sequence[Seed], first: int, ended: dict[int, Completion]
+    ) -> Iterator[None]:
+        """Put into `ended` what has ended, step after step."""
+        stepper, numbers, chooser = slots.stepper, slots.numbers, slots.chooser
+        logits, made, K = stepper.logits, numbers.made, len(stepper.logits)
+        waiting, rows = iter(range(len(seeds))), np.arange(K)
+        number = [-1] * K  # of the seed that each stream goes on with
+        reading: dict[int, list[int]] = {}  # what is left of each seed, the last unit first
+        writing = np.zeros(K, np.bool_)
+        totals = np.zeros(K)
+        writers, texts, taken = [self.vocabulary.writer()] * K, [""] * K, [0] * K
+
+        def end(k: int) -> bool:
+            """Take what stream k has drawn; whether that ends it."""
+            text, searched = texts[k], len(texts[k])
+            text += "".join(map(writers[k].write, slots.drawn[k, taken[k] : made[k]].tolist()))
+            full = made[k] == self.length
+            if full:
+                text += writers[k].end()
+            place = stop_in(text, self.stop, searched)
+            texts[k], taken[k] = text, made[k]
+            if place is None and not full:
+                return False
+            reason = "length" if place is None else "stop"
+            ended[number[k]] = Completion(text[:place], reason, totals.item(k), made.item(k))
+            return True
+
+        def fill(k: int) -> None:
+            """Give stream k a seed that waits, or one more where that ends at once."""
+            for n in waiting:
+                ids, before = seeds[n]
+                if not len(ids) and self.vocabulary.line_end is not None:
+                    ids = np.array([self.vocabulary.line_end])
+                number[k], texts[k], taken[k] = n, "", 0
+                writers[k] = self.vocabulary.writer(before, self.errors)
+                numbers.begin(k, first + n)
+                stepper.begin(k, self.origin)
+                totals[k] = 0.0
+                if len(ids):
+                    reading[k] = ids.tolist()[::-1]
+                    return
+                y = _first_logits(self.vocabulary)[None]
+                of_one: Any = _Numbers(1, self.key)
+                of_one.begin(0, first + n)
+                i = Chooser(1, len(y[0]), of_one, self.temperature, self.top_k, self.top_p)(y)
+                slots.drawn[k, 0], made[k] = i[0], 1
+                totals[k] = _nats(y, i, 1.0)[0]
+                if not (self.length == 1 or self.ends[i[0]]) or not end(k):
+                    reading[k] = i.tolist()
+                    return
+            made[k] = 0
+
+        for k in range(K):
+            fill(k)
+        while True:
+            ids = chooser(logits)
+            if writing.any():
+                if self.nats:
+                    totals += np.where(writing, _nats(logits, ids, self.taken), 0.0)
+                most = int(made.max())
+                if most >= slots.drawn.shape[1]:
+                    slots.drawn = np.hstack([slots.drawn, np.empty_like(slots.drawn)])
+                slots.drawn[rows, made] = ids
+                made += writing
+                over = writing & (self.ends[ids] | (made == self.length))
+                for k in np.flatnonzero(over).tolist():
+                    if end(k):
+                        writing[k] = False
+                        fill(k)
+                for k in np.flatnonzero(writing & (made % BLOCK == 0)).tolist():
+                    numbers.go_on(k)
+                yield
+            for k, units in list(reading.items()):
+                ids[k] = units.pop()
+                if not units:
+                    del reading[k]
+                    writing[k] = True
+            logits = stepper.step(ids)
+
+
+def stop_in(text: str, stops: Sequence[str], searched: int = 0) -> int | None:
+    """Where in a text the stop text begins that is complete first; of several, the one that began
+    first. None of them is complete in the first `searched` characters."""
+    found = []
+    for stop in stops:
+        at = text.find(stop, max(0, searched - len(stop) + 1))
+        if at >= 0:
+            found.append((at + len(stop), at))
+    return min(found)[1] if found else None
+
+
+def _may_end(vocabulary: Vocabulary, stop: Sequence[str]) -> Array:
+    """Which units (V,) a stop text may be complete with."""
+    lasts = {text[-1] for text in stop}
+    if vocabulary.unit == "byte":
+        if not all(c.isascii() for c in lasts):
+            return np.ones(len(vocabulary), np.bool_)
+        return np.isin(np.arange(len(vocabulary)), [ord(c) for c in lasts])
+    units = [f" {unit}\n" for unit in vocabulary.units] if vocabulary.unit == "word" else None
+    return np.array([not lasts.isdisjoint(unit) for unit in units or vocabulary.units], np.bool_)
+
+
+def best_of(completions: Iterable[Completion], N: int) -> Iterator[Completion]:
+    """Of every N completions the one with the fewest nats per unit, the first of equals."""
+    each = iter(completions)
+    while group := list(islice(each, N)):
+        yield min(group, key=lambda c: c.nats / max(c.units, 1))
+
+
+def accepted(
+    completer: Completer, seed: Seed, count: int, N: int, accept: Callable[[str], bool]
+) -> Iterator[Completion]:
+    """The first `count` completions of a seed, each the best of N, whose text is accepted; fewer
+    where `TRIES` in a row are not."""
+    made = misses = 0
+    while count:
+        some = max(count, FEWEST)
+        samples = best_of(completer([seed] * (some * N), made * N), N)
+        made += some
+        for completion in samples:
+            if accept(completion.text):
+                misses = 0
+                count -= 1
+                yield completion
+                if not count:
+                    return
+            else:
+                misses += 1
+                if misses == TRIES:
+                    return
+
+
+def beam(
+    model: Model,
+    vocabulary: Vocabulary,
+    seed: Seed,
+    N: int,
+    *,
+    length: int = 200,
+    stop: Sequence[str] = (),
+    errors: str = "replace",
+) -> Completion:
+    """The most probable continuation that a beam search over N texts finds: of all that end with
+    a stop text, or are `length` units long, the one with the fewest nats.
+
+    In each step the N most probable of all texts that are one unit longer are kept (B. Lowerre,
+    The Harpy speech recognition system, 1976). With N = 1 it takes the likeliest unit each time.
+    It draws nothing: equal probabilities are taken in the order of texts and units.
+    """
+    ids, before = seed
+    if not length:
+        return Completion("", "length", 0.0, 0)
+    if vocabulary.unknown >= 0:
+        model = _without(model, vocabulary.unknown)
+    origin = Stepper(model, 1)
+    logits: Array = origin.logits
+    if not len(ids) and vocabulary.line_end is None:
+        logits = _first_logits(vocabulary)[None]
+    elif not len(ids):
+        ids = np.array([vocabulary.line_end])
+    for start in range(0, len(ids), SEGMENT):
+        origin.read(ids[start : start + SEGMENT])
+    V, ends = model.V, _may_end(vocabulary, stop)
+    stepper = Stepper(model, N)
+    for k in range(N):
+        stepper.begin(k, origin)
+    totals, texts = np.zeros(1), np.empty((1, 0), np.int32)
+    best: Completion | None = None
+
+    def ended(text: Array, nats: float) -> Completion | None:
+        """What a text is if it ends here."""
+        writer, full = vocabulary.writer(before, errors), len(text) == length
+        shown = "".join(map(writer.write, text.tolist())) + (writer.end() if full else "")
+        place = stop_in(shown, stop)
+        if place is None and not full:
+            return None
+        return Completion(shown[:place], "length" if place is None else "stop", nats, len(text))
+
+    for n in range(1, length + 1):
+        y = logits[: len(totals)].astype(np.float64)
+        y -= y.max(axis=1, keepdims=True)
+        nats = (totals[:, None] + np.log(np.exp(y).sum(axis=1, keepdims=True)) - y).reshape(-1)
+        # as many as surely have N among them that go on
+        most = min(N + len(totals) * int(ends.sum()), len(nats)) if n < length else 1
+        if most < len(nats):
+            least = np.partition(nats, most - 1)[most - 1]
+            some = np.flatnonzero(nats <= least)
+        else:
+            some = np.arange(len(nats))
+        order = some[np.argsort(nats[some], kind="stable")]
+        streams, units = [], []
+        for place in order[np.isfinite(nats[order])].tolist():
+            if best is not None and nats[place] >= best.nats:
+                break
+            k, i = divmod(place, V)
+            if ends[i] or n == length:
+                completion = ended(np.append(texts[k], i), nats.item(place))
+                if completion is not None:
+                    best = completion
+                    continue
+            streams.append(k)
+            units.append(i)
+            if len(streams) == N:
+                break
+        if not streams:
+            break
+        texts = np.hstack([texts[streams], np.array(units, np.int32)[:, None]])
+        totals = nats[np.array(streams) * V + units]
+        filled = [*streams, *[0] * (N - len(streams))]
+        stepper.reorder(np.array(filled))
+        logits = stepper.step([*units, *[0] * (N - len(units))])
+    assert best is not None
+    return best
 
 
 _ESCAPES = {"n": "\n", "t": "\t", "r": "\r", "\\": "\\"}

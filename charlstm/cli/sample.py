@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import json
 import re
-from typing import Any
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from charlstm.cli.options import Utf8, config_options, debug_option, model_option, settings
 from charlstm.cli.streams import notice, write
+
+if TYPE_CHECKING:
+    from charlstm.api import LanguageModel
+    from charlstm.sampling import Completer, Completion, Piece
 
 
 @click.command()
@@ -56,6 +61,26 @@ from charlstm.cli.streams import notice, write
     help="What stands between samples.",
 )
 @click.option(
+    "--each",
+    is_flag=True,
+    help="Continue every line of standard input, a line for each, each by itself.",
+)
+@click.option(
+    "--best-of",
+    type=click.IntRange(1),
+    default=1,
+    metavar="N",
+    help="Of every N samples only the one with the fewest bits per character.",
+)
+@click.option("--unique", is_flag=True, help="No sample twice.")
+@click.option("--novel", metavar="FILE", help="No sample that is a line of this text.")
+@click.option(
+    "--beam",
+    type=click.IntRange(1, 4096),
+    metavar="N",
+    help="The most probable continuation, by a beam search over N texts; draws nothing.",
+)
+@click.option(
     "--no-echo", is_flag=True, default=None, help="Print the continuation without the seed."
 )
 @click.option(
@@ -82,6 +107,11 @@ def sample(
     seed_file: str | None,
     stop: tuple[str, ...],
     separator: str,
+    each: bool,
+    best_of: int,
+    unique: bool,
+    novel: str | None,
+    beam: int | None,
     no_echo: bool | None,
     unknown: str,
     rng_seed: int | None,
@@ -89,45 +119,203 @@ def sample(
     configs: tuple[str, ...],
     sets: tuple[str, ...],
     **values: str | None,
-) -> None:
+) -> int:
     """Generate text, or continue a seed. Characters, bytes or words, as the model reads them,
-    appear as they are made; the text ends with a line break."""
-    if seed is not None and seed_file is not None:
+    appear as they are made; the text ends with a line break.
+
+    With --each every line of standard input is a seed of its own, and one line comes out for each,
+    in order. With --best-of, --unique, --novel and --beam a sample appears when it has ended; the
+    exit code is 1 if fewer were found than asked for.
+    """
+    options: dict[str, tuple[str, Any]] = {
+        f"--{name.replace('_', '-')}": (f"sample.{name}", value) for name, value in values.items()
+    }
+    given = {
+        *(name for name, (_, value) in options.items() if value is not None),
+        *(["--seed"] if seed is not None else []),
+        *(["--seed-file"] if seed_file is not None else []),
+        *(["--best-of"] if best_of > 1 else []),
+        *(["--unique"] if unique else []),
+        *(["--novel"] if novel is not None else []),
+        *(["--rng-seed"] if rng_seed is not None else []),
+    }
+    if {"--seed", "--seed-file"} <= given:
         raise click.UsageError("--seed and --seed-file are two seeds; give one")
+    if each:
+        _alone("--each", "continues each line of standard input once", ALONE["--each"] & given)
+    if beam is not None:
+        _alone("--beam", "finds one text and draws nothing", ALONE["--beam"] & given)
+    if novel == "-" and (each or seed_file == "-"):
+        raise click.UsageError("standard input cannot be the seed and --novel; name a file")
     from charlstm.api import load
     from charlstm.config import Config
     from charlstm.sampling import unescape
 
-    options: dict[str, tuple[str, Any]] = {
-        f"--{name.replace('_', '-')}": (f"sample.{name}", value) for name, value in values.items()
-    }
     options["--stop"] = ("sample.stop", [unescape(text) for text in stop] or None)
     options["--no-echo"] = ("sample.echo", False if no_echo else None)
     gathered = settings(configs, sets, options)
     Config().updated(gathered)  # a wrong option is told before a missing model
     language = load(model)
     language.config = language.config.updated(gathered)
+    errors = "replace" if as_json else "surrogateescape"
+    how = _How(language, best_of, beam, rng_seed, as_json, errors)
+    if each:
+        _end_lines(language)
+        how.each_line(unknown == "skip")
+        return 0
     if seed_file is not None:
         text = language.read(seed_file, notice)
     else:
         text = unescape(seed or "")
         if seed and re.fullmatch(r"\d+", seed):
             notice(f"continuing the text {seed!r}; for a random seed, use --rng-seed {seed}")
+    text = _known(language, text, unknown == "skip", "the seed")
+    seed_shown = text if language.config.sample.echo else ""
+    printer = _Json(text) if as_json else _Plain(seed_shown, unescape(separator))
+    if beam is None and best_of == 1 and not unique and novel is None:
+        # sample after sample
+        for piece in language.pieces(text, rng_seed=rng_seed, nats=as_json, errors=errors):
+            printer.piece(piece)
+        printer.end()
+        return 0
+    if novel is not None:
+        _end_lines(language)
+    return how.chosen(text, unique, novel, printer)
+
+
+ALONE = {
+    "--each": {"--seed", "--seed-file", "--count", "--unique", "--novel"},
+    "--beam": {
+        *("--best-of", "--count", "--unique", "--novel", "--rng-seed"),
+        *("--temperature", "--top-k", "--top-p"),
+    },
+}
+"""Options that another one does without."""
+
+
+def _alone(option: str, what: str, others: set[str]) -> None:
+    if others:
+        raise click.UsageError(f"{option} {what}; leave out {', '.join(sorted(others))}")
+
+
+def _end_lines(language: LanguageModel) -> None:
+    """Let samples end with their line."""
+    from charlstm.config import Setting
+
+    stop = [*language.config.sample.stop, "\n"]
+    language.config = language.config.updated([Setting("sample.stop", stop, "--stop")])
+
+
+def _known(language: LanguageModel, text: str, skip: bool, what: str) -> str:
+    """A seed, normalised, and without what is not in the vocabulary where that is to be skipped."""
     vocabulary = language.vocabulary
     text = vocabulary.normalised(text)
-    if unknown == "skip":
+    if skip:
         text, skipped = vocabulary.without_unknown(text)
         if skipped:
             units = f"{skipped} {vocabulary.name}{'s' * (skipped > 1)}"
-            notice(f"skipped {units} of the seed: not in the vocabulary")
-    # sample after sample
-    errors = "replace" if as_json else "surrogateescape"
-    pieces = language.pieces(text, rng_seed=rng_seed, nats=as_json, errors=errors)
-    seed_shown = text if language.config.sample.echo else ""
-    printer = _Json(text) if as_json else _Plain(seed_shown, unescape(separator))
-    for piece in pieces:
-        printer.piece(piece)
-    printer.end()
+            notice(f"skipped {units} of {what}: not in the vocabulary")
+    return text
+
+
+class _How:
+    """Samples that appear when they have ended, and how they are come by."""
+
+    def __init__(
+        self,
+        language: LanguageModel,
+        best_of: int,
+        beam: int | None,
+        rng_seed: int | None,
+        as_json: bool,
+        errors: str,
+    ) -> None:
+        self.language, self.best_of, self.beam = language, best_of, beam
+        self.rng_seed, self.as_json, self.errors = rng_seed, as_json, errors
+
+    def completer(self, prefix: Any = None) -> Completer:
+        nats = self.as_json or self.best_of > 1
+        return self.language.completer(
+            rng_seed=self.rng_seed, nats=nats, errors=self.errors, prefix=prefix
+        )
+
+    def each_line(self, skip: bool) -> None:
+        """Continue the lines of standard input, those of a pipe as soon as they are there."""
+        from charlstm.sampling import best_of
+
+        language, N, number = self.language, self.best_of, 0
+        if language.config.sample.count != 1:
+            raise click.UsageError("--each continues each line once; leave out sample.count")
+        completer = self.completer() if self.beam is None else None
+        for lines in language.read_lines("-", notice):
+            names = [f"line {number + k + 1} of standard input" for k in range(len(lines))]
+            texts = [
+                _known(language, line, skip, name) for line, name in zip(lines, names, strict=True)
+            ]
+            completions: Iterator[Completion]
+            if completer is None:
+                assert self.beam is not None
+                completions = (
+                    language.beam(text, self.beam, errors=self.errors, what=name)
+                    for text, name in zip(texts, names, strict=True)
+                )
+            else:
+                seeds = [language.seed(t, name) for t, name in zip(texts, names, strict=True)]
+                repeated = [seed for seed in seeds for _ in range(N)]
+                completions = best_of(completer(repeated, number * N), N)
+            number += len(lines)
+            for text, completion in zip(texts, completions, strict=True):
+                shown = text if language.config.sample.echo else ""
+                printer = _Json(text) if self.as_json else _Plain(shown, "")
+                printer.piece(_piece(0, completion))
+                printer.end()
+
+    def chosen(self, text: str, unique: bool, novel: str | None, printer: _Json | _Plain) -> int:
+        """Continue a seed with the samples that are wanted; return the exit code."""
+        from charlstm.sampling import TRIES, accepted
+
+        language, count = self.language, self.language.config.sample.count
+        if self.beam is not None:
+            if count != 1:
+                raise click.UsageError("--beam finds one text; leave out sample.count")
+            printer.piece(_piece(0, language.beam(text, self.beam, errors=self.errors)))
+            printer.end()
+            return 0
+        v, known = language.vocabulary, set()
+
+        def line(text: str) -> str:
+            return " ".join(text.split()) if v.unit == "word" else v.normalised(text)
+
+        if novel is not None:
+            known = {line(each) for lines in language.read_lines(novel, notice) for each in lines}
+
+        def accept(continuation: str) -> bool:
+            whole = line((text + continuation).rpartition("\n")[2] if novel else continuation)
+            new = whole not in known
+            if unique:
+                known.add(whole)
+            return new
+
+        ids, before = language.seed(text)
+        completions = accepted(
+            self.completer(ids[:-1]), (ids[-1:], before), count, self.best_of, accept
+        )
+        found = 0
+        for completion in completions:
+            printer.piece(_piece(found, completion))
+            found += 1
+        if found:
+            printer.end()
+        if found < count:
+            notice(f"found {found} of {count} samples: {TRIES} in a row were not new")
+            return 1
+        return 0
+
+
+def _piece(number: int, completion: Completion) -> Piece:
+    from charlstm.sampling import Piece
+
+    return Piece(number, completion.text, completion.stop, completion.nats)
 
 
 class _Plain:
@@ -137,7 +325,7 @@ class _Plain:
         self.seed, self.separator = seed, separator
         self.started = -1
 
-    def piece(self, piece: Any) -> None:
+    def piece(self, piece: Piece) -> None:
         before = ""
         if piece.sample != self.started:
             before = (self.separator if piece.sample else "") + self.seed
@@ -155,7 +343,7 @@ class _Json:
         self.seed = seed.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
         self.texts: dict[int, str] = {}
 
-    def piece(self, piece: Any) -> None:
+    def piece(self, piece: Piece) -> None:
         text = self.texts.pop(piece.sample, "") + piece.text
         if piece.stop is None:
             self.texts[piece.sample] = text
