@@ -1,0 +1,49 @@
+"""docs/recipes.md: every command runs and prints what stands there."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+RECIPES = (ROOT / "docs" / "recipes.md").read_text(encoding="utf-8")
+
+
+def steps() -> list[tuple[str, str]]:
+    """Commands, in their order, each with what it is to print."""
+    found = []
+    for block in re.findall(r"```console\n(.*?)```", RECIPES, re.DOTALL):
+        for step in re.split(r"^\$ ", block, flags=re.MULTILINE)[1:]:
+            command, _, output = step.partition("\n")
+            found.append((command, output))
+    return found
+
+
+def test_recipes(tmp_path: Path) -> None:
+    (tmp_path / "corpora").symlink_to(ROOT / "corpora")
+    command = tmp_path / "bin" / "charlstm"
+    command.parent.mkdir()
+    command.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m charlstm "$@"\n')
+    command.chmod(0o755)
+    environment = {
+        **os.environ,
+        "PATH": f"{command.parent}:{os.environ['PATH']}",
+        "PYTHONPATH": str(ROOT),
+        "LC_ALL": "C.UTF-8",
+    }
+    assert len(steps()) >= 15
+    for line, output in steps():
+        done = subprocess.run(
+            ["bash", "-o", "pipefail", "-c", line],
+            cwd=tmp_path,
+            env=environment,
+            capture_output=True,
+            timeout=120,
+        )
+        # grep and a filter that pass nothing exit with 1
+        assert done.returncode in ((0, 1) if output == "0\n" else (0,)), (line, done.stderr)
+        assert b"Traceback" not in done.stderr
+        assert done.stdout.decode("utf-8") == output, line
