@@ -19,6 +19,7 @@ from charlstm.evaluation import Evaluation, LineScorer, evaluate, surprisals
 from charlstm.flow import GradientFlow
 from charlstm.flow import gradient_flow as flow_of
 from charlstm.lock import Lock
+from charlstm.patterns import Matcher
 from charlstm.ranks import ranks
 from charlstm.sampling import Completer, Completion, Piece, Seed, beam, generate
 from charlstm.training import Training, fitted
@@ -104,10 +105,13 @@ class LanguageModel:
         nats: bool = False,
         errors: str = "replace",
         prefix: Array | None = None,
+        match: str | None = None,
         **options: Any,
     ) -> Completer:
         """What continues many seeds side by side; see `charlstm.sampling.Completer`. Options are
-        as for `sample`."""
+        as for `sample`; with `match`, a regular expression, each continuation matches it as a
+        whole. Raises `UsageError` for an expression that is not understood, and the completer
+        where none of its matches can be made."""
         changes = [Setting(f"sample.{name}", value, name) for name, value in options.items()]
         s = self.config.updated(changes).sample
         return Completer(
@@ -122,6 +126,7 @@ class LanguageModel:
             nats=nats,
             errors=errors,
             prefix=prefix,
+            match=None if match is None else Matcher(match, self.vocabulary),
         )
 
     def complete(

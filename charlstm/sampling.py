@@ -14,6 +14,7 @@ import numpy as np
 from charlstm.arrays import Array
 from charlstm.evaluation import SEGMENT
 from charlstm.model import Model, Stepper
+from charlstm.patterns import Matcher
 from charlstm.vocabulary import Vocabulary, Writer
 
 TINY = 1e-30
@@ -383,9 +384,10 @@ class Completion(NamedTuple):
     text: str
     """What follows the seed."""
     stop: str
-    """Why it ended: "length" or "stop"."""
+    """Why it ended: "length", "stop" or "match"."""
     nats: float
-    """-ln p under the model of its units, those of a stop text included."""
+    """-ln p under the model of its units, those of a stop text included, and of the line end that
+    a match ends with."""
     units: int
     """How many they are."""
 
@@ -449,6 +451,10 @@ class Completer:
     What becomes of a seed depends on it, on the key and on its number, not on what stands beside
     it, except that a draw may fall the other way where roundings decide. `prefix` (N,) are units
     that all of them begin with, which are read once. The other options are as in `generate`.
+
+    With `match`, units after which the expression could not be matched within the length have a
+    probability of zero, the others theirs in proportion; where what there is matches, a line end
+    ends it. So each completion matches as a whole; texts to stop at have no say then.
     """
 
     def __init__(
@@ -465,7 +471,9 @@ class Completer:
         nats: bool = False,
         errors: str = "replace",
         prefix: Array | None = None,
+        match: Matcher | None = None,
     ) -> None:
+        self.match, stop = match, () if match else stop
         self.vocabulary, self.key, self.length, self.nats = vocabulary, key, length, nats
         if vocabulary.unknown >= 0:
             model = _without(model, vocabulary.unknown)
@@ -481,7 +489,11 @@ class Completer:
         self.slots: dict[int, _Slots] = {}
 
     def __call__(self, seeds: Sequence[Seed], first: int = 0) -> Iterator[Completion]:
-        """A completion of each seed, in their order, the first of which has the number `first`."""
+        """A completion of each seed, in their order, the first of which has the number `first`.
+        Raises `UsageError` where nothing that can follow one matches."""
+        for _, before in seeds if self.match else ():
+            assert self.match is not None
+            self.match.start(before, self.length)
         if self.length == 0:
             yield from (Completion("", "length", 0.0, 0) for _ in seeds)
             return
@@ -505,13 +517,20 @@ class Completer:
         number = [-1] * K  # of the seed that each stream goes on with
         reading: dict[int, list[int]] = {}  # what is left of each seed, the last unit first
         writing = np.zeros(K, np.bool_)
+        match, states = self.match, np.zeros(K, np.intp)
         totals = np.zeros(K)
         writers, texts, taken = [self.vocabulary.writer()] * K, [""] * K, [0] * K
 
         def end(k: int) -> bool:
             """Take what stream k has drawn; whether that ends it."""
             text, searched = texts[k], len(texts[k])
-            text += "".join(map(writers[k].write, slots.drawn[k, taken[k] : made[k]].tolist()))
+            units = slots.drawn[k, taken[k] : made[k]].tolist()
+            if match:
+                closed = units[-1:] == [match.line_end]
+                text = "".join(map(writers[k].write, units[:-1] if closed else units))
+                ended[number[k]] = Completion(text, "match", totals.item(k), made.item(k))
+                return True
+            text += "".join(map(writers[k].write, units))
             full = made[k] == self.length
             if full:
                 text += writers[k].end()
@@ -534,15 +553,26 @@ class Completer:
                 numbers.begin(k, first + n)
                 stepper.begin(k, self.origin)
                 totals[k] = 0.0
+                if match:
+                    states[k] = match.start(before, self.length)
                 if len(ids):
                     reading[k] = ids.tolist()[::-1]
                     return
                 y = _first_logits(self.vocabulary)[None]
                 of_one: Any = _Numbers(1, self.key)
                 of_one.begin(0, first + n)
-                i = Chooser(1, len(y[0]), of_one, self.temperature, self.top_k, self.top_p)(y)
+                may = y
+                if match:
+                    allowed = match.allowed(states[k : k + 1], np.array([self.length]))
+                    may = np.where(allowed, y, -np.inf)
+                    if not np.isfinite(may).any():  # only the empty text matches
+                        end(k)
+                        continue
+                i = Chooser(1, len(y[0]), of_one, self.temperature, self.top_k, self.top_p)(may)
                 slots.drawn[k, 0], made[k] = i[0], 1
                 totals[k] = _nats(y, i, 1.0)[0]
+                if match:
+                    states[k] = match.table[states[k], i[0]]
                 if not (self.length == 1 or self.ends[i[0]]) or not end(k):
                     reading[k] = i.tolist()
                     return
@@ -551,7 +581,16 @@ class Completer:
         for k in range(K):
             fill(k)
         while True:
-            ids = chooser(logits)
+            may = logits
+            if match:
+                allowed = match.allowed(states, self.length - made)
+                for k in np.flatnonzero(writing & ~allowed.any(axis=1)).tolist():
+                    end(k)  # nothing can follow
+                    writing[k] = False
+                    fill(k)
+                allowed[~writing] = True
+                may = np.where(allowed, logits, -np.inf)
+            ids = chooser(may)
             if writing.any():
                 if self.nats:
                     totals += np.where(writing, _nats(logits, ids, self.taken), 0.0)
@@ -561,13 +600,17 @@ class Completer:
                 slots.drawn[rows, made] = ids
                 made += writing
                 over = writing & (self.ends[ids] | (made == self.length))
+                if match:
+                    if match.line_end is not None:
+                        over |= writing & (ids == match.line_end)
+                    states = np.where(writing, match.table[states, ids], states)
                 for k in np.flatnonzero(over).tolist():
                     if end(k):
                         writing[k] = False
                         fill(k)
                 for k in np.flatnonzero(writing & (made % BLOCK == 0)).tolist():
                     numbers.go_on(k)
-                yield
+            yield
             for k, units in list(reading.items()):
                 ids[k] = units.pop()
                 if not units:

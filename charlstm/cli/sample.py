@@ -81,6 +81,12 @@ if TYPE_CHECKING:
     help="The most probable continuation, by a beam search over N texts; draws nothing.",
 )
 @click.option(
+    "--match",
+    type=Utf8(),
+    metavar="REGEX",
+    help="The text that is generated matches this expression as a whole.",
+)
+@click.option(
     "--no-echo", is_flag=True, default=None, help="Print the continuation without the seed."
 )
 @click.option(
@@ -112,6 +118,7 @@ def sample(
     unique: bool,
     novel: str | None,
     beam: int | None,
+    match: str | None,
     no_echo: bool | None,
     unknown: str,
     rng_seed: int | None,
@@ -137,6 +144,8 @@ def sample(
         *(["--best-of"] if best_of > 1 else []),
         *(["--unique"] if unique else []),
         *(["--novel"] if novel is not None else []),
+        *(["--match"] if match is not None else []),
+        *(["--stop"] if stop else []),
         *(["--rng-seed"] if rng_seed is not None else []),
     }
     if {"--seed", "--seed-file"} <= given:
@@ -145,6 +154,8 @@ def sample(
         _alone("--each", "continues each line of standard input once", ALONE["--each"] & given)
     if beam is not None:
         _alone("--beam", "finds one text and draws nothing", ALONE["--beam"] & given)
+    if match is not None:
+        _alone("--match", "ends with its match", {"--stop"} & given)
     if novel == "-" and (each or seed_file == "-"):
         raise click.UsageError("standard input cannot be the seed and --novel; name a file")
     from charlstm.api import load
@@ -158,7 +169,7 @@ def sample(
     language = load(model)
     language.config = language.config.updated(gathered)
     errors = "replace" if as_json else "surrogateescape"
-    how = _How(language, best_of, beam, rng_seed, as_json, errors)
+    how = _How(language, best_of, beam, match, rng_seed, as_json, errors)
     if each:
         _end_lines(language)
         how.each_line(unknown == "skip")
@@ -172,7 +183,7 @@ def sample(
     text = _known(language, text, unknown == "skip", "the seed")
     seed_shown = text if language.config.sample.echo else ""
     printer = _Json(text) if as_json else _Plain(seed_shown, unescape(separator))
-    if beam is None and best_of == 1 and not unique and novel is None:
+    if beam is None and best_of == 1 and not unique and novel is None and match is None:
         # sample after sample
         for piece in language.pieces(text, rng_seed=rng_seed, nats=as_json, errors=errors):
             printer.piece(piece)
@@ -186,7 +197,7 @@ def sample(
 ALONE = {
     "--each": {"--seed", "--seed-file", "--count", "--unique", "--novel"},
     "--beam": {
-        *("--best-of", "--count", "--unique", "--novel", "--rng-seed"),
+        *("--best-of", "--count", "--unique", "--novel", "--match", "--rng-seed"),
         *("--temperature", "--top-k", "--top-p"),
     },
 }
@@ -226,17 +237,22 @@ class _How:
         language: LanguageModel,
         best_of: int,
         beam: int | None,
+        match: str | None,
         rng_seed: int | None,
         as_json: bool,
         errors: str,
     ) -> None:
-        self.language, self.best_of, self.beam = language, best_of, beam
+        self.language, self.best_of, self.beam, self.match = language, best_of, beam, match
         self.rng_seed, self.as_json, self.errors = rng_seed, as_json, errors
 
     def completer(self, prefix: Any = None) -> Completer:
         nats = self.as_json or self.best_of > 1
         return self.language.completer(
-            rng_seed=self.rng_seed, nats=nats, errors=self.errors, prefix=prefix
+            rng_seed=self.rng_seed,
+            nats=nats,
+            errors=self.errors,
+            prefix=prefix,
+            match=self.match,
         )
 
     def each_line(self, skip: bool) -> None:
