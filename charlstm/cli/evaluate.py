@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 ROWS = 1024
 """Rows of a table that are written at a time."""
 
-COLOURS = {1.0: "", 2.0: "32", 4.0: "33", 7.0: "31"}
+COLOURS = {1.0: "", 2.0: "0;32", 4.0: "0;33", 7.0: "0;31"}
 """Terminal colours (SGR) of units of fewer bits than the key: none, green, yellow, red; and beyond
 them `SURPRISING`."""
 
