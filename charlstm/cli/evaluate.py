@@ -23,10 +23,10 @@ ROWS = 1024
 """Rows of a table that are written at a time."""
 
 COLOURS = {1.0: "", 2.0: "0;32", 4.0: "0;33", 7.0: "0;31"}
-"""Terminal colours (SGR) of units of fewer bits than the key: none, green, yellow, red; and beyond
-them `SURPRISING`."""
+"""Terminal colours (SGR, from 0, the reset) of units of fewer bits than the key: none, green,
+yellow, red; and beyond them `SURPRISING`."""
 
-SURPRISING = "1;37;41"
+SURPRISING = "0;1;37;41"
 """White on red."""
 
 
