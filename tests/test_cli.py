@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 import unicodedata
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -308,6 +309,7 @@ class TestTrain:
             cwd=tmp_path,
             env={**os.environ, "PYTHONPATH": str(ROOT)},
             stderr=subprocess.PIPE,
+            preexec_fn=partial(signal.signal, number, signal.SIG_DFL),  # whatever we inherited
         )
         deadline = time.monotonic() + 60
         while not (tmp_path / "charlstm.npz").exists() and time.monotonic() < deadline:
