@@ -47,6 +47,9 @@ def begin(folder: Path, save_every: str) -> int:
     if child == 0:
         code = 70
         try:
+            for number in SIGNALS:  # as from a shell, whatever we were started with
+                signal.signal(number, signal.SIG_DFL)
+            signal.signal(signal.SIGINT, signal.default_int_handler)
             code = main(arguments)
         finally:
             os._exit(code)
