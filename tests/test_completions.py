@@ -230,25 +230,6 @@ def test_stop_texts(parts: list[str], stops: list[str]) -> None:
         assert text[:place] == settled
 
 
-def test_side_by_side_is_faster() -> None:
-    model, v = random_model(dtype=np.float32)
-    seeds = seeds_of(v, ["the sea was calm"] * 256)
-    complete = Completer(model, v, 0, length=40, stop=["zz"])
-    list(complete(seeds))
-
-    def seconds(work: Any) -> float:
-        times = []
-        for _ in range(3):
-            start = time.process_time()
-            work()
-            times.append(time.process_time() - start)
-        return min(times)
-
-    rng = np.random.default_rng(0)
-    one = seconds(lambda: [list(generate(model, v, s, rng, length=40)) for s, _ in seeds])
-    assert seconds(lambda: list(complete(seeds))) < 0.5 * one
-
-
 # --- the best, the new and the most probable ---------------------------------------------------
 
 

@@ -162,26 +162,6 @@ def test_any_lines(lines: list[str]) -> None:
         np.testing.assert_allclose(nats, alone(model, v, line), rtol=0, atol=1e-11)
 
 
-def test_side_by_side_is_faster() -> None:
-    """Many lines take well under half the time that they take one after the other."""
-    model, v = random_model(dtype=np.float32)
-    line = "the sea was calm and the boat went out " * 2
-    scorer = LineScorer(model, v)
-    scorer([line] * 256)
-
-    def seconds(work: Any) -> float:
-        times = []
-        for _ in range(3):
-            start = time.process_time()
-            work()
-            times.append(time.process_time() - start)
-        return min(times)
-
-    assert seconds(lambda: scorer([line] * 256)) < 0.5 * seconds(
-        lambda: [alone(model, v, line) for _ in range(256)]
-    )
-
-
 # --- reading lines -----------------------------------------------------------------------------
 
 

@@ -84,6 +84,10 @@ def sampling(o: argparse.Namespace) -> Iterator[Part]:
     yield script("sample_speed.py")
 
 
+def lines(o: argparse.Namespace) -> Iterator[Part]:
+    yield script("lines_speed.py")
+
+
 def startup(o: argparse.Namespace) -> Iterator[Part]:
     yield script("startup.py")
 
@@ -112,7 +116,10 @@ def memory(o: argparse.Namespace) -> Iterator[Part]:
 
 PARTS: dict[str, Callable[[argparse.Namespace], Iterator[Part]]] = {
     part.__name__: part
-    for part in (training, classic, sampling, startup, learning, corpus, ranks, memory)
+    for part in (
+        *(training, classic, sampling, lines, startup),
+        *(learning, corpus, ranks, memory),
+    )
 }
 
 
