@@ -102,14 +102,15 @@ class Model:
 
     def initialise(self, rng: np.random.Generator, forget_bias: float = 1.0) -> None:
         """Draw the weights: uniform in ±1/sqrt(H), H being the width of their layer (of the
-        uppermost for those of the output), biases zero; rows of the embedding in ±sqrt(3/D), so
-        that they are of length 1 on the mean, as a one-hot vector is.
+        uppermost for those of the output), biases zero. The embedding's entries have variance 1,
+        so that what a layer reads of it is as large as what it reads of a state; tied to the
+        output, where they are weights as well, its rows have length 1.
 
         The forget gate's bias starts at `forget_bias`, so that a new LSTM keeps its cell state
         until it has learnt to forget (R. Jozefowicz et al., 2015).
         """
         bounds = {f"layer{k}": 1.0 / np.sqrt(H) for k, H in enumerate(self.widths)}
-        bounds["E"] = np.sqrt(3.0 / max(self.D, 1))
+        bounds["E"] = np.sqrt(3.0 / self.D if self.tie else 3.0)
         for name, w in self.weights.items():
             if name.endswith(("b", "by")):
                 w[...] = 0.0

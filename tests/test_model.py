@@ -502,12 +502,14 @@ def test_names_and_shapes_of_the_family() -> None:
         Model("gru", 9, 5, 1, tie=True)
 
 
-def test_an_embedding_begins_as_long_as_one_hot_vectors() -> None:
-    """Rows of length 1 on the mean; layers by their own width."""
-    model = Model("lstm", 200, (64, 16), 2, embedding=48, tie=True)
+@pytest.mark.parametrize(("tie", "square"), [(False, 48.0), (True, 1.0)])
+def test_how_an_embedding_begins(tie: bool, square: float) -> None:
+    """Entries of variance 1; tied, rows of length 1 on the mean; layers by their own width."""
+    model = Model("lstm", 200, (64, 16), 2, embedding=48, tie=tie)
     model.initialise(np.random.default_rng(0))
-    assert float((model.weights["E"] ** 2).sum(axis=1).mean()) == pytest.approx(1.0, rel=0.03)
-    for name, bound in (("layer0.Wx", 1 / 8), ("layer1.Wx", 1 / 4), ("Wp", 1 / 4)):
+    assert float((model.weights["E"] ** 2).sum(axis=1).mean()) == pytest.approx(square, rel=0.03)
+    bounds = {"layer0.Wx": 1 / 8, "layer1.Wx": 1 / 4, "Wp" if tie else "Wy": 1 / 4}
+    for name, bound in bounds.items():
         assert 0.97 * bound < np.abs(model.weights[name]).max() <= bound
 
 
