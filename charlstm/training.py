@@ -106,6 +106,10 @@ SMALLER = 0.5
 SPARSE = 6
 """Copying rows to and fro pays where there are so many times as many rows in all."""
 
+SAVING = 0.02
+"""Share of a run's time that saves at new bests may take, where they go by time: one that comes
+sooner after the last save waits."""
+
 WORKERS_AFTER = 0.3
 """Seconds of training after which worker processes are started: a short run needs none."""
 
@@ -503,6 +507,7 @@ class Training:
         max_seconds = math.inf if t.max_time is None else seconds(t.max_time)
         by_steps = isinstance(t.save_every, int)
         save_seconds = math.inf if by_steps else seconds(str(t.save_every))
+        pause, unsaved = 0.0, False  # seconds that a new best waits; whether one does
         self._stop = False
         saved_step = -1
         if self.step == 0 and 0 in self._sample_at:
@@ -522,11 +527,13 @@ class Training:
                 with np.errstate(over="ignore", invalid="ignore"):  # found, and reported
                     # clocks and signals differ: all ranks end, and save, in the step in which one
                     # tells the others that it wants to
-                    record, ends, due = self._do_step(
-                        over or self._stop, now - saved_at >= save_seconds
+                    since = now - saved_at
+                    record, (ends, due, ready) = self._do_step(
+                        *(over or self._stop, since >= save_seconds),
+                        self.ranks.rank == 0 and since >= pause,
                     )
                     step = self.step
-                    due |= by_steps and step % int(t.save_every) == 0
+                    due |= (unsaved and ready) or (by_steps and step % int(t.save_every) == 0)
                     looks = step % self.eval_every == 0
                     if looks or due or ends or self.finished:
                         self._check()
@@ -539,13 +546,17 @@ class Training:
                 continue
             if self.shards.lost > lost:
                 changes["notice"] = "a worker process was lost; training goes on without it"
-            if self.output is not None and (due or changes.get("best")):
+            unsaved |= changes.get("best", False)
+            if self.output is not None and (due or (unsaved and ready)):
+                began_to_save, unsaved = time.monotonic(), False
                 try:
                     self.save()
                     changes["saved"], saved_step = True, step
                 except OutputError as e:  # the next interval tries again
                     changes["notice"] = f"{e}; training goes on"
                 saved_at = time.monotonic()
+                if not by_steps:
+                    pause = (saved_at - began_to_save) / SAVING
             if step in self._sample_at or (t.sample_every and step % t.sample_every == 0):
                 changes["sample"] = self.sample()
             yield dataclasses.replace(record, seconds=time.monotonic() - began, **changes)
@@ -556,9 +567,9 @@ class Training:
                 yield dataclasses.replace(self._go_back(e), seconds=time.monotonic() - began)
             self.save()
 
-    def _do_step(self, ends: bool, due: bool) -> tuple[Record, bool, bool]:
-        """One segment of every stream: forward, backward, clip, update. Also whether a rank
-        wants to end, or to save."""
+    def _do_step(self, *wishes: bool) -> tuple[Record, list[bool]]:
+        """One segment of every stream: forward, backward, clip, update. Also which of some things
+        any rank wishes."""
         t, p, B = self.config.train, self.progress, self.B
         characters = B * t.length
         segment = self.streams.next()  # (T + 1, B)
@@ -566,7 +577,7 @@ class Training:
             self._begin_afresh((self.rng.random(B) < t.reset)[self.mine])
         scale = 1.0 / (characters if t.loss == "mean" else B)
         gradient = self.gradient
-        told = np.array([self.shards.train(segment, scale, self.step), ends, due])
+        told = np.array([self.shards.train(segment, scale, self.step), *wishes])
         self.ranks.add_(gradient)
         self.ranks.add_(told)
         nats = float(told[0])
@@ -598,7 +609,7 @@ class Training:
             self.average += gradient
         p["since"] = [p["since"][0] + nats, p["since"][1] + characters]
         record = Record(self.step, self.epoch, self.chars, 0.0, nats / characters, rate, length)
-        return record, bool(told[1]), bool(told[2])
+        return record, (told[1:] > 0).tolist()
 
     def _begin_afresh(self, chosen: Array) -> None:
         """Set the state of the chosen streams (B,) to zero, as it is where a text begins.

@@ -15,6 +15,7 @@ import reference
 from numpy.typing import NDArray
 
 sys.path.insert(0, str(Path(__file__).parent / "benchmarks"))
+import checkpoint_speed
 import common
 import peers
 import train_speed
@@ -143,6 +144,20 @@ def test_rows_pass_from_process_to_process(capsys: pytest.CaptureFixture[str]) -
     rows = [common.Row("a", "3", "x", "2", 1.5, None, 1.5), common.Row("b", "1", "y", "nothing")]
     assert common.report(rows, as_json=True) == 0
     assert common.rows_of("a notice\n" + capsys.readouterr().out) == rows
+
+
+def test_the_benchmark_of_checkpoints(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """In little: four rows, each judged, and nothing left behind."""
+    options = ["--folder", str(tmp_path), "--parameters", "20000", "--rounds", "1", "--steps", "1"]
+    code = checkpoint_speed.main([*options, "--seconds", "0.2", "--json"])
+    rows = common.rows_of(capsys.readouterr().out)
+    assert [row.what.split()[0] for row in rows[:3]] == ["writing:", "reading:", "saves"]
+    assert [row.target for row in rows] == [2.0] * 4
+    assert code == common.code(rows)
+    assert "parameters" in rows[0].what
+    assert rows[0].best is not None
+    assert 0.05 < rows[0].best < 50
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_the_script_of_pytorch_learns_as_charlstm_train_does() -> None:

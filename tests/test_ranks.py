@@ -191,11 +191,11 @@ def test_one_rank_that_ends_ends_all(
     too late to be told, after the next."""
     do = Training._do_step
 
-    def step(self: Training, ends: bool, due: bool) -> Any:
+    def step(self: Training, ends: bool, *wishes: bool) -> Any:
         signalled = self.ranks.rank == 1 and self.step == 9
         if signalled and when == "before the exchange":
             ends = True
-        done = do(self, ends, due)
+        done = do(self, ends, *wishes)
         if signalled:
             self.stop()
         return done
@@ -243,13 +243,13 @@ def test_all_ranks_go_back_together(monkeypatch: pytest.MonkeyPatch, tmp_path: P
     arrays finds that; then they are as one, and their file is that of a run that was resumed."""
     do = Training._do_step
 
-    def step(self: Training, ends: bool, due: bool) -> Any:
+    def step(self: Training, ends: bool, *wishes: bool) -> Any:
         rollbacks = len(self.progress["rollbacks"])
         if self.step == 33 and not rollbacks and self.ranks.rank == 1:
             self.state[1][0, 0] = np.nan
         if self.step == 46 and rollbacks == 1:
             self.optimizer.state["squares"][-1] = np.inf
-        return do(self, ends, due)
+        return do(self, ends, *wishes)
 
     monkeypatch.setattr(Training, "_do_step", step)
     whole, parts = tmp_path / "whole.npz", tmp_path / "parts.npz"

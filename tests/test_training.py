@@ -8,6 +8,7 @@ import time
 import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -515,6 +516,33 @@ class TestTrouble:
         assert [r.step for r in records if r.saved] == [10]
         assert len(calls) == 2
         assert read_checkpoint(path).progress["step"] == 10
+
+    def test_a_new_best_waits_where_saving_would_take_long(
+        self, corpus: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """A step takes a second, and a save 0.09 seconds: so that this is 2 % of the time at most,
+        there are 4.5 seconds to the next one, which may be between two looks; none is forgotten."""
+        now = [0.0]
+
+        def slowly(*arguments: Any) -> None:
+            write_checkpoint(*arguments)
+            now[0] += 0.09
+
+        monkeypatch.setattr("charlstm.training.time", SimpleNamespace(monotonic=lambda: now[0]))
+        monkeypatch.setattr("charlstm.training.write_checkpoint", slowly)
+        path = tmp_path / "m.npz"
+        config = configured(**SMALL, train_eval_every=2, train_steps=20, train_workers=1)
+        bests, saves = [], []
+        for record in Training.start(corpus, config, path):
+            if record.best:
+                bests.append(record.step)
+            if record.saved:
+                saves.append(record.step)
+                assert read_checkpoint(path).progress["best"][0] == bests[-1]
+            now[0] += 1.0
+        assert bests == list(range(2, 21, 2))
+        assert saves == [2, 7, 12, 17]
+        assert read_checkpoint(path).progress["best"][0] == 20
 
     def test_the_last_save_that_fails_is_an_error(
         self, corpus: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -71,8 +71,8 @@ def sources_or_stdin(names: tuple[str, ...], what: str) -> tuple[str, ...]:
 @click.option(
     "--save-every",
     metavar="N|TIME",
-    help="Write the output every N steps or so often (default 60s), besides at every "
-    "new best and at the end.",
+    help="Write the output every N steps or so often (default 60s), besides at "
+    "new bests and at the end.",
 )
 @click.option("--sample-every", metavar="N", help="Show a sample every N steps.")
 @click.option("--rng-seed", metavar="N", help="Another number gives another run (default 0).")

@@ -88,6 +88,10 @@ def lines(o: argparse.Namespace) -> Iterator[Part]:
     yield script("lines_speed.py")
 
 
+def checkpoints(o: argparse.Namespace) -> Iterator[Part]:
+    yield script("checkpoint_speed.py", *(["--rounds", "3"] if o.quick else []))
+
+
 def startup(o: argparse.Namespace) -> Iterator[Part]:
     yield script("startup.py")
 
@@ -117,7 +121,7 @@ def memory(o: argparse.Namespace) -> Iterator[Part]:
 PARTS: dict[str, Callable[[argparse.Namespace], Iterator[Part]]] = {
     part.__name__: part
     for part in (
-        *(training, classic, sampling, lines, startup),
+        *(training, classic, sampling, lines, checkpoints, startup),
         *(learning, corpus, ranks, memory),
     )
 }
