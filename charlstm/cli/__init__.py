@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 import signal
 import sys
 from collections.abc import Sequence
 from importlib import import_module
+from typing import TextIO
 
 import click
 
@@ -73,6 +75,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # It must be told before NumPy is loaded, which the commands do.
     for name in THREAD_SETTINGS:
         os.environ.setdefault(name, "1")
+    if isinstance(getattr(sys.stdout, "buffer", None), io.RawIOBase):
+        # PYTHONUNBUFFERED: what a disk has no room for would be dropped, and nobody told
+        sys.stdout = open(sys.stdout.fileno(), "w", closefd=False)  # noqa: SIM115
     for stream in (sys.stdout, sys.stderr):
         if stream is not None and hasattr(stream, "reconfigure"):
             stream.reconfigure(encoding="utf-8", errors="backslashreplace")
@@ -100,24 +105,31 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (KeyboardInterrupt, click.Abort):
         return 128 + signal.SIGINT
     except (ReaderGone, BrokenPipeError):
-        _silence_stdout()
+        _silence(sys.stdout)
         return 128 + signal.SIGPIPE
     except OSError as e:
         if context.get("debug"):
             raise
-        _silence_stdout()
+        _silence(sys.stdout)
         error(f"standard output cannot be written: {e.strerror or e}")
         return 6
     except MemoryError:
         error("out of memory; try a smaller model.hidden, train.batch or train.length")
         return 6
+    finally:
+        try:
+            if sys.stderr is not None:
+                sys.stderr.flush()
+        except (OSError, ValueError):
+            _silence(sys.stderr)
 
 
-def _silence_stdout() -> None:
-    """Let nothing more go to a standard output that is broken: the interpreter flushes at exit."""
+def _silence(stream: TextIO | None) -> None:
+    """Let nothing more go to a standard stream that is broken: the interpreter flushes at its end,
+    and where that fails its exit code is another one."""
     with contextlib.suppress(OSError, ValueError, AttributeError):
         null = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(null, sys.stdout.fileno())
+        os.dup2(null, stream.fileno())  # type: ignore[union-attr]
         os.close(null)
 
 

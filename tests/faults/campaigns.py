@@ -11,17 +11,20 @@ import errno
 import functools
 import gc
 import hashlib
+import io
+import itertools
 import json
 import math
 import os
 import random
-import signal
+import re
 import subprocess
 import sys
 import tempfile
-import time
+import traceback
 import tracemalloc
 from collections.abc import Callable
+from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,10 +32,12 @@ from typing import Any
 import numpy as np
 
 from charlstm.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
-from charlstm.config import Config, Setting, bundled, parse_yaml
+from charlstm.cli import main
+from charlstm.config import Config, Setting, bundled
 from charlstm.corpus import Corpus
-from charlstm.errors import CheckpointError, ConfigError, DivergedError, OutputError
+from charlstm.errors import CheckpointError, DivergedError, OutputError
 from charlstm.training import Training
+from faults import commands
 from faults.disk import FailingDisk, RecordingDisk
 from faults.hostile import mutant, mutant_text, table, watched
 
@@ -118,9 +123,10 @@ def signals(n: int | None, seed: int) -> Outcome:
 
 
 RUNS: list[dict[str, Any]] = [
-    {"model_dropout": 0.2, "train_lr": 0.5, "train_schedule": "plateau"},
-    {"model_cell": "gru", "model_embedding": 5, "model_tie": True, "train_optimizer": "adam",
-     "train_lr": 0.02, "train_shards": 2, "train_average": 0.0, "train_warm_up": 7},
+    {"model_dropout": 0.2, "train_lr": 0.5, "train_schedule": "plateau", "train_shards": 2},
+    {"text_unit": "word", "text_max_vocabulary": 60, "model_cell": "gru", "model_embedding": 5,
+     "model_tie": True, "train_optimizer": "adam", "train_lr": 0.02, "train_shards": 2,
+     "train_average": 0.0, "train_warm_up": 7},
 ]  # fmt: skip
 
 
@@ -155,7 +161,9 @@ def stops(n: int | None, seed: int) -> Outcome:
     for k in range(n):
         keys = RUNS[k] if k < len(RUNS) else _any_run(rng)
         config = configured(**SMALL, **keys, train_steps=60, train_eval_every=17)
-        text = Corpus.from_text(STORY[:2400], 0.1)  # an epoch is 54 steps
+        t = config.text
+        text = STORY[: 12_000 if t.unit == "word" else 2400]  # an epoch is 54 steps
+        text = Corpus.from_text(text, 0.1, unit=t.unit, max_vocabulary=t.max_vocabulary)
         with tempfile.TemporaryDirectory() as name:
             whole, parts = Path(name, "whole.npz"), Path(name, "parts.npz")
             list(Training.start(text, config, whole))
@@ -202,8 +210,8 @@ def poison(n: int | None, seed: int) -> Outcome:
             config = configured(**SMALL, train_steps=60, train_eval_every=20, train_save_every=3)
             Training._do_step = step  # type: ignore[method-assign]
             try:
-                for _ in Training.start(corpus(), config, path):
-                    if path.exists() and not _finite(path):
+                for record in Training.start(corpus(), config, path):
+                    if record.saved and not _finite(path):
                         failures.append(f"injection {k}: {value} in {place} was saved")
             except DivergedError as e:
                 if times < 4 or "after 3 returns" not in str(e):
@@ -224,48 +232,7 @@ def _finite(path: Path) -> bool:
 def race(n: int | None, seed: int) -> Outcome:
     """Eight start on one path at once: one wins, the others end with exit code 5 and name it; once
     it is stopped nothing is left but its file."""
-    assert n is not None
-    failures = []
-    endless = ["--epochs", "100000", "--set", "train.patience=null", "--save-every", "1h", "-q"]
-    for k in range(n):
-        with tempfile.TemporaryDirectory() as name:
-            path = Path(name, "m.npz")
-            command = [sys.executable, "-m", "charlstm", "train"]
-            command += [str(ROOT / "corpora" / "lighthouse.txt"), "-o", str(path), *endless]
-            racers = [
-                subprocess.Popen(
-                    command,
-                    env={**os.environ, "PYTHONPATH": str(ROOT)},
-                    stderr=subprocess.PIPE,
-                    text=True,
-                )
-                for _ in range(8)
-            ]
-            deadline = time.monotonic() + 60
-            running = racers
-            while len(running) > 1 and time.monotonic() < deadline:
-                time.sleep(0.02)
-                running = [racer for racer in racers if racer.poll() is None]
-            if len(running) != 1:
-                failures.append(f"race {k}: {len(running)} are running")
-            while not path.exists() and time.monotonic() < deadline:  # its first look: it trains
-                time.sleep(0.02)
-            for racer in running:
-                racer.send_signal(signal.SIGTERM)
-            told = [racer.communicate(timeout=60)[1] for racer in racers]
-            for racer, text in zip(racers, told, strict=True):
-                if racer in running:
-                    good = racer.returncode == 143
-                else:
-                    named = (
-                        f" is being written by process {running[0].pid} on " if running else "\0"
-                    )
-                    good = racer.returncode == 5 and named in text and text.count("\n") == 1
-                if not good:
-                    failures.append(f"race {k}: exit code {racer.returncode}: {text[-200:]}")
-            if os.listdir(name) != ["m.npz"] or read_checkpoint(path).progress["step"] < 1:
-                failures.append(f"race {k}: {os.listdir(name)}")
-    return n, failures
+    return _blows("race", n, seed)
 
 
 def soak(n: int | None, seed: int) -> Outcome:
@@ -333,6 +300,73 @@ def full_disk(n: int | None, seed: int) -> Outcome:
     return trials, failures
 
 
+SAVE = """
+import sys
+from charlstm import checkpoint
+from charlstm.errors import OutputError
+checkpoint.secrets.token_hex = lambda n: "deadbeef"  # so that strace knows the file
+try:
+    checkpoint.write_checkpoint(sys.argv[2], checkpoint.read_checkpoint(sys.argv[1]))
+except OutputError as e:
+    print(e, file=sys.stderr)
+    sys.exit(e.exit_code)
+"""
+CALLS = ("write", "fsync", "rename", "fsync of the directory")
+
+
+def failing_calls(n: int | None, seed: int) -> Outcome:
+    """The kernel's own calls, under strace: first that a save makes them in the right order, then
+    each of them made to fail as in `full_disk`. Of the combinations n are tried."""
+    assert n is not None
+    failures, tries = [], [(c, e, f) for c in CALLS for e in ERRORS for f in (False, True)]
+    random.Random(seed).shuffle(tries)
+    with tempfile.TemporaryDirectory() as name:
+        folder, source = Path(os.path.realpath(name), "there"), Path(name, "source.npz")
+        folder.mkdir()
+        path, temporary = folder / "m.npz", folder / ".m.npz.deadbeef.tmp"
+        write_checkpoint(source, made(3))
+        write_checkpoint(path, made(2))
+        old, new = path.read_bytes(), source.read_bytes()
+
+        def save(*options: str) -> tuple[int, str, str]:
+            log = Path(name, "log")
+            command = ["strace", "-f", "-y", "-o", str(log), *options]
+            command += [sys.executable, "-c", SAVE, str(source), str(path)]
+            env = {**os.environ, "PYTHONPATH": str(ROOT)}
+            done = subprocess.run(command, capture_output=True, text=True, env=env)
+            return done.returncode, done.stderr, log.read_text()
+
+        files = [option for file in (temporary, path, folder) for option in ("-P", str(file))]
+        traced = "trace=openat,write,fsync,/^rename,unlink"
+        code, told, log = save("-e", traced, *files)
+        order = [
+            rf'openat\(.*"{re.escape(str(temporary))}", [^)]*O_CREAT\|O_EXCL',
+            rf"write\(\d+<{re.escape(str(temporary))}>",
+            rf"fsync\(\d+<{re.escape(str(temporary))}>\) += 0",
+            rf'rename\w*\(.*"{re.escape(str(temporary))}", .*"{re.escape(str(path))}".*= 0',
+            rf'openat\(.*"{re.escape(str(folder))}", [^)]*O_DIRECTORY',
+            rf"fsync\(\d+<{re.escape(str(folder))}>\) += 0",
+        ]
+        places = [[m.start() for m in re.finditer(f"(?m)^\\d+ +{part}", log)] for part in order]
+        ordered = all(places) and all(a[-1] < b[0] for a, b in itertools.pairwise(places))
+        if code or path.read_bytes() != new or not ordered:
+            failures.append(f"exit code {code}: {told[-300:]}: {log[-1500:]}")
+        for call, error, for_ever in tries[:n]:
+            path.write_bytes(old)
+            which = folder if "directory" in call else temporary
+            kernel = {"rename": "/^rename"}.get(call, call.split()[0])
+            inject = f"inject={kernel}:error={errno.errorcode[error]}:when=1{'+' * for_ever}"
+            code, told, _ = save("-e", "trace=" + kernel, "-e", inject, "-P", str(which))
+            where = f"{errno.errorcode[error]} in {call}{', for ever' * for_ever}"
+            if code != 6 or os.strerror(error) not in told or told.count("\n") != 1:
+                failures.append(f"{where}: exit code {code}: {told[-300:]}")
+            if path.read_bytes() != (new if which == folder else old):
+                failures.append(f"{where}: another file than meant")
+            if os.listdir(folder) != ["m.npz"]:
+                failures.append(f"{where}: {os.listdir(folder)}")
+    return min(n, len(tries)), failures
+
+
 def power_loss(n: int | None, seed: int) -> Outcome:
     """Power fails at random moments of three saves, and what was not synced is there, missing,
     torn or rubbish: the path holds one of the files that were to be there, or, before the first
@@ -363,20 +397,47 @@ def power_loss(n: int | None, seed: int) -> Outcome:
 # --- what is read ------------------------------------------------------------------------------
 
 
+def command_line(*arguments: str) -> tuple[int, str]:
+    """The exit code of a command, run in this process, and what it says on standard error; an
+    exception that comes out of it is said there, too, as Python would."""
+    told = io.StringIO()
+    with redirect_stderr(told), redirect_stdout(io.StringIO()):
+        try:
+            code = main(arguments)
+        except BaseException:
+            code = 1
+            traceback.print_exc(file=told)
+    return code, told.getvalue()
+
+
+def not_one_line(told: str) -> bool:
+    """Whether an error was told as anything but one line."""
+    lines = told.splitlines()
+    return len(lines) != 1 or not told.startswith("charlstm: error: ") or "Traceback" in told
+
+
 class _Reader:
-    """Reads bytes as a checkpoint, and says what is wrong with how that went."""
+    """Reads bytes as a checkpoint, and says what is wrong with how that went. What is refused is
+    refused by the command line in one line, too, which is tried once for each kind of refusal."""
 
     def __init__(self, folder: str) -> None:
+        self.kinds: set[str] = set()
         self.path = Path(folder, "read.npz")
         self.path.write_bytes(small())
         self.expected = contents(read_checkpoint(self.path))
+        command_line("info", str(self.path))  # now all is imported that reading needs
 
     def __call__(self, data: bytes, what: str, acceptable: bool = True) -> list[str]:
+        self.path.unlink()  # or a disk would be made to wait for what it replaces
         self.path.write_bytes(data)
         try:
             back = read_checkpoint(self.path)
         except CheckpointError as e:
             message = str(e)
+            kind = re.sub(r"[\d'].*", "", message.removeprefix(str(self.path)))
+            if kind not in self.kinds:
+                self.kinds.add(kind)
+                return self.told(what)
             good = message.isprintable() and len(message) < 700
             return [] if good else [f"{what}: {message!r:.200}"]
         except BaseException as e:
@@ -385,13 +446,19 @@ class _Reader:
             return [f"{what}: was accepted"]
         return [] if contents(back) == self.expected else [f"{what}: reads as something else"]
 
+    def told(self, what: str) -> list[str]:
+        """What is wrong with what the command line says of the file that was read last."""
+        code, told = command_line("info", str(self.path))
+        good = code == 3 and not not_one_line(told) and told[:-1].isprintable() and len(told) < 800
+        return [] if good else [f"{what}: exit code {code}: {told[-300:]!r}"]
+
 
 def hostile_table(n: int | None, seed: int) -> Outcome:
     """Files made to deceive: refused, without more memory than twice the file and 32 MiB, and
     without running, unpickling or connecting anything."""
     failures, trials, files = [], 0, list(table(small()))
     with tempfile.TemporaryDirectory() as name:
-        reader = _Reader(name)  # which has imported all that reading needs
+        reader = _Reader(name)
         with watched() as seen:
             for what, data in files:
                 trials += 1
@@ -401,6 +468,7 @@ def hostile_table(n: int | None, seed: int) -> Outcome:
                 tracemalloc.stop()
                 if peak > 2 * len(data) + (32 << 20):
                     failures.append(f"{what}: took {peak:,} bytes of memory")
+                failures += reader.told(what)
         failures += [f"Python did this: {event}" for event in seen]
     if trials < 118:
         failures.append(f"only {trials} files")
@@ -434,20 +502,33 @@ def mutants(n: int | None, seed: int) -> Outcome:
 
 
 def configurations(n: int | None, seed: int) -> Outcome:
-    """Mutants of the bundled configurations: read as one, or refused in one line."""
+    """Mutants of the bundled configurations, most of some lines of a section: read as one, or
+    refused by the command line in one line that names the file."""
     assert n is not None
-    failures, rng = [], random.Random(seed)
+    failures, rng, refused = [], random.Random(seed), 0
     texts = [path.read_text(encoding="utf-8") for path in bundled().values()]
-    texts = [line for text in texts for line in (text, text[: len(text) // 3])]
-    for k in range(n):
-        text = mutant_text(rng.choice(texts), rng)
-        try:
-            Config().updated(parse_yaml(text, "mutant.yaml"))
-        except ConfigError as e:
-            if len(str(e).splitlines()) != 1 or not str(e).isprintable():
-                failures.append(f"mutant {k}: {e!s:.200}")
-        except BaseException as e:
-            failures.append(f"mutant {k}: {type(e).__name__}: {e!s:.200}")
+    sections = [part.splitlines() for text in texts for part in text.split("\n\n")]
+    with tempfile.TemporaryDirectory() as name:
+        path = Path(name, "mutant.yaml")
+        for k in range(n):
+            text = rng.choice(texts)
+            if k % 20:
+                head, *lines = rng.choice(sections)
+                start = rng.randrange(len(lines) + 1)
+                text = "\n".join([head, *lines[start : start + 10], ""])
+            text = mutant_text(text, rng)
+            path.unlink(missing_ok=True)
+            path.write_text(text, encoding="utf-8", newline="")
+            # where the configuration is none, there is no model either
+            code, told = command_line("evaluate", "-c", str(path), "-m", "gone.npz", "gone.txt")
+            refused += str(path) in told
+            read = told.startswith("charlstm: error: gone.npz: no such checkpoint")
+            if code != 2 or not_one_line(told) or not (read or str(path) in told):
+                failures.append(f"mutant {k}: exit code {code}: {told[-300:]}")
+            if not told[:-1].isprintable():
+                failures.append(f"mutant {k}: {told!r:.300}")
+    if not n / 10 < refused < n:
+        failures.append(f"{refused:,} of {n:,} were refused")
     return n, failures
 
 
@@ -457,23 +538,30 @@ class Campaign:
 
     run: Callable[[int | None, int], Outcome]
     always: int | None
-    """Trials in every run of the tests; None: all that there are."""
+    """Trials in every run of the tests; None: all that there are; 0: none, it is for the long run
+    and for those that are asked for (`--slow`)."""
     long: int | None
     """Trials in the long run."""
+    least: int = 0
+    """Where all there are are tried: how many these are at least."""
 
 
 CAMPAIGNS = {
     "G1 kill -9": Campaign(kills, 40, 1000),
-    "G2 failing disk": Campaign(full_disk, None, None),
+    "G2 failing disk": Campaign(full_disk, None, None, 1000),
+    "G2 failing calls": Campaign(failing_calls, 6, 32),
     "G3 power loss": Campaign(power_loss, 2000, 50_000),
-    "G4 hostile files": Campaign(hostile_table, None, None),
-    "G4 damaged files": Campaign(damage, None, None),
+    "G4 hostile files": Campaign(hostile_table, None, None, 118),
+    "G4 damaged files": Campaign(damage, None, None, 20_000),
     "G4 mutants": Campaign(mutants, 20_000, 2_000_000),
     "G5 configurations": Campaign(configurations, 20_000, 500_000),
     "G6 stop at every step": Campaign(stops, 2, 50),
     "G7 signals": Campaign(signals, 30, 300),
+    "G7 every command": Campaign(commands.stopped, None, None, 21),
+    "G8 streams": Campaign(commands.streams, None, None, 36),
     "G9 injections": Campaign(poison, 20, 200),
     "G10 race": Campaign(race, 10, 50),
+    "G12 large corpus": Campaign(commands.large_corpus, 0, 1),
     "G13 soak": Campaign(soak, 2000, 100_000),
 }
-"""By the goal that each is for."""
+"""By the goal that each is for. G14, that nothing is run, is watched in G4."""
