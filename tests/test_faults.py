@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from faults import long
 from faults.campaigns import CAMPAIGNS
 from faults.mutations import MUTATIONS, seen
 
@@ -58,3 +59,15 @@ def test_the_long_run_prints_a_table() -> None:
     lines = process.stdout.splitlines()
     assert lines[2].startswith("| G3 power loss | 50 | 0 | 6.0e-02 |")
     assert lines[3].startswith("| G5 configurations | 500 | 0 | 6.0e-03 |")
+
+
+@posix
+def test_the_long_run_keeps_to_its_time(capsys: pytest.CaptureFixture[str]) -> None:
+    """Every campaign makes some trials, and no more than the long run would."""
+    assert long.main(["power", "mutants", "--minutes", "0.005"]) == 0
+    rows = [line.split("|")[1:3] for line in capsys.readouterr().out.splitlines()[2:]]
+    assert [name.strip() for name, _ in rows] == ["G3 power loss", "G4 mutants"]
+    for name, trials in rows:
+        campaign = CAMPAIGNS[name.strip()]
+        assert campaign.long is not None
+        assert 200 <= int(trials.replace(",", "")) <= campaign.long

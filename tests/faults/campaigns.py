@@ -133,6 +133,7 @@ RUNS: list[dict[str, Any]] = [
 def _any_run(rng: random.Random) -> dict[str, Any]:
     """Settings of a run, drawn from all that change what it does."""
     return {
+        "text_unit": rng.choice(("char", "word")),
         "model_cell": rng.choice(("lstm", "gru", "rnn")),
         "model_layers": rng.choice((1, 2)),
         "model_embedding": (embedding := rng.choice((0, 5))),
@@ -159,7 +160,8 @@ def stops(n: int | None, seed: int) -> Outcome:
     assert n is not None
     rng, failures, trials = random.Random(seed), [], 0
     for k in range(n):
-        keys = RUNS[k] if k < len(RUNS) else _any_run(rng)
+        # a later round of a long run has other ones
+        keys = RUNS[k] if k < len(RUNS) and seed < 2 else _any_run(rng)
         config = configured(**SMALL, **keys, train_steps=60, train_eval_every=17)
         t = config.text
         text = STORY[: 12_000 if t.unit == "word" else 2400]  # an epoch is 54 steps
