@@ -13,6 +13,7 @@ import hashlib
 import itertools
 import mmap
 import os
+import stat
 import sys
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -75,6 +76,11 @@ def _read_bytes(source: str | os.PathLike[str], promptly: bool = False) -> Itera
             yield from blocks(sys.stdin.buffer)
         else:
             with open(source, "rb") as file:
+                if _endless(file):
+                    raise CorpusError(
+                        f"{name}: is a device, which may have no end; name a file, or pipe in "
+                        "what you want of it"
+                    )
                 yield from blocks(file)
     except FileNotFoundError:
         raise UsageError(f"{name}: no such file; check the name") from None
@@ -84,6 +90,14 @@ def _read_bytes(source: str | os.PathLike[str], promptly: bool = False) -> Itera
         raise CorpusError(f"{name}: cannot be read: {e.strerror}") from None
     except (AttributeError, ValueError):  # standard input is closed, or a NUL in the name
         raise CorpusError(f"{name}: cannot be read") from None
+
+
+def _endless(file: IO[bytes]) -> bool:
+    """Whether it is a device such as /dev/zero; of a terminal or of /dev/null there is an end."""
+    info = os.fstat(file.fileno())
+    if not stat.S_ISCHR(info.st_mode) or file.isatty():
+        return False
+    return not os.path.samestat(info, os.stat(os.devnull))
 
 
 UNSTREAMED = ("idna", "punycode", "unicode-escape")

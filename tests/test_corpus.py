@@ -10,6 +10,7 @@ import mmap
 import os
 import sys
 import tempfile
+import threading
 import unicodedata
 from collections import Counter
 from collections.abc import Iterator
@@ -24,7 +25,7 @@ from hypothesis import strategies as st
 
 import charlstm.corpus
 from charlstm.cli import main
-from charlstm.config import Config, TextConfig, parse_setting
+from charlstm.config import Config, Setting, TextConfig, parse_setting
 from charlstm.corpus import (
     MIN_HELD_OUT,
     Corpus,
@@ -32,6 +33,7 @@ from charlstm.corpus import (
     read_text,
 )
 from charlstm.errors import ConfigError, CorpusError, OutputError, UsageError, VocabularyError
+from charlstm.training import Training
 from charlstm.vocabulary import (
     UNKNOWN,
     CharacterCensus,
@@ -558,6 +560,57 @@ def test_nothing_is_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
             Corpus.from_files([text])
     assert os.listdir(folder) == []
     assert not any(seen)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="a file in use cannot be changed here")
+@pytest.mark.parametrize("change", ["cut short", "overwritten", "removed"])
+def test_a_file_that_changes_under_a_run(tmp_path: Path, change: str) -> None:
+    """What is mapped is a copy of its own: training goes on, to the same bits."""
+    text = tmp_path / "text"
+    text.write_text("abcd" * 1000)
+    keys = [Setting("train.steps", 6, "test"), Setting("train.workers", 1, "test")]
+    losses = []
+    for changed in (False, True):
+        with sizes_of(BLOCK=500, IN_MEMORY=100):
+            corpus = Corpus.from_files([text])
+        assert mapped(corpus.train)
+        training = Training.start(corpus, Config().updated(keys))
+        losses.append([])
+        for record in training:
+            losses[-1].append(record.train)
+            if changed and record.step == 2:
+                if change == "removed":
+                    text.unlink()
+                else:
+                    text.write_bytes(b"z" * 4000 if change == "overwritten" else b"")
+    assert len(losses[0]) == 6
+    assert losses[0] == losses[1]
+
+
+@pytest.mark.skipif(os.name != "posix", reason="pipes have no names here")
+def test_a_pipe_with_a_name(tmp_path: Path) -> None:
+    """It is read like a file; a second time, when nobody writes, it would be waited for."""
+    pipe, text = tmp_path / "pipe", "a pipe 한글\n" * 3000
+    os.mkfifo(pipe)
+    writer = threading.Thread(target=pipe.write_text, args=(text,), kwargs={"encoding": "utf-8"})
+    writer.start()
+    corpus = Corpus.from_files([pipe])
+    writer.join()
+    assert corpus.sha256 == Corpus.from_text(text).sha256
+
+
+@pytest.mark.skipif(not Path("/dev/zero").exists(), reason="no such device")
+def test_devices(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """One line: that it may have no end, or that it is empty."""
+    for name, part in (
+        ("/dev/zero", "/dev/zero: is a device, which may have no end"),
+        (os.devnull, "empty"),
+    ):
+        assert main(["train", name, "-o", str(tmp_path / "m.npz")]) == 3
+        (line,) = capsys.readouterr().err.splitlines()
+        assert line.startswith("charlstm: error: ")
+        assert part in line
+    assert os.listdir(tmp_path) == []
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device that is always full")

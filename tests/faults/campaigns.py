@@ -266,11 +266,11 @@ def _resident() -> int:
 
 # --- disks -------------------------------------------------------------------------------------
 
-ERRORS = [errno.ENOSPC, errno.EIO, errno.EACCES, errno.EDQUOT]
+ERRORS = [errno.ENOSPC, errno.EIO, errno.EACCES, errno.EDQUOT, errno.EROFS]
 
 
 def full_disk(n: int | None, seed: int) -> Outcome:
-    """Every operation of a save x four errors x once and for ever: the old file or the new one,
+    """Every operation of a save x five errors x once and for ever: the old file or the new one,
     and nothing beside it."""
     old, new, trials, failures = made(2), made(3), 0, []
     with tempfile.TemporaryDirectory() as name:
