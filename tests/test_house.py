@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tomllib
 from pathlib import Path
+from typing import Any
 
 import click
 import pytest
@@ -167,13 +168,25 @@ def block(marker: str, text: str) -> str:
     return match[1]
 
 
-def test_the_reader_of_checkpoints_in_the_docs_agrees_with_evaluate(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "keys",
+    [
+        {},
+        {"model.embedding": 12},
+        {"model.embedding": 30, "model.hidden": 30, "model.tie": True},
+        {"model.embedding": 12, "model.tie": True},
+    ],
+    ids=["one-hot", "embedded", "tied", "projected"],
+)
+def test_the_reader_of_checkpoints_in_the_docs_agrees_with_evaluate(
+    tmp_path: Path, keys: dict[str, Any]
+) -> None:
     """A script of NumPy alone gets the figure that evaluate gets."""
     text = (ROOT / "corpora" / "lighthouse.txt").read_text(encoding="utf-8")
     (tmp_path / "corpus.txt").write_text(text, encoding="utf-8")
     (tmp_path / "other.txt").write_text(text[-700:], encoding="utf-8")
     training = charlstm.train(
-        tmp_path / "corpus.txt", tmp_path / "m.npz", settings={"train.steps": 60}
+        tmp_path / "corpus.txt", tmp_path / "m.npz", settings={"train.steps": 60, **keys}
     )
     for _ in training:
         pass
