@@ -186,7 +186,7 @@ def test_the_reader_of_checkpoints_in_the_docs_agrees_with_evaluate(
     (tmp_path / "corpus.txt").write_text(text, encoding="utf-8")
     (tmp_path / "other.txt").write_text(text[-700:], encoding="utf-8")
     training = charlstm.train(
-        tmp_path / "corpus.txt", tmp_path / "m.npz", settings={"train.steps": 60, **keys}
+        tmp_path / "corpus.txt", tmp_path / "m.npz", settings={"train.steps": 20, **keys}
     )
     for _ in training:
         pass
