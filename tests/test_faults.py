@@ -9,6 +9,9 @@ import sys
 from pathlib import Path
 
 import pytest
+
+pytest.importorskip("termios", reason="the campaigns want signals, pipes and /proc")
+
 from faults import long
 from faults.campaigns import CAMPAIGNS
 from faults.mutations import MUTATIONS, seen
