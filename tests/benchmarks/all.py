@@ -92,6 +92,10 @@ def checkpoints(o: argparse.Namespace) -> Iterator[Part]:
     yield script("checkpoint_speed.py", *(["--rounds", "3"] if o.quick else []))
 
 
+def pipes(o: argparse.Namespace) -> Iterator[Part]:
+    yield script("pipe_latency.py")
+
+
 def startup(o: argparse.Namespace) -> Iterator[Part]:
     yield script("startup.py")
 
@@ -121,7 +125,7 @@ def memory(o: argparse.Namespace) -> Iterator[Part]:
 PARTS: dict[str, Callable[[argparse.Namespace], Iterator[Part]]] = {
     part.__name__: part
     for part in (
-        *(training, classic, sampling, lines, checkpoints, startup),
+        *(training, classic, sampling, lines, checkpoints, startup, pipes),
         *(learning, corpus, ranks, memory),
     )
 }
