@@ -107,7 +107,7 @@ def test_every_command_is_listed() -> None:
     """The table that --help is made of has all modules with a command, and nothing else."""
     assert {p.stem for p in (PACKAGE / "cli").glob("*.py")} == {
         *COMMANDS,
-        *("__init__", "options", "streams"),
+        *("__init__", "dialogue", "options", "streams"),
     }
     assert cli.list_commands(click.Context(cli)) == list(COMMANDS)
     assert cli.get_command(click.Context(cli), "trian") is None

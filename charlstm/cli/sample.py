@@ -51,7 +51,11 @@ if TYPE_CHECKING:
     metavar="TEXT",
     help=r"End before this text; repeatable; \n, \t and \\ are understood.",
 )
-@click.option("--count", metavar="K", help="K samples, computed together (default 1).")
+@click.option(
+    "--count",
+    metavar="K",
+    help="K samples, computed together (default 1; with --interactive 3).",
+)
 @click.option(
     "--separator",
     type=Utf8(),
@@ -59,6 +63,11 @@ if TYPE_CHECKING:
     metavar="TEXT",
     show_default=True,
     help="What stands between samples.",
+)
+@click.option(
+    "--interactive",
+    is_flag=True,
+    help="Type beginnings, see continuations, and go on from one by its number; :h helps.",
 )
 @click.option(
     "--each",
@@ -117,6 +126,7 @@ def sample(
     seed_file: str | None,
     stop: tuple[str, ...],
     separator: str,
+    interactive: bool,
     each: bool,
     best_of: int,
     unique: bool,
@@ -137,6 +147,9 @@ def sample(
     With --each every line of standard input is a seed of its own, and one line comes out for each,
     in order. With --best-of, --unique, --novel and --beam a sample appears when it has ended; the
     exit code is 1 if fewer were found than asked for.
+
+    With --interactive what is typed is continued, --count times, until Ctrl-D or :q; what is piped
+    in, too, and without prompts.
     """
     options: dict[str, tuple[str, Any]] = {
         f"--{name.replace('_', '-')}": (f"sample.{name}", value) for name, value in values.items()
@@ -151,9 +164,18 @@ def sample(
         *(["--match"] if match is not None else []),
         *(["--stop"] if stop else []),
         *(["--rng-seed"] if rng_seed is not None else []),
+        *(["--each"] if each else []),
+        *(["--beam"] if beam is not None else []),
+        *(["--json"] if as_json else []),
+        *(["--no-echo"] if no_echo else []),
+        *(["--separator"] if separator != r"\n" else []),
     }
     if {"--seed", "--seed-file"} <= given:
         raise click.UsageError("--seed and --seed-file are two seeds; give one")
+    if interactive:
+        _alone("--interactive", "shows what to choose from", ALONE["--interactive"] & given)
+    if interactive and seed_file == "-":
+        raise click.UsageError("--interactive reads standard input itself; name a file")
     if each:
         _alone("--each", "continues each line of standard input once", ALONE["--each"] & given)
     if beam is not None:
@@ -163,7 +185,7 @@ def sample(
     if novel == "-" and (each or seed_file == "-"):
         raise click.UsageError("standard input cannot be the seed and --novel; name a file")
     from charlstm.api import load
-    from charlstm.config import Config
+    from charlstm.config import Config, Setting
     from charlstm.sampling import unescape
 
     options["--stop"] = ("sample.stop", [unescape(text) for text in stop] or None)
@@ -184,6 +206,18 @@ def sample(
         text = unescape(seed or "")
         if seed and re.fullmatch(r"\d+", seed):
             notice(f"continuing the text {seed!r}; for a random seed, use --rng-seed {seed}")
+    if interactive:
+        from charlstm.cli.dialogue import CONTINUATIONS, Dialogue
+
+        if language.config.sample.count == 1 and all(s.key != "sample.count" for s in gathered):
+            language.config = language.config.updated(
+                [Setting("sample.count", CONTINUATIONS, "--interactive")]
+            )
+        dialogue = Dialogue(
+            language, lambda typed: _known(language, typed, unknown == "skip", "the text"), rng_seed
+        )
+        dialogue.run(text if {"--seed", "--seed-file"} & given else None)
+        return 0
     text = _known(language, text, unknown == "skip", "the seed")
     seed_shown = text if language.config.sample.echo else ""
     printer = _Json(text) if as_json else _Plain(seed_shown, unescape(separator))
@@ -199,6 +233,10 @@ def sample(
 
 
 ALONE = {
+    "--interactive": {
+        *("--each", "--beam", "--best-of", "--unique", "--novel", "--match"),
+        *("--json", "--no-echo", "--separator"),
+    },
     "--each": {"--seed", "--seed-file", "--count", "--unique", "--novel"},
     "--beam": {
         *("--best-of", "--count", "--unique", "--novel", "--match", "--rng-seed"),

@@ -1,0 +1,160 @@
+"""`sample --interactive`: a beginning is typed, continuations are shown, and one goes on."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+import unicodedata
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from charlstm.cli.streams import notice, terminal, write
+from charlstm.errors import CharLSTMError, UsageError
+
+if TYPE_CHECKING:
+    from charlstm.api import LanguageModel
+
+CONTINUATIONS = 3
+"""How many are shown where no count is given."""
+
+TAIL = 24
+"""Characters of what stands before a continuation that are shown with it, at most."""
+
+HELP = """\
+TEXT     a beginning; \\n, \\t and \\\\ are understood
+         (nothing) other continuations of the same text
+2        go on from continuation 2
+:s TEXT  a beginning that looks like a number or a command
+:t 0.7   temperature
+:l 80    length
+:c 5     continuations
+:p       print the text so far
+:h       this help
+:q       end (or Ctrl-D); Ctrl-C empties the line
+"""
+
+SETTINGS = {":t": "sample.temperature", ":l": "sample.length", ":c": "sample.count"}
+
+
+class Dialogue:
+    """Reads lines from standard input, at a terminal with a prompt and a history in memory, until
+    they end.
+
+    `prepare` makes of a text that was typed one that the model is asked to continue. What is wrong
+    with a line is told in one, and the next one is read.
+    """
+
+    def __init__(
+        self, language: LanguageModel, prepare: Callable[[str], str], rng_seed: int | None
+    ) -> None:
+        self.language, self.prepare, self.rng_seed = language, prepare, rng_seed
+        self.text = ""
+        self.shown: list[str] = []
+        """The continuations to choose from."""
+        self.made = 0
+        """Continuations so far: each has random numbers of its own."""
+
+    def run(self, text: str | None) -> None:
+        """Continue a text, if there is one, and then what is typed."""
+        asks, talks = terminal(sys.stdin), terminal(sys.stdin) and terminal(sys.stdout)
+        if sys.stdin is None:
+            raise UsageError("standard input is closed; there is nothing to read a beginning from")
+        if hasattr(sys.stdin, "reconfigure"):
+            sys.stdin.reconfigure(encoding="utf-8", errors="surrogateescape")
+        if talks:
+            with contextlib.suppress(ImportError):  # then a line is edited as the terminal does
+                import readline  # noqa: F401
+        if asks:
+            notice("type a beginning; :h helps, :q or Ctrl-D ends")
+        going = True
+        while going:
+            try:
+                if text is None:
+                    text = self._line(talks, asks)
+                    if text is None:
+                        break
+                    going = self._obey(text)
+                else:
+                    self._continue(text)
+                text = None
+            except KeyboardInterrupt:
+                if not asks:
+                    raise
+                text = None
+                write("\n")
+            except CharLSTMError as e:
+                text = None
+                notice(str(e))
+
+    def _line(self, talks: bool, asks: bool) -> str | None:
+        """The next line, or None where there are no more."""
+        prompt = f"1-{len(self.shown)}, TEXT or :h> " if self.shown else "TEXT or :h> "
+        if asks and not talks:  # standard output is for results, not for prompts
+            with contextlib.suppress(OSError, ValueError, AttributeError):
+                sys.stderr.write(prompt)
+                sys.stderr.flush()
+        try:
+            return input(prompt if talks else "")
+        except EOFError:
+            if asks:
+                write("\n")
+            return None
+
+    def _obey(self, line: str) -> bool:
+        """Do what a line says; return whether to go on."""
+        from charlstm.config import setting_from_option
+        from charlstm.sampling import unescape
+
+        command, _, value = line.strip().partition(" ")
+        if command == ":q" and not value:
+            return False
+        if command == ":h" and not value:
+            write(HELP)
+        elif command == ":p" and not value:
+            write(_readable(self.text) + "\n")
+        elif command == ":s":
+            self._continue(unescape(line.lstrip()[3:]))
+        elif command in SETTINGS:
+            setting = setting_from_option(SETTINGS[command], value.strip(), command)
+            self.language.config = self.language.config.updated([setting])
+        elif line.startswith(":"):
+            raise UsageError(f"{command} is no command; :h tells which are, :s TEXT begins so")
+        elif command.isascii() and command.isdigit() and not value:
+            numbers = [str(n) for n in range(1, len(self.shown) + 1)]
+            if command not in numbers:
+                some = f"1 to {numbers[-1]}" if numbers else "none yet"
+                raise UsageError(
+                    f"no continuation {command}: there are {some}; :s {command} begins so"
+                )
+            self._continue(self.text + self.shown[numbers.index(command)])
+        else:
+            self._continue(unescape(line) or self.text)
+        return True
+
+    def _continue(self, text: str) -> None:
+        """Show continuations of a text, which from here on is the one to go on from."""
+        text = self.prepare(text)
+        ids, before = self.language.seed(text, "the beginning")
+        complete = self.language.completer(
+            rng_seed=self.rng_seed, errors="surrogateescape", prefix=ids[:-1]
+        )
+        count = self.language.config.sample.count
+        found = complete([(ids[-1:], before)] * count, self.made)
+        self.made += count
+        self.shown = [completion.text for completion in found]
+        self.text = text
+        line = text.rpartition("\n")[2]
+        tail = line if len(line) <= TAIL else f"…{line[1 - TAIL :]}"
+        margin = " " * (len(str(count)) + 2)
+        for number, continuation in enumerate(self.shown, 1):
+            shown = _readable(tail + continuation).replace("\n", f"\n{margin}")
+            write(f"{number:>{len(str(count))}}  {shown}\n")
+
+
+def _readable(text: str) -> str:
+    """A text for a terminal, which is to obey nothing that a model writes: control characters are
+    escaped, bytes that are not UTF-8 replaced."""
+    text = text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+    return "".join(
+        ascii(c)[1:-1] if unicodedata.category(c) == "Cc" and c not in "\n\t" else c for c in text
+    )
