@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +36,7 @@ class LanguageModel:
         self.config = checkpoint.config
         self.vocabulary = checkpoint.vocabulary
         self.model = checkpoint.model()
+        self._matcher = cache(lambda expression: Matcher(expression, self.vocabulary))
 
     def read(self, source: Path_, notice: Notice = lambda message: None) -> str:
         """The text in a file, read as the corpus was: in the configured encoding, or, where the
@@ -132,7 +133,7 @@ class LanguageModel:
             nats=nats,
             errors=errors,
             prefix=prefix,
-            match=None if match is None else Matcher(match, self.vocabulary),
+            match=None if match is None else self._matcher(match),
         )
 
     def complete(
@@ -151,16 +152,19 @@ class LanguageModel:
         *,
         errors: str = "replace",
         what: str = "the seed",
+        match: str | None = None,
         **options: Any,
     ) -> Completion:
         """The most probable continuation that a beam search over N texts finds, by the options
-        `length` and `stop` of `sample`. `what` is what errors call the seed."""
+        `length` and `stop` of `sample`; with `match`, a regular expression, of those that match it
+        as a whole. `what` is what errors call the seed."""
         s = self._sampling(options)
         return beam(
             *(self.model, self.vocabulary, self.seed(seed, what), N),
             length=s.length,
             stop=s.stop,
             errors=errors,
+            match=None if match is None else self._matcher(match),
         )
 
     def evaluate(self, text: str) -> Evaluation:

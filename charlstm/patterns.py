@@ -5,6 +5,9 @@ search algorithm, 1968) and that a deterministic one over the units of a vocabul
 D. Scott, Finite automata and their decision problems, 1959), in which every state knows how many
 units a match is away. A unit is allowed where, with what is left of the length, a match can follow.
 
+To a model of bytes a match is its UTF-8: all characters, laid out by their bytes, become blocks of
+blocks, of which only those that differ are kept.
+
 Understood are literals, `.`, classes such as [a-z] and [^,], `*`, `+`, `?`, {m}, {m,}, {m,n}, `|`,
 groups, \\d, \\w, \\s and their capitals, and escapes such as \\t, \\xhh and \\uhhhh, all as in
 Python's `re`; anything else is named in an error.
@@ -12,7 +15,9 @@ Python's `re`; anything else is named in an error.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import sys
+from collections.abc import Callable
+from functools import cache
 from typing import NamedTuple
 
 import numpy as np
@@ -30,6 +35,18 @@ MAX_TABLE = 50_000_000
 NEVER = 1 << 30
 """More units than any text has: the way to a match where there is none."""
 
+FAR = 32767
+"""As many in sixteen bits: an automaton has fewer states."""
+
+POINTS = sys.maxunicode + 1
+"""Code points."""
+
+SURROGATES = range(0xD800, 0xE000)
+"""Code points that are no characters."""
+
+NOTHING = -1
+"""Where a byte leads that no character goes on with."""
+
 DEAD = 0
 """The state from which no match can be reached."""
 
@@ -41,6 +58,8 @@ _CLASSES: dict[str, Set] = {
     "w": lambda c: c.isalnum() or c == "_",
     "s": str.isspace,
 }
+"""Sets with a name; a capital is all else."""
+
 _ESCAPES = {"n": "\n", "t": "\t", "r": "\r", "f": "\f", "v": "\v", "a": "\a"}
 
 
@@ -78,6 +97,9 @@ class _Parser:
 
     def __init__(self, expression: str) -> None:
         self.text, self.at = expression, 0
+        self.edges = {0}
+        """Code points before which some set may begin or end, those of `named` sets aside."""
+        self.named: set[str] = set()
 
     def parse(self) -> Node:
         node = self.alternatives()
@@ -150,6 +172,7 @@ class _Parser:
         if c == "[":
             return _One(self.set(begin))
         if c == ".":
+            self.between("\n", "\n")
             return _One(lambda c: c != "\n")
         if c in "*+?{":
             raise self.error(f"nothing stands before {c!r} to be repeated", begin)
@@ -157,8 +180,16 @@ class _Parser:
             raise self.error(f"{c!r} is not supported: the whole text is matched anyway", begin)
         if c == "\\":
             found = self.escape(begin)
-            return _One(_is(found) if isinstance(found, str) else found)
-        return _One(_is(c))
+            return _One(self.only(found) if isinstance(found, str) else found)
+        return _One(self.only(c))
+
+    def only(self, character: str) -> Set:
+        self.between(character, character)
+        return character.__eq__
+
+    def between(self, low: str, high: str) -> None:
+        """Take notice of where a range of characters begins and ends."""
+        self.edges |= {ord(low), ord(high) + 1}
 
     def escape(self, begin: int) -> str | Set:
         """What follows a backslash: a character, or a set."""
@@ -166,6 +197,7 @@ class _Parser:
         self.at += 1
         if c.lower() in _CLASSES and c:
             of = _CLASSES[c.lower()]
+            self.named.add(c.lower())
             return of if c.islower() else lambda x: not of(x)
         if c in _ESCAPES and c:
             return _ESCAPES[c]
@@ -206,6 +238,8 @@ class _Parser:
             else:
                 ranges.append((low, low))
         self.at += 1
+        for low, high in ranges:
+            self.between(low, high)
 
         def of(c: str) -> bool:
             found = any(low <= c <= high for low, high in ranges) or any(s(c) for s in sets)
@@ -219,34 +253,41 @@ class _Parser:
         return self.escape(begin) if c == "\\" else c
 
 
-def _is(character: str) -> Set:
-    return character.__eq__
+@cache
+def _edges(name: str) -> list[int]:
+    """Code points at which the set of a name begins or ends."""
+    inside = np.fromiter(map(_CLASSES[name], map(chr, range(POINTS))), np.bool_, POINTS)
+    edges: list[int] = (np.flatnonzero(inside[1:] != inside[:-1]) + 1).tolist()
+    return edges
 
 
 class _Nfa:
-    """An automaton whose states have edges with a set, and edges without, which cost nothing."""
+    """An automaton whose states have arcs with a set, and arcs without, which cost nothing."""
 
     def __init__(self, expression: str) -> None:
         self.expression = expression
         self.free: list[list[int]] = []
-        self.edges: list[list[tuple[int, int]]] = []  # (place of the set, state after it)
-        self.sets: list[Set] = []
+        self.arcs: list[list[tuple[int, int]]] = []  # (place of the set, state after it)
+        self.places: dict[Set, int] = {}
         self.accept = self.state()
-        self.start = self.add(_Parser(expression).parse(), self.accept)
+        parser = _Parser(expression)
+        self.start = self.add(parser.parse(), self.accept)
+        self.sets = list(self.places)
+        self.named, self.edges = parser.named, parser.edges
 
     def state(self) -> int:
         if len(self.free) == MAX_STATES:
             raise UsageError(f"--match {self.expression!r}: is too large; repeat less")
         self.free.append([])
-        self.edges.append([])
+        self.arcs.append([])
         return len(self.free) - 1
 
     def add(self, node: Node, after: int) -> int:
         """Add what matches a node and then goes on at `after`; return where it begins."""
         if isinstance(node, _One):
             begin = self.state()
-            self.edges[begin].append((len(self.sets), after))
-            self.sets.append(node.of)
+            place = self.places.setdefault(node.of, len(self.places))
+            self.arcs[begin].append((place, after))
             return begin
         if isinstance(node, _All):
             for part in reversed(node.parts):
@@ -281,68 +322,165 @@ class _Nfa:
         return frozenset(found)
 
 
+State = tuple[frozenset[int], int]
+"""States of an `_Nfa`, and where among units one is: for words 1 where a space is to come before
+the next, for bytes the block of characters that those so far have led to, 0 between characters."""
+
+After = Callable[[frozenset[int], int], frozenset[int]]
+
+
+class _Units:
+    """Units that are a character or several: their kinds of characters are followed.
+
+    Characters that belong to the same sets are of one kind; `kinds` has for each to which sets.
+    Units of the same kinds are of one shape: `shape_of` (V,) says of which of the `shapes`. `never`
+    (V,) are those that are no part of any match.
+    """
+
+    def __init__(self, nfa: _Nfa, vocabulary: Vocabulary) -> None:
+        self.words = vocabulary.unit == "word"
+        numbers: dict[tuple[bool, ...], int] = {}
+        kind_of = {
+            c: numbers.setdefault(tuple(s(c) for s in nfa.sets), len(numbers))
+            for c in sorted({" ", *"".join(vocabulary.units)})
+        }
+        self.kinds, self.space = list(numbers), kind_of[" "]
+        found: dict[tuple[int, ...], int] = {}
+        self.shape_of = np.array(
+            [found.setdefault(tuple(kind_of[c] for c in u), len(found)) for u in vocabulary.units]
+        )
+        self.shapes = list(found)
+        self.never = np.array(
+            [u in (UNK, "\n") or i == vocabulary.line_end for i, u in enumerate(vocabulary.units)]
+        )
+        if self.words:
+            self.never[1] = True
+
+    def follow(self, state: State, shape: tuple[int, ...], after: After) -> State:
+        """The state after a unit of a shape."""
+        states, spaced = state
+        for kind in (self.space, *shape) if spaced else shape:
+            states = after(states, kind)
+        return states, int(self.words and bool(states))
+
+
+class _Bytes:
+    """Bytes, of which one to four are a character; otherwise as `_Units`.
+
+    A byte leads to a kind of character, to `NOTHING`, or, as a number beyond the kinds, to a block:
+    the characters whose UTF-8 begins with what has been read. Block 0 is that of all characters.
+    The shape of a byte is where it leads in each block.
+    """
+
+    def __init__(self, nfa: _Nfa, vocabulary: Vocabulary) -> None:
+        edges = {*nfa.edges, SURROGATES.start, SURROGATES.stop, POINTS}
+        begins = sorted(edges.union(*(_edges(name) for name in nfa.named)))
+        numbers: dict[tuple[bool, ...], int] = {}
+        of_run = [
+            NOTHING
+            if begin in SURROGATES
+            else numbers.setdefault(tuple(s(chr(begin)) for s in nfa.sets), len(numbers))
+            for begin in begins[:-1]
+        ]
+        self.kinds = list(numbers)
+        blocks = self._blocks(np.repeat(np.array(of_run, np.int32), np.diff(begins)))
+        self.inside: list[set[int]] = [set()]  # the kinds in each block but the first
+        for block in blocks[1:]:
+            parts = set(block[block != NOTHING].tolist())
+            within = {k for k in parts if k < len(self.kinds)}
+            self.inside.append(
+                within.union(*(self.inside[k - len(self.kinds)] for k in parts - within))
+            )
+        found: dict[tuple[int, ...], int] = {}
+        self.shape_of = np.array(
+            [found.setdefault(tuple(column), len(found)) for column in np.array(blocks).T.tolist()]
+        )
+        self.shapes = list(found)
+        self.never = np.arange(256) == 10
+
+    def _blocks(self, kinds: Array) -> list[Array]:
+        """Where each byte leads in each block (256,), by the kinds (`POINTS`,) of all characters; a
+        block comes after those that it leads to, but the first of all after none."""
+        nothing = np.full(64, NOTHING, np.int32)
+        numbers, blocks = {nothing.tobytes(): NOTHING}, [np.full(256, NOTHING, np.int32)]
+
+        def joined(parts: Array) -> Array:
+            """The blocks of 64 parts each."""
+            rows = parts.reshape(-1, 64)
+            for row in rows:
+                if row.tobytes() not in numbers:
+                    numbers[row.tobytes()] = len(self.kinds) + len(blocks)
+                    blocks.append(np.concatenate([nothing, nothing, row, nothing]))
+            return np.array([numbers[row.tobytes()] for row in rows], np.int32)
+
+        # what is longer than it need be is no UTF-8
+        first, two = blocks[0], joined(kinds)
+        first[:0x80], first[0xC2:0xE0], two[:0x20] = kinds[:0x80], two[0x02:0x20], NOTHING
+        three = joined(two)
+        first[0xE0:0xF0], three[:0x10] = three[:0x10], NOTHING
+        first[0xF0:0xF5] = joined(np.append(three, nothing[: -len(three) % 64]))
+        return blocks
+
+    def follow(self, state: State, shape: tuple[int, ...], after: After) -> State:
+        """The state after a byte of a shape."""
+        states, block = state
+        to = shape[block]
+        if to == NOTHING:
+            return frozenset(), 0
+        if to < len(self.kinds):
+            return after(states, to), 0
+        block = to - len(self.kinds)
+        some = any(after(states, kind) for kind in self.inside[block])
+        return (states, block) if some else (frozenset(), 0)
+
+
 class Matcher:
     """A regular expression over the units of a vocabulary (V): it matches a text as a whole.
 
     A line end is no part of a match. `table` (S, V) has the state after each unit, `distance` (S,)
-    the fewest units to a match.
+    the fewest units to a match. `needed` (S, V) has how many units it takes at least to come to a
+    match by each unit, or, by the line end, which ends a text, to end with one. `DEAD` is also the
+    state of what is no part of the text; there anything may come.
     """
 
     def __init__(self, expression: str, vocabulary: Vocabulary) -> None:
-        if vocabulary.unit == "byte":
-            raise UsageError("--match is for models of characters or words, and this is of bytes")
         self.expression, self.name, V = expression, vocabulary.name, len(vocabulary)
         self.words = vocabulary.unit == "word"
         nfa = _Nfa(expression)
-        # characters that belong to the same sets are one, and so are units made of such
-        kinds: dict[tuple[bool, ...], int] = {}
-        kind_of = {
-            c: kinds.setdefault(tuple(s(c) for s in nfa.sets), len(kinds))
-            for c in sorted({" ", *"".join(vocabulary.units)})
-        }
-        members = list(kinds)
-        shapes: dict[tuple[int, ...], int] = {}
-        shape_of = np.array(
-            [shapes.setdefault(tuple(kind_of[c] for c in u), len(shapes)) for u in vocabulary.units]
-        )
-        never = [
-            u in (UNK, "\n") or i == vocabulary.line_end for i, u in enumerate(vocabulary.units)
-        ]
-        if self.words:
-            never[1] = True
+        units = (_Bytes if vocabulary.unit == "byte" else _Units)(nfa, vocabulary)
         steps: dict[tuple[frozenset[int], int], frozenset[int]] = {}
 
-        def after(states: frozenset[int], shape: Sequence[int]) -> frozenset[int]:
-            for kind in shape:
-                key = states, kind
-                if key not in steps:
-                    belongs = members[kind]
-                    steps[key] = nfa.closure(
-                        {end for state in states for of, end in nfa.edges[state] if belongs[of]}
-                    )
-                states = steps[key]
-            return states
+        def after(states: frozenset[int], kind: int) -> frozenset[int]:
+            """The states after a character of a kind."""
+            key = states, kind
+            if key not in steps:
+                belongs = units.kinds[kind]
+                steps[key] = nfa.closure(
+                    {end for state in states for of, end in nfa.arcs[state] if belongs[of]}
+                )
+            return steps[key]
 
-        # a state is a set of the other automaton's, and whether a space is to come before a word
+        # a state is a set of the other automaton's, and where among units it is
         start = nfa.closure({nfa.start})
-        found = {(frozenset[int](), False): DEAD, (start, False): 1}
+        found: dict[State, int] = {(frozenset(), 0): DEAD, (start, 0): 1}
         if self.words:
-            found[start, True] = 2
+            found[start, 1] = 2
         rows, todo = [np.zeros(V, np.int32)], list(found)[1:]
-        for states, spaced in todo:  # which grows on the way
-            targets = np.empty(len(shapes), np.int32)
-            for shape, place in shapes.items():
-                reached = after(states, (kind_of[" "], *shape) if spaced else shape)
-                key = reached, self.words and bool(reached)
+        for state in todo:  # which grows on the way
+            targets = np.empty(len(units.shapes), np.int32)
+            for place, shape in enumerate(units.shapes):
+                key = units.follow(state, shape, after)
                 if key not in found:
                     if len(found) == MAX_STATES or len(found) * V > MAX_TABLE:
                         raise UsageError(f"--match {expression!r}: is too large; repeat less")
                     found[key] = len(found)
                     todo.append(key)
                 targets[place] = found[key]
-            rows.append(np.where(never, DEAD, targets[shape_of]))
+            rows.append(np.where(units.never, DEAD, targets[units.shape_of]))
         self.table = np.array(rows)
-        self.accepting = np.array([nfa.accept in states for states, _ in found])
+        self.accepting = np.array(
+            [nfa.accept in states and (self.words or not at) for states, at in found]
+        )
         self.distance = np.where(self.accepting, 0, NEVER)
         while True:
             nearer = np.minimum(self.distance, self.distance[self.table].min(axis=1) + 1)
@@ -350,6 +488,11 @@ class Matcher:
                 break
             self.distance = nearer
         self.line_end = vocabulary.line_end
+        self.needed = np.minimum(self.distance + 1, FAR).astype(np.int16)[self.table]
+        if self.line_end is not None:
+            self.needed[:, self.line_end] = np.where(self.accepting, 1, FAR)
+        self.needed[DEAD] = 0
+        self.least = self.needed.min(axis=1)  # (S,)
 
     def start(self, before: str, length: int) -> int:
         """The state before a text that continues `before`. Raises `UsageError` where no text of at
@@ -370,7 +513,10 @@ class Matcher:
     def allowed(self, states: Array, left: Array) -> Array:
         """Which units (K, V) may come in states (K,), where `left` (K,) more may: those after which
         a match can follow, and the line end, which ends a text, where it matches."""
-        allowed: Array = self.distance[self.table[states]] < left[:, None]
-        if self.line_end is not None:
-            allowed[:, self.line_end] = self.accepting[states] & (left > 0)
+        allowed: Array = self.needed.take(states, 0) <= np.minimum(left, FAR - 1)[:, None]
         return allowed
+
+    def over(self, states: Array, left: Array) -> Array:
+        """In which states (K,) nothing may come any more: the text that led there matches."""
+        over: Array = self.least[states] > left
+        return over

@@ -14,7 +14,7 @@ import numpy as np
 from charlstm.arrays import Array
 from charlstm.evaluation import SEGMENT
 from charlstm.model import Model, Stepper
-from charlstm.patterns import Matcher
+from charlstm.patterns import DEAD, Matcher
 from charlstm.vocabulary import Vocabulary, Writer
 
 TINY = 1e-30
@@ -517,7 +517,8 @@ class Completer:
         number = [-1] * K  # of the seed that each stream goes on with
         reading: dict[int, list[int]] = {}  # what is left of each seed, the last unit first
         writing = np.zeros(K, np.bool_)
-        match, states = self.match, np.zeros(K, np.intp)
+        match, states = self.match, np.full(K, DEAD)
+        begins = states.tolist()  # the state that each stream has when it begins to write
         totals = np.zeros(K)
         writers, texts, taken = [self.vocabulary.writer()] * K, [""] * K, [0] * K
 
@@ -553,8 +554,9 @@ class Completer:
                 numbers.begin(k, first + n)
                 stepper.begin(k, self.origin)
                 totals[k] = 0.0
+                states[k] = DEAD
                 if match:
-                    states[k] = match.start(before, self.length)
+                    begins[k] = match.start(before, self.length)
                 if len(ids):
                     reading[k] = ids.tolist()[::-1]
                     return
@@ -563,7 +565,7 @@ class Completer:
                 of_one.begin(0, first + n)
                 may = y
                 if match:
-                    allowed = match.allowed(states[k : k + 1], np.array([self.length]))
+                    allowed = match.allowed(np.array([begins[k]]), np.array([self.length]))
                     may = np.where(allowed, y, -np.inf)
                     if not np.isfinite(may).any():  # only the empty text matches
                         end(k)
@@ -572,24 +574,23 @@ class Completer:
                 slots.drawn[k, 0], made[k] = i[0], 1
                 totals[k] = _nats(y, i, 1.0)[0]
                 if match:
-                    states[k] = match.table[states[k], i[0]]
+                    begins[k] = match.table.item(begins[k], i.item())
                 if not (self.length == 1 or self.ends[i[0]]) or not end(k):
                     reading[k] = i.tolist()
                     return
-            made[k] = 0
+            made[k], states[k] = 0, DEAD
 
         for k in range(K):
             fill(k)
         while True:
             may = logits
             if match:
-                allowed = match.allowed(states, self.length - made)
-                for k in np.flatnonzero(writing & ~allowed.any(axis=1)).tolist():
-                    end(k)  # nothing can follow
+                left = self.length - made
+                for k in np.flatnonzero(match.over(states, left)).tolist():
+                    end(k)
                     writing[k] = False
                     fill(k)
-                allowed[~writing] = True
-                may = np.where(allowed, logits, -np.inf)
+                may = np.where(match.allowed(states, left), logits, -np.inf)
             ids = chooser(may)
             if writing.any():
                 if self.nats:
@@ -603,7 +604,7 @@ class Completer:
                 if match:
                     if match.line_end is not None:
                         over |= writing & (ids == match.line_end)
-                    states = np.where(writing, match.table[states, ids], states)
+                    states = match.table[states, ids]
                 for k in np.flatnonzero(over).tolist():
                     if end(k):
                         writing[k] = False
@@ -615,7 +616,7 @@ class Completer:
                 ids[k] = units.pop()
                 if not units:
                     del reading[k]
-                    writing[k] = True
+                    writing[k], states[k] = True, begins[k]
             logits = stepper.step(ids)
 
 
@@ -680,6 +681,7 @@ def beam(
     length: int = 200,
     stop: Sequence[str] = (),
     errors: str = "replace",
+    match: Matcher | None = None,
 ) -> Completion:
     """The most probable continuation that a beam search over N texts finds: of all that end with
     a stop text, or are `length` units long, the one with the fewest nats.
@@ -687,8 +689,13 @@ def beam(
     In each step the N most probable of all texts that are one unit longer are kept (B. Lowerre,
     The Harpy speech recognition system, 1976). With N = 1 it takes the likeliest unit each time.
     It draws nothing: equal probabilities are taken in the order of texts and units.
+
+    With `match` only texts are kept that can still lead to a match, and what ends with one counts;
+    texts to stop at have no say then. Raises `UsageError` where nothing that can follow matches.
     """
     ids, before = seed
+    stop = () if match else stop
+    states: Array = np.array([match.start(before, length) if match else DEAD])
     if not length:
         return Completion("", "length", 0.0, 0)
     if vocabulary.unknown >= 0:
@@ -702,14 +709,25 @@ def beam(
     for start in range(0, len(ids), SEGMENT):
         origin.read(ids[start : start + SEGMENT])
     V, ends = model.V, _may_end(vocabulary, stop)
+    if match and match.line_end is not None:
+        ends[match.line_end] = True
     stepper = Stepper(model, N)
     for k in range(N):
         stepper.begin(k, origin)
     totals, texts = np.zeros(1), np.empty((1, 0), np.int32)
     best: Completion | None = None
 
+    def matched(text: Array, nats: float) -> Completion:
+        """What a text is if it ends here and matches."""
+        closed = match is not None and text[-1:].tolist() == [match.line_end]
+        write = vocabulary.writer(before, errors).write
+        shown = "".join(map(write, text[: len(text) - closed].tolist()))
+        return Completion(shown, "match", nats, len(text))
+
     def ended(text: Array, nats: float) -> Completion | None:
         """What a text is if it ends here."""
+        if match:
+            return matched(text, nats)
         writer, full = vocabulary.writer(before, errors), len(text) == length
         shown = "".join(map(writer.write, text.tolist())) + (writer.end() if full else "")
         place = stop_in(shown, stop)
@@ -720,7 +738,14 @@ def beam(
     for n in range(1, length + 1):
         y = logits[: len(totals)].astype(np.float64)
         y -= y.max(axis=1, keepdims=True)
-        nats = (totals[:, None] + np.log(np.exp(y).sum(axis=1, keepdims=True)) - y).reshape(-1)
+        nats = totals[:, None] + np.log(np.exp(y).sum(axis=1, keepdims=True)) - y
+        if match:
+            left = np.full(len(states), length - n + 1)
+            for k in np.flatnonzero(match.over(states, left)).tolist():
+                if best is None or totals[k] < best.nats:
+                    best = matched(texts[k], totals.item(k))
+            nats[~match.allowed(states, left)] = np.inf
+        nats = nats.reshape(-1)
         # as many as surely have N among them that go on
         most = min(N + len(totals) * int(ends.sum()), len(nats)) if n < length else 1
         if most < len(nats):
@@ -747,6 +772,8 @@ def beam(
             break
         texts = np.hstack([texts[streams], np.array(units, np.int32)[:, None]])
         totals = nats[np.array(streams) * V + units]
+        if match:
+            states = match.table[states[streams], units]
         filled = [*streams, *[0] * (N - len(streams))]
         stepper.reorder(np.array(filled))
         logits = stepper.step([*units, *[0] * (N - len(units))])

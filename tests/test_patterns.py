@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import math
 import re
 from pathlib import Path
 from typing import Any
@@ -13,17 +14,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_cli import CORPORA, fails, run
-from test_pipes import random_model, trained
+from test_pipes import TEXT, every_unit, random_model, trained
 
 from charlstm.corpus import Corpus
 from charlstm.errors import UsageError
 from charlstm.evaluation import surprisals
 from charlstm.model import Model, Stepper
 from charlstm.patterns import NEVER, Matcher
-from charlstm.sampling import Completer
+from charlstm.sampling import Completer, Seed, beam
 from charlstm.vocabulary import Vocabulary
 
 CHARACTERS = Corpus.from_text("ab1 _-가é\n" * 9, 0.0).vocabulary
+BYTES = Corpus.from_text("ab1\n" * 9, 0.0, unit="byte").vocabulary
 WORDS = Corpus.from_text("a ab b1 가 - 1\n" * 9, 0.0, unit="word").vocabulary
 
 
@@ -39,6 +41,7 @@ def expressions() -> st.SearchStrategy[str]:
     """Expressions of all that is understood."""
     one = [*"ab1가", ".", r"\d", r"\w", r"\s", r"\D", r"\W", r"\S", "[ab]", "[^a1]", r"[\w-]"]
     one += [r"[^\s가-힣]", "[a-é]", "[]a]", r"\x61", r"\uac00", r"\-", " "]
+    one += ["🚢", r"[߿-\uffff]", "[^🚢]", r"[é\U00010000-\U0010ffff]"]
     few = st.integers(0, 2)
     return st.recursive(
         st.sampled_from(one),
@@ -59,17 +62,58 @@ def expressions() -> st.SearchStrategy[str]:
 @settings(max_examples=250, deadline=None)
 @given(expressions(), st.data())
 def test_the_same_as_re(expression: str, data: st.DataObject) -> None:
-    """An automaton over characters or words accepts what Python's `re` matches as a whole."""
+    """Over characters, words or bytes, what Python's `re` matches as a whole is accepted."""
     matcher, of_words = Matcher(expression, CHARACTERS), Matcher(expression, WORDS)
+    of_bytes = Matcher(expression, BYTES)
     expected = re.compile(expression)
     for text in data.draw(st.lists(st.text("ab1 _-가é", max_size=6), max_size=20)):
         assert matches(matcher, CHARACTERS, text) == bool(expected.fullmatch(text)), text
+        assert matches(of_bytes, BYTES, text) == bool(expected.fullmatch(text)), text
     for words in data.draw(st.lists(st.lists(st.sampled_from(WORDS.units[2:]), max_size=4))):
         text = " ".join(words)
         assert matches(of_words, WORDS, text) == bool(expected.fullmatch(text)), text
         if words:
             after = bool(expected.fullmatch(" " + text))
             assert matches(of_words, WORDS, text, before="a") == after, text
+
+
+EDGES = [0x00, 0x7F, 0x80, 0x7FF, 0x800, 0xD7FF, 0xE000, 0xFFFF, 0x10000, 0x10FFFF]
+"""Where the UTF-8 of characters becomes longer, or surrogates begin or end."""
+
+
+@pytest.mark.parametrize(
+    "expression",
+    [
+        "[a-é]",
+        r"\w",
+        r"\W",
+        ".",
+        r"[^\u0700-\ud000]",
+        r"[\u0800-\U00010000]",
+        "[\x7f\x80🚢]",
+        r"\s",
+    ],
+)
+def test_bytes_of_characters(expression: str) -> None:
+    """All of them that match, and nothing that is no UTF-8, too long, or a surrogate."""
+    matcher = Matcher(expression, BYTES)
+
+    def accepts(data: bytes) -> bool:
+        state = 1
+        for byte in data:
+            state = int(matcher.table[state, byte])
+        return bool(matcher.accepting[state])
+
+    rng = np.random.default_rng(0)
+    points = {*EDGES, *range(0x250), *rng.integers(0, 0x110000, 300).tolist()} - {10}
+    for c in map(chr, points - set(range(0xD800, 0xE000))):
+        assert accepts(c.encode()) == bool(re.fullmatch(expression, c)), hex(ord(c))
+        assert not accepts(c.encode() + b"\x80")
+        assert not any(accepts(c.encode()[:n]) for n in range(1, len(c.encode())))
+    for data in (b"\xc0\x80", b"\xc1\xbf", b"\xe0\x9f\xbf", b"\xed\xa0\x80", b"\xf0\x8f\xbf\xbf"):
+        assert not accepts(data)
+    for data in (b"\xf4\x90\x80\x80", b"\xf5\x80\x80\x80", b"\x80", b"\xff", b"", b"\n"):
+        assert not accepts(data)
 
 
 @pytest.mark.parametrize(
@@ -103,11 +147,11 @@ def test_line_ends_and_unknown_units_are_no_part_of_a_match() -> None:
     [r"[a-z]+", r"\w{3} \w{2,9}", r"(the|a) (sea|boat)( out)*", r".{0,4}", r"[가-힣 ]+"],
 )
 @pytest.mark.parametrize("options", [{}, {"temperature": 0.0}, {"temperature": 9.0}, {"top_k": 2}])
-@pytest.mark.parametrize("unit", ["char", "word"])
+@every_unit
 def test_all_that_is_generated_matches(unit: str, expression: str, options: dict[str, Any]) -> None:
     """At any temperature and length that is enough, in every unit, with its own surprise."""
     model, v = random_model(unit)
-    matcher = Matcher(expression if unit == "char" else f" ?({expression})", v)
+    matcher = Matcher(f" ?({expression})" if unit == "word" else expression, v)
     seeds = ["the sea", "", "went out "] * 9
     for length in (9, 30):
         if matcher.distance[1] > length or (unit == "word" and matcher.distance[1] >= NEVER):
@@ -118,10 +162,10 @@ def test_all_that_is_generated_matches(unit: str, expression: str, options: dict
             assert re.fullmatch(matcher.expression, completion.text), completion
             assert completion.stop == "match"
             assert completion.units <= length
-            if unit == "char":
-                ended = completion.units > len(completion.text)
+            if unit != "word":
+                ended = completion.units > len(v.encode(completion.text))
                 whole = (seed or "\n") + completion.text + "\n" * ended
-                nats = surprisals(model, v.encode(whole))[len(seed or "\n") - 1 :].sum()
+                nats = surprisals(model, v.encode(whole))[len(v.encode(seed or "\n")) - 1 :].sum()
                 assert completion.nats == pytest.approx(nats, rel=1e-9, abs=1e-9)
 
 
@@ -144,6 +188,92 @@ def test_what_is_allowed_keeps_its_proportions() -> None:
     assert observed[~some].sum() == 0
     chi = np.sum((observed[some] - expected[some]) ** 2 / expected[some])
     assert chi < 40 + some.sum()
+
+
+def small(seed: int = 7) -> tuple[Model, Vocabulary]:
+    """A model of four units whose texts can all be written down."""
+    v = Corpus.from_text("ab\nba a\n" * 9, 0.0).vocabulary
+    model = Model("lstm", len(v), 6, 1, np.float64)
+    model.weights.flat[...] = np.random.default_rng(seed).normal(0, 1, model.weights.flat.shape)
+    return model, v
+
+
+SMALL = ["[ab]{2}", "a+b?| b*", "(ab)* ?", ".*", "a|ab|b(a| )b", r"\w{1,3}"]
+
+
+@pytest.mark.parametrize("expression", SMALL)
+def test_the_distribution_of_whole_samples(expression: str) -> None:
+    """Chi-square against all texts, each with the product of its steps: what may not come is left
+    out, and the rest makes the whole."""
+    model, v = small()
+    length, n = 4, 6000
+    expected: dict[str, float] = {}
+    can_match = [
+        "".join(units)
+        for m in range(length + 1)
+        for units in itertools.product("ab ", repeat=m)
+        if re.fullmatch(expression, "".join(units))
+    ]
+
+    def go_on(text: str, p: float) -> None:
+        """All that a text can become; the line end, which is one unit, ends it."""
+        following = {t[len(text)] for t in can_match if t.startswith(text) and t != text}
+        if text in can_match and len(text) < length:
+            following |= {"\n"}
+        if not following or following == {"\n"}:
+            expected[text] = expected.get(text, 0.0) + p
+            return
+        stepper = Stepper(model, 1)
+        stepper.read(v.encode("b" + text))
+        q = {u: float(np.exp(stepper.logits[0, v.units.index(u)])) for u in following}
+        for unit, share in q.items():
+            share *= p / sum(q.values())
+            if unit == "\n":
+                expected[text] = expected.get(text, 0.0) + share
+            else:
+                go_on(text + unit, share)
+
+    go_on("", 1.0)
+    assert sum(expected.values()) == pytest.approx(1.0)
+    complete = Completer(model, v, 11, length=length, temperature=1.0, match=Matcher(expression, v))
+    texts = [c.text for c in complete([(v.encode("b"), "b")] * n)]
+    assert set(texts) <= set(expected)
+    chi, rare, degrees = 0.0, [0.0, 0.0], -1
+    for text, p in expected.items():
+        if n * p < 5:
+            rare = [rare[0] + n * p, rare[1] + texts.count(text)]
+        else:
+            chi += (texts.count(text) - n * p) ** 2 / (n * p)
+            degrees += 1
+    if rare[0] > 0:
+        chi += (rare[1] - rare[0]) ** 2 / max(rare[0], 1.0)
+        degrees += 1
+    # exceeded about once in ten thousand (E. Wilson, M. Hilferty, 1931)
+    d = max(degrees, 1)
+    assert chi < d * (1 - 2 / (9 * d) + 3.72 * math.sqrt(2 / (9 * d))) ** 3
+
+
+@pytest.mark.parametrize("expression", SMALL)
+@pytest.mark.parametrize("seed", [7, 8])
+def test_a_wide_beam_finds_the_best_match(expression: str, seed: int) -> None:
+    """With room for all, the most probable of the texts that match, each with its line end unless
+    it is as long as it may be."""
+    model, v = small(seed)
+    length, costs = 4, {}
+    begin: Seed = (v.encode("b"), "b")
+    all_texts = ["".join(t) for n in range(length + 1) for t in itertools.product("ab ", repeat=n)]
+    can_match = [t for t in all_texts if re.fullmatch(expression, t)]
+    for text in can_match:
+        line_end = "\n" * (len(text) < length)
+        costs[text] = surprisals(model, v.encode("b" + text + line_end)).sum()
+    best = min(costs, key=lambda t: costs[t])
+    match = Matcher(expression, v)
+    found = beam(model, v, begin, len(v) ** 3, length=length, match=match)
+    assert (found.text, found.stop) == (best, "match")
+    assert found.nats == pytest.approx(costs[best], rel=1e-9)
+    narrow = beam(model, v, begin, 1, length=length, match=match)
+    assert re.fullmatch(expression, narrow.text)
+    assert narrow.nats >= found.nats - 1e-9
 
 
 @pytest.mark.parametrize(
@@ -204,8 +334,11 @@ def test_what_cannot_be_matched() -> None:
             next(complete([(v.encode("a"), "a")]))
     with pytest.raises(UsageError, match="no text that matches"):
         Matcher("a\nb", v).start("", 9)
-    with pytest.raises(UsageError, match="bytes"):
-        Matcher("a", random_model("byte")[1])
+    of_bytes = random_model("byte")[1]
+    with pytest.raises(UsageError, match="at least 12 bytes"):
+        Matcher("🚢{3}", of_bytes).start("", 9)
+    with pytest.raises(UsageError, match="too large"):
+        Matcher(r"\w{300}", of_bytes)
 
 
 def test_on_the_command_line(tmp_path: Path) -> None:
@@ -220,14 +353,36 @@ def test_on_the_command_line(tmp_path: Path) -> None:
         document = json.loads(line)
         assert re.fullmatch("r?[aeiou]+n", document["text"])
         assert document["stop"] == "match"
+    for line in run(*each, "--beam", "3", stdin="Ka\nMo\n").stdout.decode().splitlines():
+        assert re.fullmatch("r?[aeiou]+n", json.loads(line)["text"])
     best = run(*match, "--best-of", "5", "--no-echo", "--seed", "Ka")
     assert re.fullmatch("[A-M][a-z]{2,6}(an|el)\n", best.stdout.decode())
     for options, part in (
         (["--match", "(?=a)"], "not supported"),
         (["--match", "ü"], "no text that matches"),
         (["--match", "a", "--stop", "b"], "--stop"),
-        (["--match", "a", "--beam", "2"], "--match"),
     ):
         process = run("sample", "-m", model, *options)
         fails(process, 2, part)
         assert process.stdout == b""
+
+
+@every_unit
+def test_many_scripts_on_the_command_line(unit: str, tmp_path: Path) -> None:
+    """Hangul, emoji and Hebrew, in the expression and in the seeds, from a file and from a pipe."""
+    sets = {"text.unit": unit, "text.valid": 0.0}
+    model = trained(tmp_path / "m.npz", TEXT, 40, **sets)
+    (tmp_path / "seed").write_text("은여울 나루에 ", encoding="utf-8")
+    expression = "(배가|שלום|🚢)( (🚢|עולם|나루에)){1,3}"
+    common = ("sample", "-m", model, "--match", expression, "--no-echo")
+    for seed in (["--seed", "שלום עולם "], ["--seed-file", tmp_path / "seed"]):
+        for how in (["--count", "9"], ["--beam", "2"]):
+            process = run(*common, *seed, *how)
+            assert process.returncode == 0, process.stderr
+            lines = process.stdout.decode().splitlines()
+            assert len(lines) == (9 if "--count" in how else 1)
+            assert all(re.fullmatch(expression, line) for line in lines)
+    process = run(*common, "--each", stdin="배가 🚢 \n\nשלום \n")
+    lines = process.stdout.decode().splitlines()
+    assert len(lines) == 3
+    assert all(re.fullmatch(expression, line) for line in lines), process.stderr

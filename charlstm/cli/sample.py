@@ -239,7 +239,7 @@ ALONE = {
     },
     "--each": {"--seed", "--seed-file", "--count", "--unique", "--novel"},
     "--beam": {
-        *("--best-of", "--count", "--unique", "--novel", "--match", "--rng-seed"),
+        *("--best-of", "--count", "--unique", "--novel", "--rng-seed"),
         *("--temperature", "--top-k", "--top-p"),
     },
 }
@@ -314,7 +314,7 @@ class _How:
             if completer is None:
                 assert self.beam is not None
                 completions = (
-                    language.beam(text, self.beam, errors=self.errors, what=name)
+                    language.beam(text, self.beam, errors=self.errors, what=name, match=self.match)
                     for text, name in zip(texts, names, strict=True)
                 )
             else:
@@ -336,7 +336,8 @@ class _How:
         if self.beam is not None:
             if count != 1:
                 raise click.UsageError("--beam finds one text; leave out sample.count")
-            printer.piece(_piece(0, language.beam(text, self.beam, errors=self.errors)))
+            found_one = language.beam(text, self.beam, errors=self.errors, match=self.match)
+            printer.piece(_piece(0, found_one))
             printer.end()
             return 0
         v, known = language.vocabulary, set()
