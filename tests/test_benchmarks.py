@@ -172,3 +172,65 @@ def test_the_script_of_pytorch_learns_as_charlstm_train_does() -> None:
     theirs = [valid for _, valid, _ in itertools.islice(looks, 5)]
     assert len(ours) == 5
     np.testing.assert_allclose(ours, theirs, rtol=1e-3)
+
+
+def printed(
+    name: str, arguments: list[str], monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> list[common.Row]:
+    """What a benchmark finds when it is run for a moment."""
+    monkeypatch.setattr(sys, "argv", [name, *arguments, "--json"])
+    code = importlib.import_module(name).main()
+    rows = common.rows_of(capsys.readouterr().out)
+    assert code == common.code(rows)
+    assert all(row.best is not None for row in rows)
+    return rows
+
+
+def test_telling_lines_apart(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The two languages, and what does not belong, by models that are hardly trained."""
+    quickly = ["--models", str(tmp_path), "--steps", "40", "--workers", "1"]
+    (languages,) = printed("languages", quickly, monkeypatch, capsys)
+    assert languages.met
+    strange = printed("surprise", quickly, monkeypatch, capsys)
+    assert [row.what.rpartition(": ")[2] for row in strange][:5] == [
+        *("all kinds", "shuffled characters", "hands on a keyboard", "another language", "base64")
+    ]
+    assert strange[0].what.startswith("200 lines among 20 of lighthouse")
+    assert all(row.best > 0.8 for row in strange[:5] if row.best is not None)
+
+
+def test_the_area_under_the_curve() -> None:
+    """As all pairs say, one by one."""
+    area = importlib.import_module("surprise").area
+    rng = np.random.default_rng(0)
+    a, b = rng.integers(0, 9, 30).astype(float), rng.integers(-3, 7, 50).astype(float)
+    pairs = [(x > y) + (x == y) / 2 for x in a for y in b]
+    assert area(a, b) == pytest.approx(np.mean(pairs), rel=1e-12)
+    assert area(np.array([2.0]), np.array([1.0, 2.0])) == 0.75
+
+
+def test_romanised_korean() -> None:
+    romanised = importlib.import_module("surprise").romanised
+    assert romanised("“은여울 나루에 배가, 힣") == "eunyeoul narue baega, hit"
+
+
+def test_what_matching_costs(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """All samples match; the time is measured."""
+    short = ["--samples", "100", "--length", "50", "--rounds", "1"]
+    matched, cost, _ = printed("match_cost", short, monkeypatch, capsys)
+    assert matched.met
+    assert matched.ours == "100"
+    assert cost.target == 1.5
+
+
+def test_how_soon_lines_are_answered(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = printed("pipe_latency", ["--lines", "3", "--steps", "5"], monkeypatch, capsys)
+    assert [row.what.partition(",")[0] for row in rows] == [
+        *("evaluate --lines", "sample --each -n 60")
+    ]

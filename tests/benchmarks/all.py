@@ -15,6 +15,7 @@ import os
 import platform
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from importlib.metadata import PackageNotFoundError, version
@@ -96,6 +97,17 @@ def pipes(o: argparse.Namespace) -> Iterator[Part]:
     yield script("pipe_latency.py")
 
 
+def matching(o: argparse.Namespace) -> Iterator[Part]:
+    yield script("match_cost.py")
+
+
+def telling(o: argparse.Namespace) -> Iterator[Part]:
+    """Lines of one text among those of another, by models that both benchmarks share."""
+    with tempfile.TemporaryDirectory() as models:
+        for name in ("languages.py", "surprise.py"):
+            yield script(name, "--models", models, *(["--text", o.text] if o.text else []))
+
+
 def startup(o: argparse.Namespace) -> Iterator[Part]:
     yield script("startup.py")
 
@@ -125,7 +137,7 @@ def memory(o: argparse.Namespace) -> Iterator[Part]:
 PARTS: dict[str, Callable[[argparse.Namespace], Iterator[Part]]] = {
     part.__name__: part
     for part in (
-        *(training, classic, sampling, lines, checkpoints, startup, pipes),
+        *(training, classic, sampling, lines, checkpoints, startup, pipes, matching, telling),
         *(learning, corpus, ranks, memory),
     )
 }
@@ -203,7 +215,9 @@ def written(found: dict[str, list[Part]]) -> str:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("-o", "--output", type=Path, help="write the report there, too")
-    parser.add_argument("--text", help="a text that is learnt until 1.70 nats (tinyshakespeare)")
+    parser.add_argument(
+        "--text", help="a text to learn until 1.70 nats, and to tell from others (tinyshakespeare)"
+    )
     parser.add_argument("--large", action="store_true", help="also the corpus of 2 GiB")
     parser.add_argument("--quick", action="store_true", help="few rounds: for a look, not a claim")
     parser.add_argument("--only", nargs="+", choices=list(PARTS), default=list(PARTS))
