@@ -490,11 +490,14 @@ class Stepper:
     def reorder(self, streams: Array) -> None:
         """Let each stream k go on from where streams[k] stands. The logits are valid only when
         all have been fed."""
-        for layer in self.layers:
-            for s in layer.state:
-                each = s.reshape(len(streams), -1)
-                each[...] = each[streams]
-            layer.v[...] = layer.v[:, streams]
+        self.take_over(self, streams)
+
+    def take_over(self, other: Stepper, streams: Array) -> None:
+        """The same from where streams[k] of another stand."""
+        for layer, of_other in zip(self.layers, other.layers, strict=True):
+            for s, at in zip(layer.state, of_other.state, strict=True):
+                s.reshape(len(streams), -1)[...] = at.reshape(len(other.logits), -1)[streams]
+            layer.v[...] = of_other.v[:, streams]
 
     def read(self, ids: Array) -> Array:
         """Feed ids (N,) to a single stream; return what the uppermost layer shows after each,

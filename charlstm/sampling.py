@@ -427,6 +427,11 @@ class _Numbers:
         group, row = divmod(self.samples[k], GROUP)
         self.block[k] = self.together(group, self.made.item(k) // BLOCK)[row]
 
+    def take_over(self, other: _Numbers, streams: Array) -> None:
+        """Go on with the sequences of some streams of another's."""
+        self.made[...], self.block[...] = other.made[streams], other.block[streams]
+        self.samples = [other.samples[k] for k in streams.tolist()]
+
     def random(self, K: int) -> Array:
         numbers: Array = self.block[self.rows[:K], self.made % BLOCK]
         return numbers
@@ -498,14 +503,18 @@ class Completer:
             yield from (Completion("", "length", 0.0, 0) for _ in seeds)
             return
         K = min(WIDTH, 1 << (max(len(seeds), 1) - 1).bit_length())
-        if K not in self.slots:
-            self.slots[K] = _Slots(self, K)
         ended: dict[int, Completion] = {}
-        left = self._run(self.slots[K], seeds, first, ended)
+        left = self._run(self._slots(K), seeds, first, ended)
         for n in range(len(seeds)):
             while n not in ended:
                 next(left)
             yield ended.pop(n)
+
+    def _slots(self, K: int) -> _Slots:
+        """K streams; they keep their buffers."""
+        if K not in self.slots:
+            self.slots[K] = _Slots(self, K)
+        return self.slots[K]
 
     def _run(
         self, slots: _Slots, seeds: Sequence[Seed], first: int, ended: dict[int, Completion]
@@ -516,10 +525,11 @@ class Completer:
         waiting, rows = iter(range(len(seeds))), np.arange(K)
         number = [-1] * K  # of the seed that each stream goes on with
         reading: dict[int, list[int]] = {}  # what is left of each seed, the last unit first
-        writing = np.zeros(K, np.bool_)
+        writing: Array = np.zeros(K, np.bool_)
+        idle: list[int] = []  # streams for which there is no seed left
         match, states = self.match, np.full(K, DEAD)
         begins = states.tolist()  # the state that each stream has when it begins to write
-        totals = np.zeros(K)
+        totals: Array = np.zeros(K)
         writers, texts, taken = [self.vocabulary.writer()] * K, [""] * K, [0] * K
 
         def end(k: int) -> bool:
@@ -579,6 +589,7 @@ class Completer:
                     reading[k] = i.tolist()
                     return
             made[k], states[k] = 0, DEAD
+            idle.append(k)
 
         for k in range(K):
             fill(k)
@@ -617,6 +628,22 @@ class Completer:
                 if not units:
                     del reading[k]
                     writing[k], states[k] = True, begins[k]
+            if match and FEWEST <= K // 2 <= len(idle) < K:
+                # matches are as different in length as can be: go on with half as many streams
+                keep = np.argsort(np.isin(rows, idle), kind="stable")[: K // 2]
+                half = self._slots(K // 2)
+                half.stepper.take_over(stepper, keep)
+                half.numbers.take_over(numbers, keep)
+                half.drawn = slots.drawn[keep]
+                places = {k: place for place, k in enumerate(keep.tolist())}
+                idle = [places[k] for k in idle if k in places]
+                reading = {places[k]: units for k, units in reading.items()}
+                ids, writing, states, totals = (x[keep] for x in (ids, writing, states, totals))
+                number, begins, taken = ([x[k] for k in places] for x in (number, begins, taken))
+                writers, texts = [writers[k] for k in places], [texts[k] for k in places]
+                slots, K, rows = half, K // 2, rows[: K // 2]
+                stepper, numbers, chooser = half.stepper, half.numbers, half.chooser
+                made = numbers.made
             logits = stepper.step(ids)
 
 

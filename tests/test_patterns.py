@@ -190,6 +190,22 @@ def test_what_is_allowed_keeps_its_proportions() -> None:
     assert chi < 40 + some.sum()
 
 
+def test_what_matches_belongs_to_the_seed() -> None:
+    """Also where most have ended, and the rest go on in fewer streams."""
+    model, v = random_model()
+    match = Matcher("[a-m]{1,3}|[n-z ]+", v)
+    complete = Completer(model, v, 5, length=70, match=match, nats=True)
+    seeds = [(v.encode(text), text) for text in ["the sea", "", "a", "the"] * 30]
+    together = list(complete(seeds))
+    assert len({c.units for c in together}) > 9
+    assert len(complete.slots) > 2
+    for n, seed in enumerate(seeds):
+        (one,) = complete([seed], n)
+        assert one[:2] == together[n][:2]
+        assert one.nats == pytest.approx(together[n].nats, rel=1e-9)
+    assert list(complete(seeds)) == together
+
+
 def small(seed: int = 7) -> tuple[Model, Vocabulary]:
     """A model of four units whose texts can all be written down."""
     v = Corpus.from_text("ab\nba a\n" * 9, 0.0).vocabulary
