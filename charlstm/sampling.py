@@ -38,6 +38,9 @@ GROUP = 64
 FEWEST = 8
 """Samples that are made at a time when some are not wanted."""
 
+NARROW = 8
+"""Streams of which no fewer are made when most have ended."""
+
 MANY = 100
 """As many numbers are sooner added by one call than one after the other."""
 
@@ -628,7 +631,7 @@ class Completer:
                 if not units:
                     del reading[k]
                     writing[k], states[k] = True, begins[k]
-            if match and FEWEST <= K // 2 <= len(idle) < K:
+            if match and NARROW <= K // 2 <= len(idle) < K:
                 # matches are as different in length as can be: go on with half as many streams
                 keep = np.argsort(np.isin(rows, idle), kind="stable")[: K // 2]
                 half = self._slots(K // 2)

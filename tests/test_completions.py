@@ -333,7 +333,7 @@ def lines(*arguments: str | Path, stdin: str = "") -> list[str]:
 def test_each(of_unit: Path) -> None:
     """A line out for each line in, in order, which begins with it."""
     model = charlstm.load(of_unit)
-    seeds = ["the sea", "", "은여울 나루에", "שלום", "the boat went"] * 2
+    seeds = ["the sea", "", "은여울 나루에", "שלום", "배가 🚢", "the boat went"] * 2
     stdin = "\n".join(seeds)
     each = ("--each", "-m", of_unit, "-n", "12")
     out = lines(*each, "--rng-seed", "1", stdin=stdin)
@@ -357,6 +357,37 @@ def test_each(of_unit: Path) -> None:
     best = [json.loads(b) for b in lines(*each, "--best-of", "9", "--json", stdin=stdin)]
     assert [d["seed"] for d in best] == seeds
     assert lines(*each) == []
+
+
+def test_each_line_of_a_file(of_unit: Path, tmp_path: Path) -> None:
+    """As from a pipe: Hangul, an emoji, Hebrew and what stands at the edges of a line."""
+    text = "은여울 나루에 배가 🚢\n\nשלום עולם\n🚢\nthe sea "
+    (tmp_path / "seeds").write_text(text, encoding="utf-8", newline="")
+    command = ("sample", "--each", "-m", str(of_unit), "-n", "9", "-t", "0", "--json")
+    with (tmp_path / "seeds").open("rb") as file:
+        out = subprocess.run(
+            [sys.executable, "-m", "charlstm", *command],
+            stdin=file,
+            capture_output=True,
+            cwd=ROOT,
+            check=True,
+        ).stdout.decode()
+    assert out.splitlines() == lines(*command[1:], stdin=text)
+    assert [json.loads(line)["seed"] for line in out.splitlines()] == text.split("\n")
+
+
+def test_long_names_and_cuts(names: Path, tmp_path: Path) -> None:
+    """Every option by its other name; of the likeliest one alone, the likeliest."""
+    (tmp_path / "c.yaml").write_text("sample: {length: 12}\n")
+    short = lines("-m", names, "--seed", "Ka", "-t", "0", "-n", "12")
+    config = ("--config", tmp_path / "c.yaml")
+    assert lines("--model", names, "--seed", "Ka", "--temperature", "0", *config) == short
+    assert lines("-m", names, "--seed", "Ka", "-t", "0", "--length", "12") == short
+    wild = ("-m", names, "--seed", "Ka", "-t", "2", "-c", config[1])
+    for cut in (("--top-k", "1"), ("--top-p", "1e-9")):
+        assert lines(*wild, *cut) == short
+        assert lines(*wild, *cut, "--match", ".*") == short[:1]
+    assert lines("-h") == lines("--help")
 
 
 def test_a_seed_is_answered_at_once(names: Path) -> None:

@@ -379,12 +379,14 @@ def test_escaped(text: str, expected: str) -> None:
     assert escaped(text) == expected
 
 
-def test_characters(of_unit: Path) -> None:
+def test_characters(of_unit: Path, tmp_path: Path) -> None:
     """A row for each unit but the first, which is given; the total is evaluate's."""
     language: LanguageModel = charlstm.load(of_unit)
     text = "the sea 배\t나루\nשלום 🚢\x1b[31m\u2028 out\n"
     unit = language.vocabulary.unit
     out = run("evaluate", "--chars", "-m", of_unit, stdin=text).stdout.decode()
+    (tmp_path / "t").write_text(text, encoding="utf-8", newline="")
+    assert run("evaluate", "--chars", "--model", of_unit, tmp_path / "t").stdout.decode() == out
     rows = [row.split("\t") for row in out.split("\n")[:-1]]
     units = language.vocabulary.split(text)[1:]
     assert [row[0] for row in rows] == [escaped(u) for u in units]

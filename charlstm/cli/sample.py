@@ -145,8 +145,8 @@ def sample(
     appear as they are made; the text ends with a line break.
 
     With --each every line of standard input is a seed of its own, and one line comes out for each,
-    in order. With --best-of, --unique, --novel and --beam a sample appears when it has ended; the
-    exit code is 1 if fewer were found than asked for.
+    in order. With --best-of, --unique, --novel, --beam and --match a sample appears when it has
+    ended; the exit code is 1 if fewer were found than asked for.
 
     With --interactive what is typed is continued, --count times, until Ctrl-D or :q; what is piped
     in, too, and without prompts.
