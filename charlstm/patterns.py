@@ -513,7 +513,8 @@ class Matcher:
     def allowed(self, states: Array, left: Array) -> Array:
         """Which units (K, V) may come in states (K,), where `left` (K,) more may: those after which
         a match can follow, and the line end, which ends a text, where it matches."""
-        allowed: Array = self.needed.take(states, 0) <= np.minimum(left, FAR - 1)[:, None]
+        most = np.minimum(left, FAR - 1).astype(np.int16)  # numbers of one type compare fastest
+        allowed: Array = self.needed.take(states, 0) <= most[:, None]
         return allowed
 
     def over(self, states: Array, left: Array) -> Array:
