@@ -90,11 +90,12 @@ def test_of_every_unit(unit: str, tmp_path: Path) -> None:
     """Hangul, an emoji and Hebrew, gone on from, byte by byte too; nothing typed as well."""
     sets = {"text.unit": unit, "text.valid": 0.0}
     model = trained(tmp_path / "m.npz", TEXT, 40, **sets)
-    for text in ("배가 🚢", "שלום", ""):
-        out, err = talk(model, f"{text}\n1\n2\n:p\n", "-n", "7", "--stop", r"\n", "--rng-seed", "1")
-        assert err == []
-        assert out[-1].startswith(text)
-        assert len(out) == 10
+    typed = ":s\n1\n:p\n배가 🚢\n1\n2\n:p\nשלום\n3\n:p\n"
+    out, err = talk(model, typed, "-n", "7", "--stop", r"\n", "--rng-seed", "1")
+    assert err == []
+    assert [len(out), out[14][3:].startswith("배가 🚢")] == [24, True]
+    assert out[16].startswith("배가 🚢")
+    assert out[23].startswith("שלום")
 
 
 def test_a_long_line_is_shown_by_its_end(korean: Path) -> None:
