@@ -231,6 +231,8 @@ def test_how_soon_lines_are_answered(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     rows = printed("pipe_latency", ["--lines", "3", "--steps", "5"], monkeypatch, capsys)
-    assert [row.what.partition(",")[0] for row in rows] == [
-        *("evaluate --lines", "sample --each -n 60")
+    assert [row.what for row in rows] == [
+        f"{command}, the {which} of 3 lines"
+        for command in ("evaluate --lines", "sample --each -n 60")
+        for which in ("median", "slowest")
     ]
