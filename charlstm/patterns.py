@@ -406,12 +406,14 @@ class _Bytes:
 
         def joined(parts: Array) -> Array:
             """The blocks of 64 parts each."""
-            rows = parts.reshape(-1, 64)
-            for row in rows:
-                if row.tobytes() not in numbers:
-                    numbers[row.tobytes()] = len(self.kinds) + len(blocks)
+            data, size = parts.tobytes(), nothing.nbytes
+            keys = [data[at : at + size] for at in range(0, len(data), size)]
+            for key in keys:
+                if key not in numbers:
+                    numbers[key] = len(self.kinds) + len(blocks)
+                    row = np.frombuffer(key, np.int32)
                     blocks.append(np.concatenate([nothing, nothing, row, nothing]))
-            return np.array([numbers[row.tobytes()] for row in rows], np.int32)
+            return np.array([numbers[key] for key in keys], np.int32)
 
         # what is longer than it need be is no UTF-8
         first, two = blocks[0], joined(kinds)
