@@ -119,6 +119,12 @@ def test_options_that_do_not_go_together(options: list[str]) -> None:
     fails(run("sample", "--interactive", *options), 2, "--interactive")
 
 
+def test_no_standard_input(korean: Path) -> None:
+    command = f"{sys.executable} -m charlstm sample --interactive -m {korean} 0<&-"
+    process = subprocess.run(["bash", "-c", command], cwd=ROOT, capture_output=True, timeout=60)
+    fails(process, 2, "standard input is closed")
+
+
 class Terminal:
     """The command at a pseudo-terminal, whose Ctrl-C and Ctrl-D are its signals and its end."""
 
