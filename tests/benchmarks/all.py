@@ -137,7 +137,7 @@ def memory(o: argparse.Namespace) -> Iterator[Part]:
 PARTS: dict[str, Callable[[argparse.Namespace], Iterator[Part]]] = {
     part.__name__: part
     for part in (
-        *(training, classic, sampling, lines, checkpoints, startup, pipes, matching, telling),
+        *(training, classic, sampling, lines, checkpoints, pipes, matching, telling, startup),
         *(learning, corpus, ranks, memory),
     )
 }
