@@ -181,6 +181,10 @@ def stops(n: int | None, seed: int) -> Outcome:
     return trials, failures
 
 
+EVERY = 3
+"""Steps between two saves of a run that is poisoned."""
+
+
 def poison(n: int | None, seed: int) -> Outcome:
     """NaN or Inf put into a random array at a random step: never in a file, and the run ends as it
     should."""
@@ -209,7 +213,9 @@ def poison(n: int | None, seed: int) -> Outcome:
 
         with tempfile.TemporaryDirectory() as name:
             path = Path(name, "m.npz")
-            config = configured(**SMALL, train_steps=60, train_eval_every=20, train_save_every=3)
+            config = configured(
+                **SMALL, train_steps=60, train_eval_every=20, train_save_every=EVERY
+            )
             Training._do_step = step  # type: ignore[method-assign]
             try:
                 for record in Training.start(corpus(), config, path):
@@ -220,7 +226,8 @@ def poison(n: int | None, seed: int) -> Outcome:
                     failures.append(f"injection {k}: {e}")
             finally:
                 Training._do_step = do  # type: ignore[method-assign]
-            if not path.exists() or not _finite(path):
+            lost = times > 3 and at < EVERY  # before the first save there is nothing to keep
+            if not _finite(path) if path.exists() else not lost:
                 failures.append(f"injection {k}: no good file in the end")
     return n, failures
 
