@@ -321,6 +321,24 @@ class TestTrain:
         steps = json.loads(run("info", "--json", cwd=tmp_path).stdout)["trained"]["steps"]
         assert f"after {steps:,} steps".encode() in stderr
 
+    def test_ctrl_c_while_modules_are_loaded(self, tmp_path: Path) -> None:
+        """Nothing has begun that had to be told of."""
+        script = (
+            "import os, runpy, signal, sys\n"
+            "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+            "class Interrupt:\n"
+            "    def find_spec(self, name, path=None, target=None):\n"
+            "        if name == 'click':\n"
+            "            os.kill(os.getpid(), signal.SIGINT)\n"
+            "sys.meta_path.insert(0, Interrupt())\n"
+            "runpy.run_module('charlstm', run_name='__main__')\n"
+        )
+        environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+        process = subprocess.run(
+            [sys.executable, "-c", script], cwd=tmp_path, env=environment, capture_output=True
+        )
+        assert (process.returncode, process.stdout, process.stderr) == (-signal.SIGINT, b"", b"")
+
     def test_divergence(self, tmp_path: Path) -> None:
         """Three returns, each told and logged, then the end."""
         process = run(

@@ -82,7 +82,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if stream is not None and hasattr(stream, "reconfigure"):
             stream.reconfigure(encoding="utf-8", errors="backslashreplace")
     context: dict[str, bool] = {}
+    ends_at_once = signal.getsignal(signal.SIGINT) is signal.SIG_DFL
     try:
+        if ends_at_once:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
         result = cli.main(
             None if arguments is None else list(arguments),
             prog_name="charlstm",
@@ -117,6 +120,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         error("out of memory; try a smaller model.hidden, train.batch or train.length")
         return 6
     finally:
+        if ends_at_once:
+            signal.signal(signal.SIGINT, signal.SIG_DFL)
         try:
             if sys.stderr is not None:
                 sys.stderr.flush()
@@ -131,8 +136,3 @@ def _silence(stream: TextIO | None) -> None:
         null = os.open(os.devnull, os.O_WRONLY)
         os.dup2(null, stream.fileno())  # type: ignore[union-attr]
         os.close(null)
-
-
-def run() -> None:
-    """The `charlstm` command."""
-    sys.exit(main())

@@ -55,7 +55,6 @@ def fork(
         try:
             for number in SIGNALS:  # whatever we were started with
                 signal.signal(number, signal.SIG_DFL)
-            signal.signal(signal.SIGINT, signal.default_int_handler)
             if told is not None:
                 os.dup2(os.open(told, os.O_WRONLY | os.O_CREAT), 2)
             if gate is not None:
