@@ -73,8 +73,11 @@ class Chooser:
         self.p, self.place = np.empty((V, K)), np.min_scalar_type(V)
         self.rows = list(zip(self.p[:-1], self.p[1:], strict=True)) if K >= MANY else []
 
-    def __call__(self, logits: Array) -> Array:
-        """Ids (K,) by logits (K, V), which are best the transpose of an array (V, K)."""
+    def __call__(self, logits: Array, allowed: Array | None = None) -> Array:
+        """Ids (K,) by logits (K, V), which are best the transpose of an array (V, K). What is not
+        `allowed` (K, V), where that is given, has a probability of zero."""
+        if allowed is not None and not self.safe:  # the highest logit must be one that is
+            logits, allowed = np.where(allowed, logits, -np.inf), None
         if self.temperature == 0.0:
             likeliest: Array = logits.argmax(axis=1)
             return likeliest
@@ -84,6 +87,8 @@ class Chooser:
             np.subtract(p, p.max(axis=0), out=p)
             np.divide(p, max(self.temperature, TINY), out=p)
         np.exp(p, out=p)  # not normalised: the draw below is scaled instead
+        if allowed is not None:
+            np.multiply(p, np.ascontiguousarray(allowed.T), out=p)
         if self.cut:
             cut_(p, self.k, self.top_p)
         # cumulative sums; for many streams by row, since accumulate adds number by number
@@ -597,15 +602,15 @@ class Completer:
         for k in range(K):
             fill(k)
         while True:
-            may = logits
+            allowed = None
             if match:
                 left = self.length - made
                 for k in np.flatnonzero(match.over(states, left)).tolist():
                     end(k)
                     writing[k] = False
                     fill(k)
-                may = np.where(match.allowed(states, left), logits, -np.inf)
-            ids = chooser(may)
+                allowed = match.allowed(states, left)
+            ids = chooser(logits, allowed)
             if writing.any():
                 if self.nats:
                     totals += np.where(writing, _nats(logits, ids, self.taken), 0.0)
