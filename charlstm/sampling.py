@@ -581,14 +581,14 @@ class Completer:
                 y = _first_logits(self.vocabulary)[None]
                 of_one: Any = _Numbers(1, self.key)
                 of_one.begin(0, first + n)
-                may = y
+                allowed = None
                 if match:
                     allowed = match.allowed(np.array([begins[k]]), np.array([self.length]))
-                    may = np.where(allowed, y, -np.inf)
-                    if not np.isfinite(may).any():  # only the empty text matches
+                    if not np.isfinite(y[allowed]).any():  # only the empty text matches
                         end(k)
                         continue
-                i = Chooser(1, len(y[0]), of_one, self.temperature, self.top_k, self.top_p)(may)
+                choose = Chooser(1, len(y[0]), of_one, self.temperature, self.top_k, self.top_p)
+                i = choose(y, allowed)
                 slots.drawn[k, 0], made[k] = i[0], 1
                 totals[k] = _nats(y, i, 1.0)[0]
                 if match:
