@@ -20,6 +20,7 @@ import termios
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -90,6 +91,12 @@ def _wrong(told: bytes, lines: int) -> str | None:
 # --- streams, locales, disks -------------------------------------------------------------------
 
 
+def _check(failures: list[str], what: str, good: bool, seen: Any) -> None:
+    """Note what is not good, and what was seen instead."""
+    if not good:
+        failures.append(f"{what}: {seen!r:.400}")
+
+
 @contextmanager
 def _nobody_reads() -> Iterator[int]:
     """The end of a pipe whose other end is closed."""
@@ -130,7 +137,8 @@ def streams(n: int | None, seed: int) -> Outcome:
     """Standard output without a reader, on a full device, closed, or on a full disk: the exit codes
     that the README tells, one line or none. Standard error likewise: nothing changes but that
     nobody is told. Locales: not a byte changes."""
-    failures, trials = [], 0
+    failures: list[str] = []
+    trials, check = 0, partial(_check, failures)
 
     def run(
         arguments: list[str],
@@ -154,10 +162,6 @@ def streams(n: int | None, seed: int) -> Outcome:
         )
         out, told = process.communicate(timeout=PATIENCE)
         return process.returncode, out or b"", told or b""
-
-    def check(what: str, good: bool, seen: Any) -> None:
-        if not good:
-            failures.append(f"{what}: {seen!r:.400}")
 
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -321,12 +325,9 @@ def stopped(n: int | None, seed: int) -> Outcome:
     """Every command at work, and every signal to stop: the exit code that the README tells, no
     traceback, and of training a whole file; one that is ignored (nohup) stays so; and a second
     one ends at once what the first would only end after the save."""
-    failures, trials = [], 0
+    failures: list[str] = []
+    trials, check = 0, partial(_check, failures)
     piped = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-
-    def check(what: str, good: bool, seen: Any) -> None:
-        if not good:
-            failures.append(f"{what}: {seen!r:.400}")
 
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
