@@ -151,9 +151,12 @@ def test_a_command_that_is_missing(
 
 
 def test_every_configuration_is_in_the_readme() -> None:
+    """And what it reached in the one beside it."""
+    reached = (ROOT / "configs" / "README.md").read_text(encoding="utf-8")
     assert len(bundled()) >= 4
     for name in bundled():
         assert f"| `{name}` |" in README
+        assert f"| `{name}` |" in reached
 
 
 def test_the_version_is_in_the_changelog() -> None:
