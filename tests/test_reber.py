@@ -161,7 +161,7 @@ def test_the_shipped_corpus_is_what_the_generator_makes() -> None:
     assert text == command("-n", str(n), "--seed", str(seed), "--inner", str(inner))
     written = f"-n {n} --seed {seed} --inner {inner} > corpora/reber.txt"
     assert reber.__doc__ is not None and written in reber.__doc__
-    assert 100_000 <= len(text) <= 200_000
+    assert 200_000 <= len(text) <= 300_000
 
 
 def test_the_configurations_differ_in_the_cell_alone() -> None:
