@@ -25,6 +25,9 @@ import itertools
 import math
 import sys
 import time
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
+from multiprocessing import get_context
 from pathlib import Path
 from statistics import mean
 from typing import NamedTuple
@@ -90,6 +93,19 @@ def measured(model: Model, vocabulary: Vocabulary, lines: list[str]) -> Result:
     return Result(float(nats.mean()), float(nats.sum()) / truth, float(right.mean()))
 
 
+def run(lines: list[str], cell: str, seed: int) -> Result:
+    """Train one model, measure it and tell."""
+    start = time.perf_counter()
+    result = measured(*trained(cell, seed), lines)
+    print(
+        f"{cell}, seed {seed}: {result.nats:.4f} nats, ratio {result.ratio:.4f}, "
+        f"last but one {result.accuracy:.1%}, {time.perf_counter() - start:.0f} s",
+        file=sys.stderr,
+        flush=True,
+    )
+    return result
+
+
 def row(cell: str, results: list[Result]) -> list[str]:
     """A line of the table."""
     nats, ratios, right = zip(*results, strict=True)
@@ -119,19 +135,15 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seeds", type=int, default=10, help="runs of each cell")
     parser.add_argument("--cell", nargs="+", default=list(CELLS), choices=CELLS)
+    parser.add_argument("--jobs", type=int, default=common.cores(), help="runs side by side")
     o = parser.parse_args()
     lines = list(reber.strings(LINES, SEED, INNER))
-    found: dict[str, list[Result]] = {cell: [] for cell in o.cell}
-    for cell, seed in itertools.product(o.cell, range(FIRST, FIRST + o.seeds)):
-        start = time.perf_counter()
-        result = measured(*trained(cell, seed), lines)
-        found[cell].append(result)
-        print(
-            f"{cell}, seed {seed}: {result.nats:.4f} nats, ratio {result.ratio:.4f}, "
-            f"last but one {result.accuracy:.1%}, {time.perf_counter() - start:.0f} s",
-            file=sys.stderr,
-            flush=True,
-        )
+    runs = list(itertools.product(o.cell, range(FIRST, FIRST + o.seeds)))
+    with ProcessPoolExecutor(o.jobs, get_context("spawn")) as pool:
+        results = pool.map(partial(run, lines), *zip(*runs, strict=True))
+        found: dict[str, list[Result]] = {cell: [] for cell in o.cell}
+        for (cell, _), result in zip(runs, results, strict=True):
+            found[cell].append(result)
     e = reber.entropy(INNER)
     characters = sum(len(line) + 1 for line in lines)
     truth = -math.fsum(reber.log_probability(line, INNER) for line in lines) / characters
