@@ -13,7 +13,7 @@ import numpy as np
 
 from charlstm.arrays import Array
 from charlstm.checkpoint import Checkpoint, claim, read_checkpoint
-from charlstm.config import Config, SampleConfig, Setting, read_config
+from charlstm.config import Config, SampleConfig, Setting, check, read_config
 from charlstm.corpus import Corpus, Notice, encoding_of, read_lines, read_text
 from charlstm.errors import UsageError
 from charlstm.evaluation import Evaluation, LineScorer, evaluate, surprisals
@@ -200,12 +200,14 @@ def gradient_flow(model: LanguageModel, text: str, lags: int = 50) -> GradientFl
     is measured, `charlstm.flow.gradient_flow` says. Raises `CorpusError` for a text of fewer than
     `lags` + 2 characters.
     """
-    return flow_of(model.model, model.vocabulary.encode(text), lags)
+    v = model.vocabulary
+    return flow_of(model.model, v.encode(text), lags, v.charged, v.name)
 
 
 FIXED_ON_RESUME = (
-    *("text.", "model.", "train.batch", "train.length", "train.shards"),
+    *("text.", "model.", "train.batch", "train.length", "train.shards", "train.loss"),
     *("train.optimizer", "train.rms_decay", "train.beta", "train.average", "train.rng_seed"),
+    "train.reset",
 )
 """Beginnings of the keys that a run cannot change on the way, …"""
 
@@ -247,13 +249,13 @@ def train(
     if isinstance(settings, Mapping):
         settings = [Setting(key, value, "settings") for key, value in settings.items()]
     changes = [setting for name in names for setting in read_config(name)] + list(settings)
-    wanted = Config().updated(changes)  # a wrong setting is told before anything else
+    check(changes)  # a wrong setting is told before anything else
     together = ranks()
     lock = None if output is None or together.rank else claim(output)
     try:
         together.wait()  # for rank 0 to have the lock; what is read from here on stays as it is
         return _begun(
-            *(sources, output, lock, wanted, changes, valid),
+            *(sources, output, lock, changes, valid),
             *(resume, force, accept_changes, notice),
         )
     except BaseException:
@@ -266,7 +268,6 @@ def _begun(
     sources: Sequence[Path_],
     output: Path_ | None,
     lock: Lock | None,
-    wanted: Config,
     changes: list[Setting],
     valid: Path_ | None,
     resume: bool,
@@ -281,6 +282,7 @@ def _begun(
             "or write to another file (-o FILE)"
         )
     if not resume:
+        wanted = Config().updated(changes)
         text = Corpus.from_files(sources, wanted.text, valid, notice)
         return Training.start(text, wanted, output, lock)
     if output is None:

@@ -28,8 +28,10 @@ where NAME runs over layer0.Wx (G, V, H), layer0.Wh (G, H, H), layer0.b (G, 1, H
 from __future__ import annotations
 
 import contextlib
+import copy
 import hashlib
 import io
+import itertools
 import json
 import math
 import os
@@ -461,7 +463,9 @@ def _count(value: Any, low: int = 0) -> bool:
 
 
 def _loss(value: Any) -> bool:
-    return type(value) in (int, float) and abs(value) < 2**53 and math.isfinite(value)
+    if type(value) is int:
+        return abs(value) < 2**53
+    return type(value) is float and math.isfinite(value)
 
 
 def _text(value: Any) -> bool:
@@ -503,6 +507,7 @@ _PROGRESS: dict[str, Callable[[Any], bool]] = {
     "since": lambda v: _row(v, _loss, _count),
     "best": lambda v: v is None or _row(v, _count, _loss),
     "looks": _count,
+    "setbacks": lambda v: v is None or _count(v),
     "history": lambda v: isinstance(v, list) and all(_row(r, _count, _loss, _loss) for r in v),
     "rollbacks": lambda v: isinstance(v, list) and all(_row(r, _count, _text, _count) for r in v),
     "environment": lambda v: (
@@ -511,19 +516,28 @@ _PROGRESS: dict[str, Callable[[Any], bool]] = {
 }
 """What stands in a checkpoint's progress (see `Training.start`), and whether a value can."""
 
-_ADDED: dict[str, Any] = {"rollbacks": [], "environment": {}}
-"""What older files do not have in their progress, as it is then."""
+_ADDED: dict[str, Any] = {"rollbacks": [], "environment": {}, "setbacks": None}
+"""What older files do not have in their progress, as it is then; setbacks are counted anew."""
 
 
 def _check_progress(progress: Any) -> None:
     if isinstance(progress, dict):
         for name, value in _ADDED.items():
-            progress.setdefault(name, value.copy())
+            progress.setdefault(name, copy.copy(value))
     if not isinstance(progress, dict) or progress.keys() != _PROGRESS.keys():
         raise _Bad("a damaged checkpoint: progress is missing")
     for name, holds in _PROGRESS.items():
         if not holds(progress[name]):
             raise _Bad(f"a damaged checkpoint: {name} is {progress[name]!r:.40}")
+    if progress["setbacks"] is None:
+        progress["setbacks"] = _setbacks(progress["history"])
+
+
+def _setbacks(history: list[Any]) -> int:
+    """Looks at one held-out text that brought no new best."""
+    losses = [valid for _, _, valid in history]
+    lowest = itertools.accumulate(losses, min)
+    return sum(valid >= best for valid, best in zip(losses[1:], lowest, strict=False))
 
 
 def _digest(members: dict[str, memoryview]) -> str:

@@ -311,23 +311,28 @@ class Config:
     def updated(self, settings: Iterable[Setting]) -> Config:
         """This configuration with some keys set; later settings win over earlier ones."""
         values = dataclasses.asdict(self)
-        where = "configuration"
+        settings = list(settings)
         for setting in settings:
             section, _, name = setting.key.partition(".")
             values[section][name] = _checked(setting)
-            where = setting.where
+
+        def at_fault(*keys: str) -> str:
+            found = (setting.where for setting in reversed(settings) if setting.key in keys)
+            return next(found, "configuration")
+
         config = Config(*(type(getattr(self, s))(**values[s]) for s in values))
         m = config.model
         if isinstance(m.hidden, tuple) and len(m.hidden) != m.layers:
             n = len(m.hidden)
             raise ConfigError(
-                f"{where}: model.hidden has {n} width{'s' * (n > 1)} for {m.layers} "
-                f"layer{'s' * (m.layers > 1)}; set model.layers={n}, or one width for all layers"
+                f"{at_fault('model.hidden', 'model.layers')}: model.hidden has {n} "
+                f"width{'s' * (n > 1)} for {m.layers} layer{'s' * (m.layers > 1)}; "
+                f"set model.layers={n}, or one width for all layers"
             )
         if m.tie and not m.embedding:
             raise ConfigError(
-                f"{where}: model.tie is the embedding's use for the output, and there is none; "
-                "set model.embedding, such as 100"
+                f"{at_fault('model.tie', 'model.embedding')}: model.tie is the embedding's use "
+                "for the output, and there is none; set model.embedding, such as 100"
             )
         return config
 
@@ -373,6 +378,12 @@ def _shown(value: Any) -> str:
 def _named(name: str) -> str:
     """A name as it was written, unless that would break or swell the line."""
     return name if name.isprintable() and len(name) <= 60 else _shown(name)
+
+
+def check(settings: Iterable[Setting]) -> None:
+    """Raise `ConfigError` where a setting by itself, whatever it is added to, is wrong."""
+    for setting in settings:
+        _checked(setting)
 
 
 def _checked(setting: Setting) -> Any:

@@ -29,7 +29,9 @@ class GradientFlow:
         return {"positions": self.positions, "norms": norms}
 
 
-def gradient_flow(model: Model, ids: Array, lags: int = 50) -> GradientFlow:
+def gradient_flow(
+    model: Model, ids: Array, lags: int = 50, charged: int = UNKNOWN, unit: str = "character"
+) -> GradientFlow:
     """Norms of d loss_t / d h_(t-k), k = 0 … `lags`, for each layer's h and, of an LSTM, c.
 
     loss_t is the cross-entropy of the single step t, in nats. The derivative is the total one in
@@ -44,18 +46,18 @@ def gradient_flow(model: Model, ids: Array, lags: int = 50) -> GradientFlow:
     ids (N,) are read as one stream from a zero state, in pieces of `lags` + 1 steps, of which the
     last one's loss is followed back to the first. The Euclidean norms (of all H values together)
     are averaged, as numbers, over the pieces: at most `POSITIONS` of them, so that of a longer text
-    the beginning counts; a piece whose next character is outside the vocabulary does not. All in
-    float64, since what vanishes would vanish too early in float32. Raises `CorpusError` where no
-    piece is left.
+    the beginning counts; a piece whose next unit is `charged`, outside the vocabulary for good,
+    does not. All in float64, since what vanishes would vanish too early in float32. Raises
+    `CorpusError`, which calls the units `unit`, where no piece is left.
     """
     ids, steps = np.asarray(ids, np.intp), lags + 1
     B = min(POSITIONS, (len(ids) - 1) // steps)
     pieces = ids[: B * steps].reshape(B, steps)
     targets = ids[steps : B * steps + 1 : steps]
-    counted = targets != UNKNOWN
+    counted = targets != charged
     if not counted.any():
         raise CorpusError(
-            f"the text has {len(ids):,} characters; to follow a loss {lags} steps back it takes "
+            f"the text has {len(ids):,} {unit}s; to follow a loss {lags} steps back it takes "
             f"{steps + 1:,}, the last of them in the vocabulary"
         )
     wide = model.with_weights(model.weights.flat.astype(np.float64))

@@ -193,7 +193,9 @@ class Drops:
     weight_drop: float = 0.0
     """Of the recurrent weights Wh."""
     input_drop: float = 0.0
-    """Of the characters that are read, each of which then counts as unknown."""
+    """Of the characters that are read, each of which then counts as unknown …"""
+    unknown: int = -1
+    """… and has this id: that of `<unk>`, where there is such an entry."""
 
 
 @dataclass(frozen=True)

@@ -246,7 +246,7 @@ class Unrolled:
             return ids
         known = self.known[: len(ids)]
         np.copyto(known, ids)
-        known[draws.generator(0).random(ids.shape) < self.drops.input_drop] = -1
+        known[draws.generator(0).random(ids.shape) < self.drops.input_drop] = self.drops.unknown
         return known
 
     def _dropped(self, k: int, x: Array, draws: Draws | None) -> Array:

@@ -448,6 +448,12 @@ class Matcher:
     def __init__(self, expression: str, vocabulary: Vocabulary) -> None:
         self.expression, self.name, V = expression, vocabulary.name, len(vocabulary)
         self.words = vocabulary.unit == "word"
+        if vocabulary.normalised(expression) != expression:
+            # not brought into it unasked: a class of composed characters would be one of parts
+            raise UsageError(
+                f"--match {expression!r}: is not in the normal form {vocabulary.normalize} of the "
+                "model's text; write it in that form"
+            )
         nfa = _Nfa(expression)
         units = (_Bytes if vocabulary.unit == "byte" else _Units)(nfa, vocabulary)
         steps: dict[tuple[frozenset[int], int], frozenset[int]] = {}

@@ -75,7 +75,7 @@ class Job:
     """Whether the first of the held-out streams begins where the text does."""
     embedding: int = 0
     tie: bool = False
-    drops: tuple[float, bool, float, float] = astuple(Drops())
+    drops: tuple[float, bool, float, float, int] = astuple(Drops())
     """What is left out at random: the values of `Drops`."""
     seed: int = 0
     """What that depends on (`Draws`), together with the step, …"""

@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import copy
 import dataclasses
-import itertools
 import math
 import os
 import platform
@@ -183,11 +182,11 @@ class Training:
             self.notices.append(lock.notice)
         p = self.progress = checkpoint.progress
         self.schedule = self._schedule()
-        self.setbacks = self._count_setbacks()
         self.held_out: HeldOut | None = None
         if len(corpus.valid) > 1:
             self.held_out = HeldOut.of(corpus.valid, B, charged=corpus.vocabulary.charged)
         held_out = None if self.held_out is None else self.held_out.part(mine)
+        unknown = corpus.vocabulary.unknown
         job = Job(
             *(m.cell, len(corpus.vocabulary), m.hidden, m.layers, t.length, t.batch, int(t.shards)),
             held_out=0 if held_out is None else len(held_out.ids),
@@ -195,10 +194,11 @@ class Training:
             first=ranks.rank == 0,
             embedding=m.embedding,
             tie=m.tie,
-            drops=(m.dropout, m.variational, m.weight_drop, m.input_drop),
+            drops=(m.dropout, m.variational, m.weight_drop, m.input_drop, unknown),
             seed=t.rng_seed,
             stream=mine.start,
         )
+        self.dropped_to = np.array([unknown] if m.input_drop and unknown >= 0 else [], np.intp)
         workers = cores() // ranks.neighbours if t.workers == "auto" else int(t.workers)
         self.shards = Shards(job, workers, held_out)
         self.shards.weights[...] = checkpoint.last
@@ -267,6 +267,7 @@ class Training:
             "since": [0.0, 0],  # nats and characters since the last look at the held-out text
             "best": None,  # step and nats per character of the best look
             "looks": 0,  # looks since then
+            "setbacks": 0,  # looks, of all there were, that brought no new best
             "history": [],  # step, train and held-out nats per character of each look
             "rollbacks": [],  # step that diverged, what was not finite, step gone back to
         }
@@ -322,15 +323,18 @@ class Training:
             train = dataclasses.replace(checkpoint.config.train, batch=streams // size)
             checkpoint.config = dataclasses.replace(checkpoint.config, train=train)
             p["ranks"] = size
-        if p["corpus"] != _identity(corpus):
-            told = "the corpus is not the one that the checkpoint was trained on"
-            if not accept_changes:
-                raise UsageError(
-                    f"{told}; give the same text (and --valid), or go on with this one all the "
-                    "same (--accept-changes), or start anew with -o or --force"
-                )
-            if checkpoint.vocabulary.listed() != corpus.vocabulary.listed():
-                raise UsageError(f"{told}, nor is its vocabulary; start anew with -o or --force")
+        same_text = p["corpus"] == _identity(corpus)
+        told = "the corpus is not the one that the checkpoint was trained on"
+        if not (same_text or accept_changes):
+            raise UsageError(
+                f"{told}; give the same text (and --valid), or go on with this one all the "
+                "same (--accept-changes), or start anew with -o or --force"
+            )
+        if not checkpoint.vocabulary.has_units_of(corpus.vocabulary):
+            if same_text:
+                told = "the settings are not those that the checkpoint was trained with"
+            raise UsageError(f"{told}, nor is its vocabulary; start anew with -o or --force")
+        if not same_text:
             notices.append(f"{told}; its held-out loss is measured anew")
             p |= {"corpus": _identity(corpus), "best": None, "looks": 0, "since": [0.0, 0]}
         if notices:
@@ -365,12 +369,6 @@ class Training:
             *(t.lr_decay, t.lr_decay_after, t.lr_divide, self.total_steps),
         )
 
-    def _count_setbacks(self) -> int:
-        """Looks at the held-out text, of all there were, that brought no new best."""
-        losses = [valid for _, _, valid in self.progress["history"]]
-        lowest = itertools.accumulate(losses, min)
-        return sum(valid >= best for valid, best in zip(losses[1:], lowest, strict=False))
-
     # --- where it stands -----------------------------------------------------------------------
 
     @property
@@ -394,7 +392,7 @@ class Training:
     def learning_rate(self) -> float:
         """The learning rate of the next step."""
         epoch = self.chars // len(self.corpus.train)
-        rate = self.schedule.learning_rate(self.step, epoch, self.setbacks)
+        rate = self.schedule.learning_rate(self.step, epoch, self.progress["setbacks"])
         return rate * SMALLER ** len(self.progress["rollbacks"])
 
     @property
@@ -596,7 +594,7 @@ class Training:
             clip_value_(gradient, t.clip_value)
         weights, rate = self.model.weights.flat, self.learning_rate
         if self.sparse:
-            rows = np.unique(segment[:-1])
+            rows = np.union1d(segment[:-1], self.dropped_to)
             self.optimizer.sparse_step_(weights, gradient, rate, self.rows_shape, rows)
         else:
             self.optimizer.step_(weights, gradient, rate)
@@ -638,7 +636,7 @@ class Training:
             p["best"], p["looks"] = [self.step, valid], 0
         else:
             p["looks"] += 1
-            self.setbacks += 1
+            p["setbacks"] += 1
         p["history"].append([self.step, p["since"][0] / p["since"][1], valid])
         p["since"] = [0.0, 0]
         assert self.best_valid is not None
@@ -697,7 +695,6 @@ class Training:
         self.rng.bit_generator.state = p["random"]
         self.streams.position = p["position"]
         self.optimizer.steps = step
-        self.setbacks = self._count_setbacks()
         notice = f"training diverged at {told}; on from step {step:,} with half the learning rate"
         where = (self.step, self.epoch, self.chars, 0.0)
         lost = (diverged.step, diverged.what)

@@ -126,6 +126,10 @@ class Vocabulary:
     def __len__(self) -> int:
         return len(self.units)
 
+    def has_units_of(self, other: Vocabulary) -> bool:
+        """Whether an id stands for the same here and there."""
+        return (self.unit, self.units) == (other.unit, other.units)
+
     def __contains__(self, unit: str) -> bool:
         """Whether a unit is known; `UNK` itself, where it is one that a text can have."""
         return not self.outside(unit).any()

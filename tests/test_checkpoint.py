@@ -246,6 +246,24 @@ def test_a_file_of_before_the_family(tmp_path: Path, small: bytes) -> None:
     assert_same(read(tmp_path, old), read(tmp_path, small))
 
 
+def test_a_file_of_before_setbacks_were_kept(tmp_path: Path, small: bytes) -> None:
+    """They are counted: looks that brought no new best."""
+    whole = document(small)
+    whole["progress"]["history"] = [[k, 1.0, v] for k, v in enumerate((3.0, 2.0, 2.5, 1.5, 1.5))]
+    del whole["progress"]["setbacks"]
+    old = with_text(small, json.dumps(whole).encode())
+    assert read(tmp_path, old).progress["setbacks"] == 2
+    whole["progress"]["history"] = 5
+    refused(tmp_path, with_text(small, json.dumps(whole).encode()), "history is 5")
+
+
+def test_losses_of_any_size(tmp_path: Path, small: bytes) -> None:
+    """A loss that training takes for finite can be read again."""
+    data = with_value(small, ("progress", "history"), [[80, 2.3e16, 1e300]])
+    assert read(tmp_path, data).progress["history"] == [[80, 2.3e16, 1e300]]
+    refused(tmp_path, with_value(small, ("progress", "history"), [[80, 2**53, 1.0]]), "history")
+
+
 def test_same_contents_same_bytes() -> None:
     """Neither the clock nor the name gets into the file; one weight changes it."""
     checkpoint = make()

@@ -291,6 +291,42 @@ class TestTrain:
         assert "(--accept-changes)" not in message
         fails(run("train", "b", "--force", "--accept-changes", cwd=tmp_path), 2, "--resume")
 
+    def test_another_vocabulary_is_refused(self, tmp_path: Path) -> None:
+        """However it comes about: by a rarer character, or by another setting for the same text."""
+        (tmp_path / "a").write_text("ab c\n" * 400, encoding="utf-8")
+        (tmp_path / "b").write_text("ab c\n" * 400 + "z", encoding="utf-8")
+        least = ("--set", "text.min_count=2")
+        resume = ("--resume", "--steps", "20", "--accept-changes")
+        run("train", "a", "-o", "m.npz", "--steps", "10", *least, cwd=tmp_path)
+        fails(run("train", "b", "-o", "m.npz", *resume, cwd=tmp_path), 2, "nor is its vocabulary")
+        run("train", "b", "-o", "z.npz", "--steps", "10", cwd=tmp_path)
+        fails(run("train", "b", "-o", "z.npz", *resume, *least, cwd=tmp_path), 2, "its vocabulary")
+        unit = ("--set", "text.unit=byte")
+        fails(run("train", "a", "-o", "m.npz", *resume, *unit, cwd=tmp_path), 2, "its vocabulary")
+
+    def test_all_bytes_are_one_vocabulary(self, tmp_path: Path) -> None:
+        (tmp_path / "a").write_bytes(b"ab c\n" * 400)
+        (tmp_path / "b").write_bytes(b"ab c\n" * 400 + b"\x01")
+        run("train", "a", "--steps", "10", "--set", "text.unit=byte", cwd=tmp_path)
+        resume = ("--resume", "--steps", "20", "--accept-changes")
+        process = run("train", "b", *resume, cwd=tmp_path)
+        assert process.returncode == 0, process.stderr
+
+    def test_settings_are_added_to_those_of_the_file(self, tmp_path: Path) -> None:
+        """A part of a configuration that only makes sense with the rest of it, which the checkpoint
+        has, is no mistake."""
+        (tmp_path / "a").write_text("ab c\n" * 400, encoding="utf-8")
+        (tmp_path / "part.yaml").write_text("model: {tie: true}\n", encoding="utf-8")
+        tied = ("--set", "model.embedding=8", "--set", "model.tie=true")
+        run("train", "a", "--steps", "10", *tied, cwd=tmp_path)
+        part = ("-c", "part.yaml")
+        process = run("train", "a", "--resume", "--steps", "20", *part, cwd=tmp_path)
+        assert process.returncode == 0, process.stderr
+        assert run("sample", *part, "-n", "5", cwd=tmp_path).returncode == 0
+        assert run("evaluate", "a", *part, cwd=tmp_path).returncode == 0
+        changed = ("--set", "train.loss=sum", "--steps", "30")
+        fails(run("train", "a", "--resume", *changed, cwd=tmp_path), 2, "train.loss is 'mean'")
+
     def test_max_time(self, tmp_path: Path) -> None:
         process = run("train", CORPORA / "lighthouse.txt", "--max-time", "0.5s", cwd=tmp_path)
         assert process.returncode == 0

@@ -15,8 +15,11 @@ from numpy.typing import NDArray
 
 import charlstm
 from charlstm.cells import CELLS
+from charlstm.config import Config, Setting
+from charlstm.corpus import Corpus
 from charlstm.flow import POSITIONS, gradient_flow
 from charlstm.model import Model
+from charlstm.training import Training
 
 Array = NDArray[Any]
 V, K, EPSILON = 6, 4, 1e-5
@@ -128,6 +131,30 @@ def test_what_counts() -> None:
     for short in (ids[:10], ids[:0], np.full(11, -1)):
         with pytest.raises(charlstm.CorpusError, match="9 steps back it takes 11"):
             gradient_flow(model, short, 9)
+
+
+def test_what_is_outside_for_good_does_not_count() -> None:
+    """Of characters that is also what `<unk>` stands for; a word outside is scored as `<unk>`."""
+    model, ids = make("lstm"), np.arange(41) % V
+    assert gradient_flow(model, ids, 9).positions == 4
+    assert gradient_flow(model, ids, 9, charged=int(ids[20])).positions == 3
+    with pytest.raises(charlstm.CorpusError, match="the text has 5 words"):
+        gradient_flow(model, ids[:5], 9, unit="word")
+
+
+@pytest.mark.parametrize(("unit", "positions"), [("char", 0), ("word", 3)])
+def test_unknown_targets(unit: str, positions: int) -> None:
+    settings = {"text.unit": unit, "text.min_count": 2, "model.hidden": 4, "train.steps": 1}
+    config = Config().updated(Setting(*s, "test") for s in settings.items())
+    text = Corpus.from_text("a b " * 50 + "c", 0.0, unit=unit, min_count=2)
+    training = Training.start(text, config)
+    language = charlstm.LanguageModel(training.checkpoint())
+    foreign = "z " * 200 if unit == "word" else "z" * 200
+    if positions:
+        assert charlstm.gradient_flow(language, foreign).positions == positions
+    else:
+        with pytest.raises(charlstm.CorpusError, match="the last of them in the vocabulary"):
+            charlstm.gradient_flow(language, foreign)
 
 
 def test_from_the_command_line(tmp_path: Path) -> None:

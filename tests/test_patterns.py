@@ -417,3 +417,14 @@ def test_many_scripts_on_the_command_line(unit: str, tmp_path: Path) -> None:
     lines = process.stdout.decode().splitlines()
     assert len(lines) == 3
     assert all(re.fullmatch(expression, line) for line in lines), process.stderr
+
+
+def test_an_expression_in_another_normal_form_is_refused() -> None:
+    """It is not brought into the model's: a class of composed characters would be one of parts."""
+    forms = {"nfc": "\uac00", "nfd": "\u1100\u1161"}
+    for (normalize, right), wrong in zip(forms.items(), reversed(forms.values()), strict=True):
+        v = Corpus.from_text(f"{right} a\n" * 9, 0.0, normalize=normalize).vocabulary
+        Matcher(right, v)
+        with pytest.raises(UsageError, match=f"is not in the normal form {normalize}"):
+            Matcher(wrong, v)
+        Matcher("[a-z]+", v)

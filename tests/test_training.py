@@ -225,6 +225,25 @@ class TestResume:
         with pytest.raises(UsageError, match="too small for the checkpoint's 4 streams"):
             Training.resume(small, read_checkpoint(path), accept_changes=True)
 
+    def test_a_plateau_over_two_texts(self, corpus: Corpus, tmp_path: Path) -> None:
+        """What was reached on the first text is no measure on the second, after a stop either."""
+        keys = {"train_optimizer": "sgd", "train_lr": 1.0, "train_schedule": "plateau"}
+        keys |= {"train_eval_every": 10, "train_patience": None, "train_epochs": None}
+        files = [tmp_path / "whole.npz", tmp_path / "parts.npz"]
+        easy = corpus.valid[np.arange(len(corpus.valid)) % 3]
+        other = dataclasses.replace(corpus, sha256="0" * 64, valid=easy)
+        for path, stops in zip(files, ([300], [180, 300]), strict=True):
+            trained(other, path, train_steps=100, **keys)
+            for text, stop in zip([corpus] * 2, stops, strict=False):
+                checkpoint = read_checkpoint(path)
+                checkpoint.config = configured(**SMALL, **keys, train_steps=stop)
+                for _ in Training.resume(text, checkpoint, path, accept_changes=True):
+                    pass
+        ends = [read_checkpoint(path) for path in files]
+        assert np.array_equal(ends[0].last, ends[1].last)
+        assert ends[0].progress == ends[1].progress
+        assert ends[0].progress["setbacks"] > 0
+
     @pytest.mark.parametrize("name", ["charlstm", "numpy", "blas", "processor"])
     def test_another_environment_is_told(self, corpus: Corpus, tmp_path: Path, name: str) -> None:
         """It is a notice, once: the next file is of this one. Of an older file none is known."""
@@ -387,6 +406,24 @@ class TestFamily:
             courses.append([next(steps).train for _ in range(3)])
         assert courses[1] == courses[3]
         assert len({tuple(course) for course in courses}) == 3
+
+    @pytest.mark.parametrize("V", [20, 2000])
+    def test_dropped_input_is_what_unknown_words_are(self, V: int) -> None:
+        """Words that are dropped are read as `<unk>`, which learns by that, whether all rows take
+        a step or only those of what was read."""
+        words = " ".join(f"w{k % V}" for k in range(2 * V))
+        learnt = {}
+        for share in (0.0, 0.5):
+            keys = {"model_input_drop": share, "train_optimizer": "sgd", "train_lr": 1.0}
+            keys |= {"train_average": 0.0, "model_embedding": 3, "train_batch": 1}
+            training = Training.start(
+                Corpus.from_text(words, 0.0, unit="word"), configured(**{**SMALL, **keys})
+            )
+            row = training.model.weights["E"][0]  # of <unk>
+            before = row.copy()
+            next(iter(training))
+            learnt[training.sparse, share] = not np.array_equal(before, row)
+        assert learnt == {(V > 1000, 0.0): False, (V > 1000, 0.5): True}
 
     def test_held_out_text_is_measured_with_everything(self, corpus: Corpus) -> None:
         """No dropout in looks at held-out text, in what is evaluated, and in samples."""

@@ -93,7 +93,7 @@ def evaluate(
     """
     from charlstm.api import load
     from charlstm.cli.train import sources_or_stdin
-    from charlstm.config import Config
+    from charlstm.config import check
 
     filters = [("--above", above), ("--below", below), ("--quantile", quantile)]
     asked = [name for name, value in filters if value is not None]
@@ -106,7 +106,7 @@ def evaluate(
         "--lines": ("evaluate.lines", True if asked else lines),
     }
     gathered = settings(configs, sets, options)
-    Config().updated(gathered)
+    check(gathered)
     paths = models or (os.environ.get("CHARLSTM_MODEL") or "charlstm.npz",)
     languages = {path: load(path) for path in paths}
     for language in languages.values():

@@ -185,13 +185,13 @@ def sample(
     if novel == "-" and (each or seed_file == "-"):
         raise click.UsageError("standard input cannot be the seed and --novel; name a file")
     from charlstm.api import load
-    from charlstm.config import Config, Setting
+    from charlstm.config import Setting, check
     from charlstm.sampling import unescape
 
     options["--stop"] = ("sample.stop", [unescape(text) for text in stop] or None)
     options["--no-echo"] = ("sample.echo", False if no_echo else None)
     gathered = settings(configs, sets, options)
-    Config().updated(gathered)  # a wrong option is told before a missing model
+    check(gathered)  # a wrong option is told before a missing model
     language = load(model)
     language.config = language.config.updated(gathered)
     errors = "replace" if as_json else "surrogateescape"
