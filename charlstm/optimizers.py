@@ -214,7 +214,7 @@ class Schedule:
     cosine       from lr to lr_min along half a wave, (1 + cos(pi * part)) / 2, until the last of
                  `total` steps (I. Loshchilov, F. Hutter, 2017, equation 5, one cycle)
     plateau      lr / lr_divide^n after n looks at the held-out text that brought no new best (as
-                 in K. Saito, Deep Learning from Scratch 2, 2018, section 6.5)
+                 in K. Saitoh, Deep Learning from Scratch 2, 2018, section 6.5)
 
     None of them goes below lr_min. In each, the rate first rises in a straight line from zero for
     `warm_up` steps; the cosine begins after them.
