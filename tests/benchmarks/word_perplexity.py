@@ -4,7 +4,7 @@ Both are an LSTM over words, from the same weights, over the same words in the s
 with the recipe of `configs/rnnlm.yaml`, but that the rate falls along a cosine: at 20 throughout,
 training is so rough that other roundings, after a hundred steps, make another course, and the
 perplexity where it happens to end is up to a third another. What is asked is that the held-out
-perplexities are the same to 1 %, and the losses of the first steps to a thousandth.
+perplexities are the same to 1 %, and the losses of the first steps to 1e-5.
 
     python tests/benchmarks/word_perplexity.py TEXT --vocabulary 2000 --epochs 2
 """
@@ -28,8 +28,9 @@ TORCH_ORDER = [0, 1, 3, 2]
 """PyTorch's gates i, f, g, o among ours: i, f, o, g. It is its own inverse."""
 SEGMENT = 500
 """Words that are scored at a time."""
-FIRST = 20
-"""Steps whose losses are the same but for rounding."""
+FIRST = 6
+"""Steps whose losses are the same but for rounding; at a rate of 20 a loss that leaps, as the
+seventh does with 10,000 words, makes more of it."""
 
 
 def settings(o: argparse.Namespace) -> dict[str, Any]:
@@ -129,7 +130,7 @@ def compare(o: argparse.Namespace) -> Row:
         return Row(what, f"{ours:.2f}", "PyTorch", "not installed")
     network = torch_network(torch, model.with_weights(began))
     losses = list(torch_losses(torch, network, corpus.train, [r.lr for r in records], t))
-    np.testing.assert_allclose([r.train for r in records[:FIRST]], losses[:FIRST], rtol=1e-3)
+    np.testing.assert_allclose([r.train for r in records[:FIRST]], losses[:FIRST], rtol=1e-5)
     theirs = torch_perplexity(torch, network, ids)
     ratio = max(ours, theirs) / min(ours, theirs)
     return Row(
