@@ -331,7 +331,7 @@ class Training:
                 "same (--accept-changes), or start anew with -o or --force"
             )
         if not checkpoint.vocabulary.has_units_of(corpus.vocabulary):
-            if same_text:
+            if same_text:  # read by other settings of the section `text`
                 told = "the settings are not those that the checkpoint was trained with"
             raise UsageError(f"{told}, nor is its vocabulary; start anew with -o or --force")
         if not same_text:
