@@ -12,6 +12,7 @@ Members, in order (V vocabulary, H hidden, G gates, P number of weights, B strea
                        (n,) uint8        words: in UTF-8, a line break after each
     counts             (V,) int64        how often each stood in the corpus
     best/NAME          float32           weights that did best on held-out text
+    looked/NAME        float32           those of the looks, where the end of a run did better
     last/NAME          float32           weights after the last step
     average/NAME       float32           their running average, where train.average is not 0
     optimizer/S/NAME   float32           the optimizer's sums S for each weight
@@ -94,7 +95,7 @@ class Checkpoint:
     config: Config
     vocabulary: Vocabulary
     best: Array
-    """(P,) flat weights that did best on held-out text."""
+    """(P,) flat weights that did best on held-out text: the ones to use."""
     last: Array
     """(P,) flat weights after the last step."""
     average: Array | None
@@ -106,12 +107,28 @@ class Checkpoint:
     """Where training stands: the values that `_PROGRESS` names, plain JSON."""
     good: Standing | None = None
     """The state to go back to should training diverge; None where it is this one."""
+    looked: Array | None = None
+    """(P,) flat weights that did best at the looks of the run, where `best` are those of its end.
+    With them training goes on: its end may lie elsewhere then."""
     digest: str = ""
     """SHA-256 of the file's contents, in hexadecimal; known once written or read."""
+
+    @property
+    def in_use(self) -> tuple[int, float] | None:
+        """The step that `best` are the weights of, and their held-out loss in nats per unit; None
+        where none was measured."""
+        return in_use(self.progress)
 
     def model(self, flat: Array | None = None) -> Model:
         """The network over the best weights, or over others."""
         return network(self.config, len(self.vocabulary), self.best if flat is None else flat)
+
+
+def in_use(progress: dict[str, Any]) -> tuple[int, float] | None:
+    """The step whose weights are in use, and their held-out loss in nats per unit; None before the
+    first evaluation."""
+    best = progress["final"] or progress["best"]
+    return None if best is None else (int(best[0]), float(best[1]))
 
 
 def network(config: Config, V: int, flat: Array | None = None) -> Model:
@@ -123,20 +140,21 @@ def network(config: Config, V: int, flat: Array | None = None) -> Model:
 
 
 def _layout(
-    config: Config, V: int, B: int, letters: int, good: bool
+    config: Config, V: int, B: int, letters: int, looked: bool, good: bool
 ) -> Iterator[tuple[str, DTypeLike, tuple[int, ...]]]:
     """Name, type and shape of each array that a checkpoint of this configuration has, after the
-    metadata and before the digest. `letters` is the length of a vocabulary of words in bytes,
-    `good` whether there is a state to go back to."""
+    metadata and before the digest. `letters` is the length of a vocabulary of words in bytes;
+    `looked` and `good` say whether there is that."""
     m = config.model
     cell = CELLS[m.cell]
     shapes = weight_shapes(cell, V, m.hidden, m.layers, m.embedding, m.tie)
     yield ("vocabulary", *(("|u1", (letters,)) if config.text.unit == "word" else ("<u4", (V,))))
     yield "counts", "<i8", (V,)
-    groups = ["best", "last", *(["average"] if config.train.average else [])]
-    groups += [f"optimizer/{name}" for name in OPTIMIZERS[config.train.optimizer].sums]
+    standing = ["last", *(["average"] if config.train.average else [])]
+    standing += [f"optimizer/{name}" for name in OPTIMIZERS[config.train.optimizer].sums]
     for prefix in ["", *(["good/"] if good else [])]:
-        for group in groups[1:] if prefix else groups:
+        before = [] if prefix else ["best", *(["looked"] if looked else [])]
+        for group in before + standing:
             for name, shape in shapes.items():
                 yield f"{prefix}{group}/{name}", "<f4", shape
         for name, H in state_widths(cell, m.hidden, m.layers).items():
@@ -178,6 +196,8 @@ def _members(checkpoint: Checkpoint) -> Iterator[tuple[str, bytes, memoryview]]:
         raise DivergedError("a loss is not a finite number; not saved") from None
     arrays: dict[str, Array] = {"vocabulary": vocabulary.stored(), "counts": vocabulary.counts}
     flats = {"best": checkpoint.best}
+    if checkpoint.looked is not None:
+        flats["looked"] = checkpoint.looked
     for prefix, at in {"": checkpoint, "good/": good}.items():
         if at is None:
             continue
@@ -191,7 +211,8 @@ def _members(checkpoint: Checkpoint) -> Iterator[tuple[str, bytes, memoryview]]:
         for name, array in checkpoint.model(flat).weights.items():
             arrays[f"{group}/{name}"] = array
     yield "metadata", _header("|u1", (len(metadata),)), memoryview(metadata)
-    for name, dtype, shape in _layout(config, V, B, len(arrays["vocabulary"]), good is not None):
+    has = (checkpoint.looked is not None, good is not None)
+    for name, dtype, shape in _layout(config, V, B, len(arrays["vocabulary"]), *has):
         array = np.ascontiguousarray(arrays[name], dtype)
         assert array.shape == shape, (name, array.shape, shape)
         if not np.isfinite(array).all():
@@ -330,7 +351,9 @@ def _decode(data: bytes) -> Checkpoint:
     expected = ["metadata"]
     arrays: dict[str, Array] = {}
     letters = _length(members.get("vocabulary", memoryview(b"")))
-    for name, dtype, shape in _layout(config, V, B, letters, good is not None):
+    progress = document["progress"]
+    looked = progress["final"] is not None and progress["best"] is not None
+    for name, dtype, shape in _layout(config, V, B, letters, looked, good is not None):
         if name not in members:
             raise _Bad(f"a damaged checkpoint: {name} is missing")
         arrays[name] = _array(name, members[name], dtype, shape)
@@ -366,7 +389,7 @@ def _decode(data: bytes) -> Checkpoint:
             progress,
         )
 
-    now = standing("", document["progress"])
+    now = standing("", progress)
     return Checkpoint(
         config,
         vocabulary,
@@ -377,6 +400,7 @@ def _decode(data: bytes) -> Checkpoint:
         now.state,
         now.progress,
         None if good is None else standing("good/", good),
+        flat("looked") if looked else None,
         digest,
     )
 
@@ -509,6 +533,7 @@ _PROGRESS: dict[str, Callable[[Any], bool]] = {
     "looks": _count,
     "setbacks": lambda v: v is None or _count(v),
     "history": lambda v: isinstance(v, list) and all(_row(r, _count, _loss, _loss) for r in v),
+    "final": lambda v: v is None or _row(v, _count, _loss),
     "rollbacks": lambda v: isinstance(v, list) and all(_row(r, _count, _text, _count) for r in v),
     "environment": lambda v: (
         isinstance(v, dict) and all(name.isidentifier() and _text(v[name]) for name in v)
@@ -516,7 +541,7 @@ _PROGRESS: dict[str, Callable[[Any], bool]] = {
 }
 """What stands in a checkpoint's progress (see `Training.start`), and whether a value can."""
 
-_ADDED: dict[str, Any] = {"rollbacks": [], "environment": {}, "setbacks": None}
+_ADDED: dict[str, Any] = {"rollbacks": [], "environment": {}, "setbacks": None, "final": None}
 """What older files do not have in their progress, as it is then; setbacks are counted anew."""
 
 

@@ -16,12 +16,12 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 
 from charlstm.arrays import Array
-from charlstm.checkpoint import Checkpoint, Standing, claim, network, write_checkpoint
+from charlstm.checkpoint import Checkpoint, Standing, claim, in_use, network, write_checkpoint
 from charlstm.config import Config, seconds
 from charlstm.corpus import Corpus, Streams
 from charlstm.errors import DivergedError, OutputError, UsageError
@@ -37,9 +37,20 @@ STEPS_AN_EPOCH = 50
 """Streams are made fewer until an epoch has as many steps: a small corpus needs them."""
 
 
+class Divergence(NamedTuple):
+    """Where training diverged, and by what that was seen."""
+
+    step: int
+    """The step after which it was seen, or in which."""
+    what: str
+    """The array, or the loss."""
+    finite: bool = False
+    """Whether its numbers are finite: then the loss stayed far above what guessing costs."""
+
+
 @dataclass(frozen=True)
 class Record:
-    """What one step of training did."""
+    """What one step of training did; or, with `train` NaN, what happened between two steps."""
 
     step: int
     """Steps done in all, this one included."""
@@ -65,16 +76,18 @@ class Record:
     """A text generated after this step, where one was asked for."""
     notice: str | None = None
     """Something the user should know."""
-    diverged: tuple[int, str] | None = None
-    """Where training diverged: the step, and what was not finite. This is no record of a step
-    then but of the return to `step`; its losses are NaN."""
+    diverged: Divergence | None = None
+    """Where training diverged. This is then no record of a step but of the return to `step`."""
 
 
 class _Diverged(Exception):
-    """Something is not finite after `step` steps, or in the one that would have been that."""
+    """Training diverged."""
 
-    def __init__(self, step: int, what: str) -> None:
-        self.step, self.what = step, what
+    def __init__(self, step: int, what: str, how: str = "is not finite") -> None:
+        """`what` was seen after `step` steps, or in the one that would have been that; `how` says
+        what is wrong with it."""
+        super().__init__(f"step {step}: {what} {how}")
+        self.divergence = Divergence(step, what, how != "is not finite")
 
 
 @cache
@@ -101,6 +114,13 @@ ROLLBACKS = 3
 
 SMALLER = 0.5
 """… each time with a learning rate that is smaller by this factor from there on."""
+
+FAR = 1.0
+"""Nats per unit above what guessing costs, from which on a loss is that of a run that diverges. The
+first steps of a run that learns may take it there for a while."""
+
+COMING_DOWN = 50
+"""Steps that a run has for coming down from there."""
 
 SPARSE = 6
 """Copying rows to and fro pays where there are so many times as many rows in all."""
@@ -207,7 +227,7 @@ class Training:
         self.gradient = self.shards.gradient
         self.model = checkpoint.model(self.shards.weights)
         self.average = checkpoint.average
-        self.best = checkpoint.best
+        self.best = checkpoint.best if checkpoint.looked is None else checkpoint.looked
         self.digest = checkpoint.digest
         self.rng = np.random.default_rng()
         self.rng.bit_generator.state = p["random"]
@@ -269,6 +289,7 @@ class Training:
             "looks": 0,  # looks since then
             "setbacks": 0,  # looks, of all there were, that brought no new best
             "history": [],  # step, train and held-out nats per character of each look
+            "final": None,  # step and nats of the end of a run, where these weights are the best
             "rollbacks": [],  # step that diverged, what was not finite, step gone back to
         }
         checkpoint = Checkpoint(
@@ -337,6 +358,7 @@ class Training:
         if not same_text:
             notices.append(f"{told}; its held-out loss is measured anew")
             p |= {"corpus": _identity(corpus), "best": None, "looks": 0, "since": [0.0, 0]}
+            p["final"] = None
         if notices:
             checkpoint.good = None  # that was one of the run as it had been
         checkpoint.config, _ = fitted(checkpoint.config, len(corpus.train) // size)
@@ -396,6 +418,12 @@ class Training:
         return rate * SMALLER ** len(self.progress["rollbacks"])
 
     @property
+    def in_use(self) -> tuple[int, float] | None:
+        """The step whose weights are in use, and their held-out loss in nats per unit; None before
+        the first evaluation."""
+        return in_use(self.progress)
+
+    @property
     def best_valid(self) -> float | None:
         """Lowest held-out loss so far in nats per character."""
         best = self.progress["best"]
@@ -432,18 +460,19 @@ class Training:
     def checkpoint(self) -> Checkpoint:
         """Everything that is needed to go on from here. Of several ranks all must ask; the answer
         is whole on rank 0."""
-        now, good = self._standing(), None
+        now, good, p = self._standing(), None, self.progress
         if self.good.progress["step"] != self.step:
             gathered = [self.ranks.gather(s) for s in self.good.state]
             good = dataclasses.replace(self.good, state=gathered)
         return Checkpoint(
             self.config,
             self.corpus.vocabulary,
-            self.best if self.progress["best"] else self.used.weights.flat,
+            self.used.weights.flat if p["final"] or not p["best"] else self.best,
             *(now.last, now.average, now.optimizer),
             [self.ranks.gather(s) for s in now.state],
-            self.progress,
+            p,
             good,
+            self.best if p["final"] and p["best"] else None,
         )
 
     def save(self) -> None:
@@ -470,12 +499,12 @@ class Training:
             self.lock.release()
 
     def held_out_loss(self) -> float | None:
-        """Held-out loss, in nats per character, of the weights that are kept: the lowest so far,
-        or, before the first look, that of the weights as they are now. None without such text.
-        Of several ranks all must ask."""
-        if self.best_valid is not None or not self.held_out:
-            return self.best_valid
-        return self._measured()
+        """Held-out loss, in nats per unit, of the weights in use; before the first evaluation,
+        that of the weights as they are now. None without such text. Of several ranks all must
+        ask."""
+        if self.in_use is not None:
+            return self.in_use[1]
+        return None if self.held_out is None else self._measured()
 
     def _measured(self) -> float:
         """Held-out loss in nats per character of the weights as they are now."""
@@ -507,63 +536,81 @@ class Training:
         save_seconds = math.inf if by_steps else seconds(str(t.save_every))
         pause, unsaved = 0.0, False  # seconds that a new best waits; whether one does
         self._stop = False
-        saved_step = -1
+
+        def over() -> bool:
+            """Whether this process wants to end."""
+            return self._stop or time.monotonic() - began >= max_seconds
+
         if self.step == 0 and 0 in self._sample_at:
-            rate, sample = self.learning_rate, self.sample()
-            yield Record(0, 0.0, 0, 0.0, math.nan, rate, math.nan, sample=sample)
-        ends = False
-        while not (self.finished or ends):
+            yield self._event(sample=self.sample())
+        if self.finished:
+            self.save()
+        while not self.finished:
+            ends = self.ranks.size == 1 and over()  # before the first step, or asked for since
             now = time.monotonic()
-            over = now - began >= max_seconds
-            if self.ranks.size == 1 and (over or self._stop):
-                break
             if self.shards.idle and now - began >= WORKERS_AFTER:
                 self.shards.start_workers()
-            lost = self.shards.lost
+            lost, record = self.shards.lost, None
             changes: dict[str, Any] = {}
             try:
                 with np.errstate(over="ignore", invalid="ignore"):  # found, and reported
-                    # clocks and signals differ: all ranks end, and save, in the step in which one
-                    # tells the others that it wants to
-                    since = now - saved_at
-                    record, (ends, due, ready) = self._do_step(
-                        *(over or self._stop, since >= save_seconds),
-                        self.ranks.rank == 0 and since >= pause,
-                    )
-                    step = self.step
-                    due |= (unsaved and ready) or (by_steps and step % int(t.save_every) == 0)
-                    looks = step % self.eval_every == 0
+                    looks = due = ready = False
+                    if not ends:
+                        # clocks and signals differ: all ranks end, and save, in the step in which
+                        # one tells the others that it wants to
+                        since = now - saved_at
+                        record, (ends, due, ready) = self._do_step(
+                            *(over(), since >= save_seconds),
+                            self.ranks.rank == 0 and since >= pause,
+                        )
+                        ends |= self.ranks.size == 1 and over()
+                        due |= (unsaved and ready) or (
+                            by_steps and self.step % int(t.save_every) == 0
+                        )
+                        looks = self.step % self.eval_every == 0
                     if looks or due or ends or self.finished:
                         self._check()
                     if looks:
                         changes |= self._look()
+                    if ends or self.finished:
+                        changes |= self._end(looks)
             except _Diverged as e:
-                record = self._go_back(e)
-                yield dataclasses.replace(record, seconds=time.monotonic() - began)
-                saved_step = -1
-                continue
+                event = self._go_back(e)
+                yield dataclasses.replace(event, seconds=time.monotonic() - began)
+                if not ends:
+                    continue
+                self.save()
+                if self.step == 0 and not self._stop:
+                    raise DivergedError(
+                        f"training diverged at {e}; the time is over and nothing is learnt: try a "
+                        "smaller --set train.lr or train.clip_norm"
+                    ) from None
+                return
             if self.shards.lost > lost:
                 changes["notice"] = "a worker process was lost; training goes on without it"
             unsaved |= changes.get("best", False)
-            if self.output is not None and (due or (unsaved and ready)):
+            done = ends or self.finished is not None
+            if self.output is not None and not done and (due or (unsaved and ready)):
                 began_to_save, unsaved = time.monotonic(), False
                 try:
                     self.save()
-                    changes["saved"], saved_step = True, step
+                    changes["saved"] = True
                 except OutputError as e:  # the next interval tries again
                     changes["notice"] = f"{e}; training goes on"
                 saved_at = time.monotonic()
                 if not by_steps:
                     pause = (saved_at - began_to_save) / SAVING
-            if step in self._sample_at or (t.sample_every and step % t.sample_every == 0):
+            if record is None:
+                if "valid" not in changes:
+                    return
+                record = self._event()
+            elif self.step in self._sample_at or (
+                t.sample_every and self.step % t.sample_every == 0
+            ):
                 changes["sample"] = self.sample()
             yield dataclasses.replace(record, seconds=time.monotonic() - began, **changes)
-        if self.step != saved_step or self.ranks.size > 1:  # a rank cannot know if another saved
-            try:
-                self._check()
-            except _Diverged as e:
-                yield dataclasses.replace(self._go_back(e), seconds=time.monotonic() - began)
-            self.save()
+            if ends:
+                return
 
     def _do_step(self, *wishes: bool) -> tuple[Record, list[bool]]:
         """One segment of every stream: forward, backward, clip, update. Also which of some things
@@ -599,6 +646,7 @@ class Training:
         else:
             self.optimizer.step_(weights, gradient, rate)
         p["step"] += 1
+        p["final"] = None
         if self.average is not None:
             # early on the average is short, so that the first weights are soon forgotten
             decay = min(t.average, p["step"] / (p["step"] + 10))
@@ -619,17 +667,21 @@ class Training:
         for s in self.state:
             s[chosen] = 0.0
 
+    def _event(self, **what: Any) -> Record:
+        """A record of what happens between two steps."""
+        where = (self.step, self.epoch, self.chars, 0.0)
+        return Record(*where, math.nan, self.learning_rate, math.nan, **what)
+
     def _look(self) -> dict[str, Any]:
-        """Measure the held-out loss; keep the weights where it is the lowest so far, and all of
-        the state as a good one unless the loss has risen to where that of a model on its way out
-        is: by more than what guessing costs."""
+        """Evaluate the held-out text; keep the weights where its loss is the lowest so far, and
+        all of the state as a good one unless the loss has risen to where that of a model on its
+        way out is: by more than what guessing costs, or beyond that."""
         p = self.progress
-        if self.held_out is None:
+        train, valid = self._losses()
+        p["since"] = [0.0, 0]
+        if valid is None:
             self._keep()
             return {}
-        valid = self._measured()
-        if not math.isfinite(valid):
-            raise _Diverged(self.step, "the held-out loss")
         better = self.best_valid is None or valid < self.best_valid
         if better:
             self.best = self.used.weights.flat.copy()
@@ -637,12 +689,50 @@ class Training:
         else:
             p["looks"] += 1
             p["setbacks"] += 1
-        p["history"].append([self.step, p["since"][0] / p["since"][1], valid])
-        p["since"] = [0.0, 0]
+        p["history"].append([self.step, train, valid])
         assert self.best_valid is not None
-        if valid <= self.best_valid + math.log(self.model.V):
+        if valid <= min(self.best_valid, FAR) + math.log(self.model.V):
             self._keep()
         return {"valid": valid, "best": better}
+
+    def _losses(self) -> tuple[float, float | None]:
+        """Loss in nats per unit of the steps since the last look, and of the held-out text.
+        Raises `_Diverged` where both are far above what guessing costs."""
+        nats, units = self.progress["since"]
+        train, valid = nats / units, None
+        if self.held_out is not None:
+            valid = self._measured()
+            if not math.isfinite(valid):
+                raise _Diverged(self.step, "the held-out loss")
+        rollbacks, guessing = self.progress["rollbacks"], math.log(self.model.V)
+        steps = self.step - (rollbacks[-1][2] if rollbacks else 0)
+        limit = guessing + FAR * max(1, COMING_DOWN - steps)
+        if train > limit and (valid is None or valid > limit):
+            raise _Diverged(
+                *(self.step, "the training loss"),
+                f"is {train:.1f} nats per {self.config.text.name} where guessing costs "
+                f"{guessing:.1f}",
+            )
+        return train, valid
+
+    def _end(self, looked: bool) -> dict[str, Any]:
+        """Save the run at its end; where that is no look, with an evaluation of its last weights,
+        which are the ones to use if they are the best.
+
+        What the evaluation finds stands in the file, apart from the state that training goes on
+        from: so a run that was interrupted comes to the same looks, and ends in the same file.
+        """
+        changes: dict[str, Any] = {}
+        if not looked and self.progress["since"][1]:
+            if self._stop and self.ranks.size == 1:
+                self.save()  # a second signal ends the process at once
+            _, valid = self._losses()
+            if valid is not None:
+                better = self.best_valid is None or valid < self.best_valid
+                self.progress["final"] = [self.step, valid] if better else None
+                changes = {"valid": valid, "best": better}
+        self.save()
+        return {**changes, "saved": self.output is not None}
 
     # --- when it diverges ----------------------------------------------------------------------
 
@@ -681,24 +771,25 @@ class Training:
         """Return to the last good state, with a smaller learning rate from there on. Raises
         `DivergedError` where that has not helped often enough."""
         good, rollbacks = self.good, self.progress["rollbacks"]
-        told = f"step {diverged.step}: {diverged.what} is not finite"
         if len(rollbacks) == ROLLBACKS:
             raise DivergedError(
-                f"training diverged at {told}, after {ROLLBACKS} returns to a good state, each "
+                f"training diverged at {diverged}, after {ROLLBACKS} returns to a good state, each "
                 "with half the learning rate; try a smaller --set train.lr or train.clip_norm"
             )
-        step = good.progress["step"]
-        good.progress["rollbacks"] = [*rollbacks, [diverged.step, diverged.what, step]]
+        step, what, _ = diverged.divergence
+        to = good.progress["step"]
+        good.progress["rollbacks"] = [*rollbacks, [step, what, to]]
         for array, kept in zip(self._standing().arrays(), good.arrays(), strict=True):
             np.copyto(array, kept)
         p = self.progress = _copied(good.progress)
         self.rng.bit_generator.state = p["random"]
         self.streams.position = p["position"]
-        self.optimizer.steps = step
-        notice = f"training diverged at {told}; on from step {step:,} with half the learning rate"
-        where = (self.step, self.epoch, self.chars, 0.0)
-        lost = (diverged.step, diverged.what)
-        return Record(*where, math.nan, self.learning_rate, math.nan, notice=notice, diverged=lost)
+        self.optimizer.steps = to
+        return self._event(
+            notice=f"training diverged at {diverged}; on from step {to:,} with half the learning "
+            "rate",
+            diverged=diverged.divergence,
+        )
 
     def sample(self) -> str:
         """A text from the model as it is now. It draws from a generator of its own, so that

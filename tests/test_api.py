@@ -81,7 +81,7 @@ def test_records(corpus: Path, tmp_path: Path) -> None:
         assert math.isfinite(r.train)
         assert 0 < r.gradient_norm < math.inf
         assert r.lr == 0.1
-        assert (r.valid is not None) == (r.step % 5 == 0)
+        assert (r.valid is not None) == (r.step in (5, 10, 12))  # looks, and the end
         assert r.saved == (r.step % 4 == 0 or r.best)
         assert r.notice is None
     assert records[0].train == pytest.approx(math.log(len(set(TEXT))), rel=0.2)

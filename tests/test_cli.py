@@ -236,10 +236,15 @@ class TestTrain:
             r"wrote m\.npz after 120 steps.* bits per character.*charlstm sample", stderr
         )
         lines = [json.loads(line) for line in (tmp_path / "log").read_text().splitlines()]
-        assert [line["step"] for line in lines] == [50, 100]
+        assert [line["step"] for line in lines] == [50, 100, 120]
+        assert [line["best"] for line in lines] == [True] * 3
+        info = json.loads(run("info", "m.npz", "--json", cwd=tmp_path).stdout)
+        assert info["trained"]["best_step"] == 120
+        assert info["trained"]["best_nats_per_char"] == lines[2]["valid"]
+        assert f"({lines[2]['valid']:.4f} nats) at step 120; try" in stderr
         assert lines[1]["train"] < lines[0]["train"]
         assert set(lines[0]) == {
-            *("step", "epoch", "chars", "seconds", "train", "valid", "lr", "gradient_norm")
+            *("step", "epoch", "chars", "seconds", "train", "valid", "best", "lr", "gradient_norm")
         }
 
     def test_held_out_text_from_a_file(self, tmp_path: Path) -> None:
@@ -395,6 +400,29 @@ class TestTrain:
         assert re.search(r"step \d+: the (loss|gradient|weights|held-out|state)", message)
         assert [path.name for path in tmp_path.iterdir()] == ["log"]
 
+    @pytest.mark.parametrize("limit", [("--steps", "200"), ("--max-time", "2s")])
+    def test_losses_far_above_guessing(self, tmp_path: Path, limit: tuple[str, str]) -> None:
+        """They are finite, and no success either."""
+        process = run(
+            *("train", CORPORA / "lighthouse.txt", *limit, "--log", "log"),
+            *("--set", "train.lr=100"),
+            cwd=tmp_path,
+        )
+        fails(process, 4, "diverged at step", "the training loss is", "guessing costs 4.2")
+        lines = [json.loads(line) for line in (tmp_path / "log").read_text().splitlines()]
+        assert "the training loss" in {line.get("far_above_guessing") for line in lines}
+
+    def test_worse_than_guessing(self, tmp_path: Path) -> None:
+        """A run too short to say that it diverged is told what it comes to."""
+        process = run(
+            *("train", CORPORA / "lighthouse.txt", "--steps", "2", "--set", "train.lr=0.5"),
+            cwd=tmp_path,
+        )
+        assert process.returncode == 0
+        assert (
+            b"that is worse than guessing, which costs 6.0224 bits; train longer" in process.stderr
+        )
+
     def test_divergence_that_a_smaller_step_cures(self, tmp_path: Path) -> None:
         """It is told, it stands in the file, and info shows it."""
         script = (
@@ -423,7 +451,7 @@ class TestTrain:
         assert info["trained"]["rollbacks"] == [[70, "the weights by", 50]]
         assert "step 70: the weights by" in run("info", cwd=tmp_path).stdout.decode()
         lines = [json.loads(line) for line in (tmp_path / "log").read_text().splitlines()]
-        assert [line["step"] for line in lines] == [50, 50, 100]
+        assert [line["step"] for line in lines] == [50, 50, 100, 110]
         assert lines[1] == {"step": 50, "diverged_at": 70, "not_finite": "the weights by"}
         assert (lines[0]["lr"], lines[2]["lr"]) == (0.1, 0.05)
 

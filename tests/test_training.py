@@ -21,7 +21,7 @@ from charlstm.corpus import Corpus
 from charlstm.errors import DivergedError, OutputError, UsageError
 from charlstm.evaluation import evaluate
 from charlstm.optimizers import OPTIMIZERS, SCHEDULES
-from charlstm.training import AUTO_STEPS, Record, Training, environment, fitted
+from charlstm.training import AUTO_STEPS, Divergence, Record, Training, environment, fitted
 
 CORPORA = Path(__file__).parent.parent / "corpora"
 
@@ -161,7 +161,8 @@ class TestResume:
         training = Training.start(corpus, config, parts)
         for stop in (11, 150, 200):
             for record in training:
-                rates.append(record.lr)
+                if math.isfinite(record.train):  # a step, not the evaluation at the end
+                    rates.append(record.lr)
                 if record.step == stop:
                     training.stop()
             training = Training.resume(corpus, read_checkpoint(parts), parts)
@@ -177,12 +178,14 @@ class TestResume:
         best = training.progress["best"]
         assert best[0] <= 100
         checkpoint = read_checkpoint(path)
-        assert not np.array_equal(checkpoint.best, checkpoint.last)
+        assert not np.array_equal(training.best, checkpoint.last)
         checkpoint.config = configured(**SMALL, train_steps=104, **keys)
         resumed = Training.resume(corpus, checkpoint, path)
         assert len(list(resumed)) == 1
         assert resumed.progress["best"] == best
-        assert np.array_equal(read_checkpoint(path).best, training.best)
+        after = read_checkpoint(path)
+        kept = after.best if after.looked is None else after.looked
+        assert np.array_equal(kept, training.best)
 
     def test_another_corpus_is_refused(self, corpus: Corpus, tmp_path: Path) -> None:
         path = tmp_path / "m.npz"
@@ -499,11 +502,13 @@ class TestLearning:
     def test_before_the_first_look(self, corpus: Corpus) -> None:
         """A run that ends before its first look keeps the weights it has, not those it began
         with."""
-        training, _ = trained(corpus, train_steps=10)
+        training, records = trained(corpus, train_steps=10)
         checkpoint = training.checkpoint()
         assert training.best_valid is None
         assert np.array_equal(checkpoint.best, training.used.weights.flat)
-        assert training.held_out_loss() is not None
+        assert checkpoint.looked is None
+        assert training.in_use == (10, records[-1].valid)
+        assert training.held_out_loss() == records[-1].valid
 
     def test_same_seed_same_bits_and_looking_on_changes_nothing(self, corpus: Corpus) -> None:
         keys = {"train_steps": 30}
@@ -578,7 +583,7 @@ class TestTrouble:
                 assert read_checkpoint(path).progress["best"][0] == bests[-1]
             now[0] += 1.0
         assert bests == list(range(2, 21, 2))
-        assert saves == [2, 7, 12, 17]
+        assert saves == [2, 7, 12, 17, 20]
         assert read_checkpoint(path).progress["best"][0] == 20
 
     def test_the_last_save_that_fails_is_an_error(
@@ -670,13 +675,14 @@ class TestDivergence:
         good = step // 20 * 20
         assert (back.step, records[-1].step) == (good, 60)
         assert back.diverged is not None and back.notice is not None
-        assert f"step {back.diverged[0]}: " in back.notice
+        assert f"step {back.diverged.step}: " in back.notice
         assert math.isnan(back.train)
         rates = {record.lr for record in records[records.index(back) :]}
         assert rates == {0.05}
         checkpoint = read_checkpoint(path)
         ((at, what, to),) = checkpoint.progress["rollbacks"]
-        assert (at, what, to) == (*back.diverged, good)
+        assert (at, what, to) == (back.diverged.step, back.diverged.what, good)
+        assert not back.diverged.finite
         # what goes into a step at once is seen in it; sums and averages when a look or a save is
         assert step <= at <= -(-(step + 1) // 7) * 7
         if place in ("weights", "output") or value == "nan":
@@ -711,7 +717,7 @@ class TestDivergence:
             return math.nan if what == "the loss" else nats
 
         monkeypatch.setattr(training.shards, "train", spoilt)
-        assert [r.diverged for r in training if r.diverged] == [(1, what)]
+        assert [r.diverged for r in training if r.diverged] == [Divergence(1, what)]
 
     def test_it_ends_where_going_back_does_not_help(
         self, corpus: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -784,7 +790,7 @@ class TestDivergence:
             if record.step == 33 and not record.diverged:
                 poisoned("weights nan")(training)
                 training.stop()
-        assert records[-1].diverged == (33, "the weights layer0.Wh")
+        assert records[-1].diverged == Divergence(33, "the weights layer0.Wh")
         assert read_checkpoint(path).progress["step"] == 20
         assert all_finite(path)
 
@@ -798,21 +804,18 @@ class TestDivergence:
             training.save()
         assert path.read_bytes() == before
 
-    def test_a_state_on_its_way_out_is_not_kept(
-        self, corpus: Corpus, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
+    def test_a_state_on_its_way_out_is_not_kept(self, corpus: Corpus) -> None:
         """A look at a model whose held-out loss has risen by more than that of guessing leaves
         the older state to go back to."""
         training = Training.start(corpus, configured(**SMALL, **SHORT))
         for record in training:
             if record.step == 30:
-                training.model.weights["by"][0] += 1e3
                 assert training.average is not None
                 training.used.weights["by"][0] += 1e3
             if record.step == 40:
                 assert record.valid is not None and record.valid > 20
                 assert training.good.progress["step"] == 20
-        assert training.good.progress["step"] in (20, 60)
+        assert training.progress["rollbacks"] == []
 
     def test_with_several_processes(
         self, corpus: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -833,6 +836,171 @@ class TestDivergence:
             checkpoint = read_checkpoint(path)
             files.append((checkpoint.last.tobytes(), checkpoint.progress))
         assert files[0] == files[1]
+
+
+class TestFarAboveGuessing:
+    """Losses that are finite, but stay far above what guessing costs, are a divergence, too."""
+
+    @pytest.mark.parametrize("steps", [30, 200])
+    @pytest.mark.parametrize("keys", [{}, {"train_eval_every": 7}, {"text_valid": 0.0}])
+    def test_it_ends_in_an_error(
+        self, corpus: Corpus, tmp_path: Path, steps: int, keys: dict[str, Any]
+    ) -> None:
+        """Also where nothing is held out, and in a run that ends before its first look."""
+        path = tmp_path / "m.npz"
+        if "text_valid" in keys:
+            corpus = dataclasses.replace(corpus, valid=corpus.valid[:0])
+        config = configured(**{**SMALL, "train_lr": 1000.0, "train_steps": steps, **keys})
+        with pytest.raises(DivergedError, match=r"where guessing costs 3\.8, after 3 returns"):
+            list(Training.start(corpus, config, path))
+
+    def test_it_goes_back_and_recovers(self, corpus: Corpus, tmp_path: Path) -> None:
+        path = tmp_path / "m.npz"
+        training, records = trained(corpus, path, train_lr=100.0, train_steps=300)
+        back = [record.diverged for record in records if record.diverged]
+        assert back and all(each.what == "the training loss" and each.finite for each in back)
+        assert records[-1].lr == 100.0 * 0.5 ** len(back)
+        used = training.in_use
+        assert used is not None and used[1] < math.log(len(corpus.vocabulary))
+
+    @pytest.mark.parametrize("cell", ["lstm", "gru", "rnn"])
+    def test_a_model_that_learns_may_begin_badly(self, corpus: Corpus, cell: str) -> None:
+        """Adagrad's first steps are long: they are no divergence, however often one looks."""
+        keys = {"model_cell": cell, "model_hidden": 100, "train_eval_every": 1, "train_lr": 0.2}
+        training, records = trained(corpus, train_steps=70, train_patience=None, **keys)
+        assert max(r.train for r in records) > math.log(len(corpus.vocabulary)) + 1.0
+        assert training.progress["rollbacks"] == []
+
+    def test_learning_by_heart_is_none(self, corpus: Corpus, monkeypatch: Any) -> None:
+        """However bad the held-out loss: what is trained on is known well."""
+        monkeypatch.setattr(Training, "_measured", lambda self: 50.0)
+        training, _ = trained(corpus, train_steps=200, train_patience=None)
+        assert training.progress["rollbacks"] == []
+
+    def test_an_end_by_time_is_no_success(
+        self, corpus: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """There is no time to try again: the file holds the state to go on from."""
+        now = iter(range(10**6))
+        clock = SimpleNamespace(monotonic=lambda: float(next(now)))
+        monkeypatch.setattr("charlstm.training.time", clock)
+        path = tmp_path / "m.npz"
+        config = configured(**{**SMALL, "train_lr": 100.0, "train_max_time": "90s"})
+        with pytest.raises(DivergedError, match="the time is over and nothing is learnt"):
+            list(Training.start(corpus, config, path))
+        progress = read_checkpoint(path).progress
+        assert progress["step"] == 0 and len(progress["rollbacks"]) == 1
+
+
+def values(losses: dict[int, float]) -> Callable[[Training], float]:
+    """Held-out losses by step, to be measured."""
+    return lambda training: losses[training.step]
+
+
+class TestTheEnd:
+    """However a run ends, its last weights are evaluated once, and used if they are the best."""
+
+    @pytest.mark.parametrize("how", ["steps", "stop", "time"])
+    def test_the_last_weights_are_used(
+        self, corpus: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: str
+    ) -> None:
+        path, end = tmp_path / "m.npz", 101
+        if how == "time":
+            now = [0.0]
+            clock = SimpleNamespace(monotonic=lambda: now[0])
+            monkeypatch.setattr("charlstm.training.time", clock)
+        limits = {"steps": {"train_steps": end}, "stop": {}, "time": {"train_max_time": "101s"}}
+        training = Training.start(corpus, configured(**SMALL, **limits[how]), path)
+        records = []
+        for record in training:
+            records.append(record)
+            if how == "stop" and record.step == end:
+                training.stop()
+            if how == "time":
+                now[0] = record.step + 0.5
+        last = records[-1]
+        assert last.step == training.step and last.step in (101, 102)
+        assert last.valid is not None and last.best and last.saved
+        assert [r.step for r in records if r.valid is not None] == [67, last.step]
+        checkpoint = read_checkpoint(path)
+        assert checkpoint.in_use == (last.step, last.valid) == training.in_use
+        assert np.array_equal(checkpoint.best, training.used.weights.flat)
+        assert checkpoint.looked is not None
+        assert not np.array_equal(checkpoint.best, checkpoint.looked)
+        exact = evaluate(checkpoint.model(), corpus.valid).nats_per_char
+        assert last.valid == pytest.approx(exact, abs=2e-3)
+        assert checkpoint.progress["best"][0] == 67
+        assert [row[0] for row in checkpoint.progress["history"]] == [67]
+
+    def test_worse_weights_are_not_used(
+        self, corpus: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(Training, "_measured", values({67: 2.0, 101: 2.5}))
+        path = tmp_path / "m.npz"
+        training, records = trained(corpus, path, train_steps=101)
+        assert (records[-1].valid, records[-1].best) == (2.5, False)
+        checkpoint = read_checkpoint(path)
+        assert checkpoint.in_use == (67, 2.0) and checkpoint.looked is None
+        assert np.array_equal(checkpoint.best, training.best)
+
+    def test_an_end_in_a_look_is_evaluated_once(
+        self, corpus: Corpus, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        steps = []
+
+        def measured(training: Training) -> float:
+            steps.append(training.step)
+            return 2.0
+
+        monkeypatch.setattr(Training, "_measured", measured)
+        trained(corpus, train_steps=134)
+        assert steps == [67, 134]
+
+    def test_resuming_knows_nothing_of_it(
+        self, corpus: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """A run that stops where it is better than at any look comes to the file of one that
+        never stopped."""
+        losses = {67: 2.0, 101: 1.0, 134: 1.8, 201: 1.9, 210: 1.85}
+        monkeypatch.setattr(Training, "_measured", values(losses))
+        whole, parts = tmp_path / "whole.npz", tmp_path / "parts.npz"
+        config = configured(**SMALL, train_steps=210)
+        list(Training.start(corpus, config, whole))
+        training = Training.start(corpus, config, parts)
+        for record in training:
+            if record.step == 101:
+                training.stop()
+        stopped = read_checkpoint(parts)
+        assert stopped.in_use == (101, 1.0)
+        again = tmp_path / "again.npz"
+        write_checkpoint(again, stopped)
+        assert again.read_bytes() == parts.read_bytes()
+        list(Training.resume(corpus, stopped, parts))
+        assert parts.read_bytes() == whole.read_bytes()
+        assert read_checkpoint(parts).in_use == (134, 1.8)
+
+    def test_it_is_saved_before_it_is_evaluated(
+        self, corpus: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """A second signal, which ends the process at once, costs the evaluation alone."""
+        path = tmp_path / "m.npz"
+
+        def killed(training: Training) -> float:
+            raise KeyboardInterrupt
+
+        monkeypatch.setattr(Training, "_measured", killed)
+        training = Training.start(corpus, configured(**SMALL), path)
+        with pytest.raises(KeyboardInterrupt):
+            for record in training:
+                if record.step == 30:
+                    training.stop()
+        assert read_checkpoint(path).progress["step"] == 30
+
+    def test_nothing_held_out(self, tmp_path: Path) -> None:
+        corpus = Corpus.from_text("the lamp " * 200, 0.0)
+        training, records = trained(corpus, tmp_path / "m.npz", train_steps=20)
+        assert records[-1].valid is None and training.in_use is None
+        assert np.array_equal(read_checkpoint(tmp_path / "m.npz").best, training.used.weights.flat)
 
 
 @pytest.mark.parametrize("cell", ["lstm", "gru", "rnn"])

@@ -69,7 +69,7 @@ def info(
     t, vocabulary = config.train, checkpoint.vocabulary
     unit, name = vocabulary.unit, vocabulary.name
     chars = p["step"] * t.batch * t.length
-    best = p["best"]
+    best = checkpoint.in_use
     document: dict[str, Any] = {
         "file": str(path),
         "bytes": Path(path).stat().st_size,

@@ -148,9 +148,13 @@ def train(
                 progress.show(record)
                 if log_file is not None:
                     log_file.write(record)
-        summary = _summary(training, output)  # all ranks together
-        if not quiet:
-            notice(summary)
+        say(_summary(training, output))
+        guessing, used = math.log(len(training.corpus.vocabulary)), training.in_use
+        if used is not None and used[1] > guessing:
+            say(
+                f"that is worse than guessing, which costs {guessing / math.log(2):.4f} bits; "
+                "train longer, or with a smaller --set train.lr"
+            )
     if signals.received is not None:
         return 128 + signals.received
     return 0
@@ -173,11 +177,12 @@ def _together(ranks: Alone) -> Iterator[None]:
 
 
 def _summary(training: Training, output: str) -> str:
-    best, name = training.held_out_loss(), training.config.text.name
+    kept, name = training.in_use, training.config.text.name
     held_out = (
         "nothing held out"
-        if best is None
-        else f"held-out {best / math.log(2):.4f} bits per {name} ({best:.4f} nats)"
+        if kept is None
+        else f"held-out {kept[1] / math.log(2):.4f} bits per {name} ({kept[1]:.4f} nats) "
+        f"at step {kept[0]:,}"
     )
     model = "" if output == "charlstm.npz" else f" -m {output}"
     return (
@@ -233,8 +238,9 @@ class _Log:
             self.nats, self.steps = self.nats + record.train, self.steps + 1
         if record.diverged is not None:
             self.nats, self.steps = 0.0, 0  # of steps that are taken back
-            step, what = record.diverged
-            self._line({"step": record.step, "diverged_at": step, "not_finite": what})
+            step, what, finite = record.diverged
+            how = "far_above_guessing" if finite else "not_finite"
+            self._line({"step": record.step, "diverged_at": step, how: what})
             return
         if not self.steps or (record.valid is None and record.step % LOG_EVERY):
             return
@@ -245,6 +251,7 @@ class _Log:
             "seconds": round(record.seconds, 3),
             "train": self.nats / self.steps,
             "valid": record.valid,
+            "best": record.best,
             "lr": record.lr,
             "gradient_norm": record.gradient_norm,
         }
