@@ -189,11 +189,12 @@ def test_round_trip(tmp_path: Path, cell: str, layers: int, average: float, opti
         "vocabulary": ("uint32", (V,)),
         "counts": ("int64", (V,)),
     }
-    groups = ["best", "last", *(["average"] if average else [])]
+    assert checkpoint.looked is not None  # the end did better
+    groups = ["best", "looked", "last", *(["average"] if average else [])]
     groups += ["optimizer/means"] if optimizer in ("adam", "adamw") else []
     groups += ["optimizer/squares"] if optimizer != "sgd" else []
     for prefix in ("", "good/"):  # the look was not after the last step
-        for group in groups[1:] if prefix else groups:
+        for group in groups[2:] if prefix else groups:
             for name, shape in weight_shapes(CELLS[cell], V, H, layers).items():
                 expected[f"{prefix}{group}/{name}"] = ("float32", shape)
         for name, width in state_widths(CELLS[cell], H, layers).items():
@@ -429,6 +430,7 @@ def test_interrupted_write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
 
 POISON: dict[str, Callable[[Checkpoint], Any]] = {
     "best": lambda c: c.best,
+    "looked": lambda c: c.looked,
     "last": lambda c: c.last,
     "average": lambda c: c.average,
     "optimizer": lambda c: c.optimizer["squares"],
@@ -444,6 +446,7 @@ def test_not_finite_is_never_saved(tmp_path: Path, where: str, value: float) -> 
     checkpoint = make()
     write_checkpoint(path, checkpoint)
     old = path.read_bytes()
+    checkpoint.best = checkpoint.best.copy()  # it was the average
     POISON[where](checkpoint)[-1] = value
     with pytest.raises(DivergedError, match=where) as caught:
         write_checkpoint(path, checkpoint)
