@@ -207,6 +207,11 @@ class ModelConfig:
     input_drop: float = _number(0.0, 0.0, 0.99)
     """Share of the characters that count as unknown when they are read while training."""
     forget_bias: float = _number(1.0, -100.0, 100.0)
+    start: str = _choice("uniform", "uniform", "normal")
+    """From what the first weights are drawn; see `Model.initialise`."""
+    embedding_start: float | None = _number(None, 0.0, 100.0, above=True)
+    """Standard deviation of the first embedding; null: 1 for characters and bytes, 0.01 for words,
+    of which the rare ones are hardly ever trained, and 1 / sqrt(width) where it is tied."""
 
 
 @dataclass(frozen=True)

@@ -100,22 +100,36 @@ class Model:
         shapes = weight_shapes(self.cell, vocabulary, hidden, layers, embedding, tie)
         self.weights = Parameters(shapes, self.dtype, flat)
 
-    def initialise(self, rng: np.random.Generator, forget_bias: float = 1.0) -> None:
-        """Draw the weights: uniform in ±1/sqrt(H), H being the width of their layer (of the
-        uppermost for those of the output), biases zero. The embedding's entries have variance 1,
-        so that what a layer reads of it is as large as what it reads of a state; tied to the
-        output, where they are weights as well, its rows have length 1.
+    def initialise(
+        self,
+        rng: np.random.Generator,
+        forget_bias: float = 1.0,
+        start: str = "uniform",
+        embedding_start: float = 1.0,
+    ) -> None:
+        """Draw the weights.
 
-        The forget gate's bias starts at `forget_bias`, so that a new LSTM keeps its cell state
+        uniform   in ±1/sqrt(H), H being the width of their layer, of the uppermost for those of
+                  the output (as PyTorch does)
+        normal    with standard deviation 1/sqrt(n), n being the number of values that they read,
+                  H for one-hot input (Y. LeCun and others, Efficient BackProp, 1998)
+
+        The embedding is drawn in the same way, with the standard deviation `embedding_start`.
+        Biases are zero. The forget gate's bias starts at `forget_bias`, so that a new LSTM keeps its cell state
         until it has learnt to forget (R. Jozefowicz et al., 2015).
         """
-        bounds = {f"layer{k}": 1.0 / np.sqrt(H) for k, H in enumerate(self.widths)}
-        bounds["E"] = np.sqrt(3.0 / self.D if self.tie else 3.0)
+        widths = {f"layer{k}": H for k, H in enumerate(self.widths)}
         for name, w in self.weights.items():
+            width = widths.get(name.partition(".")[0], self.H)
             if name.endswith(("b", "by")):
                 w[...] = 0.0
+            elif start == "normal":
+                one_hot = name == "layer0.Wx" and not self.D
+                n = width if one_hot or name == "Wy" else w.shape[-2]
+                deviation = embedding_start if name == "E" else 1.0 / np.sqrt(n)
+                w[...] = rng.normal(0.0, deviation, w.shape)
             else:
-                bound = bounds.get(name.partition(".")[0], 1.0 / np.sqrt(self.H))
+                bound = np.sqrt(3.0) * embedding_start if name == "E" else 1.0 / np.sqrt(width)
                 w[...] = rng.uniform(-bound, bound, w.shape)
         if "f" in self.cell.gates:
             for layer in range(self.layers):

@@ -162,6 +162,21 @@ def fitted(config: Config, characters: int) -> tuple[Config, str | None]:
     return dataclasses.replace(config, train=train), notice
 
 
+def embedding_start(config: Config) -> float:
+    """Standard deviation of the first embedding of a model.
+
+    What a layer reads of characters should be as large as what it reads of a state. Most words are
+    rare: of these a large start is noise that is hardly ever trained away. Tied to the output,
+    the rows begin with length 1.
+    """
+    m = config.model
+    if m.embedding_start is not None:
+        return m.embedding_start
+    if m.tie:
+        return 1.0 / math.sqrt(m.embedding)
+    return 0.01 if config.text.unit == "word" else 1.0
+
+
 def _identity(corpus: Corpus) -> dict[str, Any]:
     """By what a corpus, and where it is split, is known again."""
     sizes = {"train": len(corpus.train), "valid": len(corpus.valid)}
@@ -274,7 +289,8 @@ class Training:
         t = config.train
         rng = np.random.default_rng(t.rng_seed)
         model = network(config, len(corpus.vocabulary))
-        model.initialise(rng, config.model.forget_bias)
+        m = config.model
+        model.initialise(rng, m.forget_bias, m.start, embedding_start(config))
         flat = model.weights.flat
         optimizer = OPTIMIZERS[t.optimizer](flat)
         progress = {
