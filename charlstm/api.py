@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import os
+import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cache, cached_property
@@ -13,7 +15,7 @@ import numpy as np
 
 from charlstm.arrays import Array
 from charlstm.checkpoint import Checkpoint, claim, read_checkpoint
-from charlstm.config import Config, SampleConfig, Setting, check, read_config
+from charlstm.config import Config, SampleConfig, Setting, check, read_config, seconds
 from charlstm.corpus import Corpus, Notice, encoding_of, read_lines, read_text
 from charlstm.errors import UsageError
 from charlstm.evaluation import Evaluation, LineScorer, evaluate, surprisals
@@ -250,14 +252,17 @@ def train(
         settings = [Setting(key, value, "settings") for key, value in settings.items()]
     changes = [setting for name in names for setting in read_config(name)] + list(settings)
     check(changes)  # a wrong setting is told before anything else
+    began = time.monotonic()
     together = ranks()
     lock = None if output is None or together.rank else claim(output)
     try:
         together.wait()  # for rank 0 to have the lock; what is read from here on stays as it is
-        return _begun(
+        training = _begun(
             *(sources, output, lock, changes, valid),
             *(resume, force, accept_changes, notice),
         )
+        training.spent = time.monotonic() - began
+        return training
     except BaseException:
         if lock is not None:
             lock.release()
@@ -283,14 +288,14 @@ def _begun(
         )
     if not resume:
         wanted = Config().updated(changes)
-        text = Corpus.from_files(sources, wanted.text, valid, notice)
+        text = _read(sources, wanted, valid, notice)
         return Training.start(text, wanted, output, lock)
     if output is None:
         raise UsageError("nothing to go on with: resume needs the checkpoint as output")
     checkpoint = read_checkpoint(output)
     before = checkpoint.config
     wanted = before.updated(changes)
-    text = Corpus.from_files(sources, wanted.text, valid, notice)
+    text = _read(sources, wanted, valid, notice)
     after, _ = fitted(wanted, len(text.train) // ranks().size)
     for setting in changes:
         section, _, name = setting.key.partition(".")
@@ -307,3 +312,12 @@ def _begun(
         )
     checkpoint.config = after
     return Training.resume(text, checkpoint, output, lock, accept_changes)
+
+
+def _read(sources: Sequence[Path_], wanted: Config, valid: Path_ | None, notice: Notice) -> Corpus:
+    """The corpus of a run; a time limit counts its reading. Several ranks must read the same."""
+    t = wanted.train
+    limit = math.inf if t.max_time is None or ranks().size > 1 else seconds(t.max_time)
+    return Corpus.from_files(
+        *(sources, wanted.text, valid, notice), rng_seed=t.rng_seed, seconds=limit
+    )

@@ -132,7 +132,8 @@ def _verify(
     if corpus:
         from charlstm.corpus import Corpus
 
-        read = Corpus.from_files(corpus, checkpoint.config.text, valid, notice)
+        config = checkpoint.config
+        read = Corpus.from_files(corpus, config.text, valid, notice, rng_seed=config.train.rng_seed)
         if read.sha256 != checkpoint.progress["corpus"]["sha256"]:
             raise CheckpointError(f"{path}: whole, but not trained on this text")
     if as_json:
