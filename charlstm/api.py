@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 import time
+from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cache, cached_property
@@ -16,9 +17,17 @@ import numpy as np
 from charlstm.arrays import Array
 from charlstm.checkpoint import Checkpoint, claim, read_checkpoint
 from charlstm.config import Config, SampleConfig, Setting, check, read_config, seconds
-from charlstm.corpus import Corpus, Notice, encoding_of, read_lines, read_text
+from charlstm.corpus import Corpus, Notice, encoding_of, read_blocks, read_lines, read_text
 from charlstm.errors import UsageError
-from charlstm.evaluation import Evaluation, LineScorer, evaluate, surprisals
+from charlstm.evaluation import (
+    LONG,
+    Evaluation,
+    LineScorer,
+    between_line_ends,
+    evaluate,
+    stream_surprisals,
+    surprisals,
+)
 from charlstm.flow import GradientFlow
 from charlstm.flow import gradient_flow as flow_of
 from charlstm.lock import Lock
@@ -28,6 +37,9 @@ from charlstm.sampling import Completer, Completion, Piece, Seed, beam, generate
 from charlstm.training import Training, fitted
 
 Path_ = str | os.PathLike[str]
+
+Scored = tuple[Sequence[str], Sequence[float]]
+"""Units of a text and the nats of each."""
 
 
 class LanguageModel:
@@ -44,6 +56,10 @@ class LanguageModel:
         """The text in a file, read as the corpus was: in the configured encoding, or, where the
         unit is the byte, with a lone surrogate for each byte that is not UTF-8."""
         return read_text(source, encoding_of(self.config.text), notice)
+
+    def read_blocks(self, source: Path_, notice: Notice = lambda message: None) -> Iterator[str]:
+        """What `read` gives, in blocks."""
+        return read_blocks(source, encoding_of(self.config.text), notice)
 
     def read_lines(
         self, source: Path_, notice: Notice = lambda message: None
@@ -172,6 +188,44 @@ class LanguageModel:
     def evaluate(self, text: str) -> Evaluation:
         """Score a text as one stream: nats and bits per character, byte or word, perplexity."""
         return evaluate(self.model, self.vocabulary.encode(text), self.vocabulary)
+
+    def score(self, texts: Iterable[str]) -> Evaluation:
+        """As `evaluate`, of a text of any size that comes in blocks."""
+        blocks = map(self.vocabulary.ids, self.vocabulary.blocks(texts))
+        return evaluate(self.model, blocks, self.vocabulary)
+
+    def units(self, texts: Iterable[str]) -> Iterator[Scored]:
+        """The units of a text that comes in blocks, read as one stream, some at a time, and the
+        nats of each; nan for the first, which is given."""
+        v, units = self.vocabulary, deque[str]()
+
+        def blocks() -> Iterator[Array]:
+            for text in v.blocks(texts):
+                units.extend(v.split(text))
+                yield v.ids(text)
+
+        given = True
+        for _, nats in stream_surprisals(self.model, blocks(), charged=v.charged):
+            if given:
+                yield [units.popleft()], [math.nan]
+                given = False
+            yield [units.popleft() for _ in range(len(nats))], nats.tolist()
+        if units:  # the first and only one
+            yield list(units), [math.nan]
+
+    def units_of_lines(self, lines: Sequence[str]) -> Iterator[Iterator[Scored]]:
+        """The same for lines, which are without their ends, each by itself; their ends are units
+        too."""
+        v = self.vocabulary
+        short = [line for line in lines if len(line) <= LONG]
+        nats = iter(self.line_scorer.surprisals(short))
+        for line in lines:
+            if len(line) <= LONG:
+                yield iter([(v.split(v.normalised(f"{line}\n")), next(nats).tolist())])
+            else:
+                scored = self.units(between_line_ends(line))
+                next(scored)  # the line end before it
+                yield scored
 
     def surprisals(self, text: str) -> Array:
         """Nats (N - 1,), float64, of each unit of a text but the first, as one stream."""

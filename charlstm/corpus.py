@@ -126,7 +126,7 @@ class Reading:
             return True
         self.over = True
         self.notice(
-            f"{name}: stopped reading after {self._read / 1e6:,.1f} MB, since training needs the "
+            f"{name}: stopped reading after {self._read:,} bytes, since training needs the "
             "rest of train.max_time; what is learnt is that much of the text, and another run "
             "may read more or less"
         )

@@ -32,6 +32,11 @@ MARKS = {  # UTF-32 first: its mark begins with that of UTF-16
 }
 """Byte order marks and the encodings that read them."""
 
+WIDE = ("utf-32-le", "utf-32-be", "utf-16-le", "utf-16-be", "utf-16", "utf-32")
+"""Encodings of two or four bytes a character."""
+
+BLANKS = " \n\r\t"
+
 CONTROLS = frozenset(map(chr, (*range(32), *range(0x7F, 0xA0)))) - set("\t\n\v\f\r\b\x1b\x85")
 """Characters that text seldom has: control characters but those that lay text out or colour it."""
 
@@ -40,7 +45,8 @@ SHARE, KINDS = 0.05, 8
 whose fields a control character separates has many of one or two kinds."""
 
 CERTAIN = 8
-"""Bytes outside ASCII that make it certain that what can be UTF-8 is UTF-8."""
+"""Bytes outside ASCII, or of what is no ASCII in a wide encoding, that make it certain that what
+can be UTF-8 is UTF-8."""
 
 
 def likely_cause(beginning: bytes, encoding: str | None) -> str | None:
@@ -54,8 +60,7 @@ def likely_cause(beginning: bytes, encoding: str | None) -> str | None:
         return None
     encoding = codecs.lookup(encoding).name
     other = _wide(beginning, encoding)
-    unicode = encoding.startswith(("utf-8", "utf-16", "utf-32"))
-    if other is None and not unicode and _utf8(beginning):
+    if other is None and not encoding.startswith("utf-8") and _utf8(beginning, encoding):
         other = "utf-8"
     if other is not None:
         return (
@@ -80,41 +85,35 @@ def _wide(beginning: bytes, encoding: str) -> str | None:
     for mark, name in MARKS.items():
         if beginning.startswith(mark):
             return None if encoding.startswith(name) else name
+    if b"\0" not in beginning:
+        return None
     native = "le" if sys.byteorder == "little" else "be"
     read_as = f"{encoding}-{native}" if encoding in ("utf-16", "utf-32") else encoding
-    nuls = [beginning[k::4].count(0) for k in range(4)]
-    n = len(beginning) // 4
-    if n < 2:
+    if encoding in WIDE and _reads_well(beginning, read_as):
         return None
-    if nuls[3] >= n and nuls[2] >= 0.9 * n:
-        found = "utf-32-le"
-    elif nuls[0] >= n and nuls[1] >= 0.9 * n:
-        found = "utf-32-be"
-    else:
-        even, odd = nuls[0] + nuls[2], nuls[1] + nuls[3]
-        if max(even, odd) < 2 or min(even, odd) > 0.01 * max(even, odd):
-            return None  # NULs at both, or none: Latin letters, blanks and digits have one each
-        found = "utf-16-le" if odd > even else "utf-16-be"
-    return found if found != read_as and _reads_well(beginning, found) else None
+    found = (name for name in WIDE if name not in ("utf-16", "utf-32") and name != read_as)
+    return next((name for name in found if _reads_well(beginning, name)), None)
 
 
 def _reads_well(beginning: bytes, encoding: str) -> bool:
-    """Whether bytes make text in an encoding: assigned characters, a blank or line end in fifty."""
+    """Whether bytes make text in an encoding: assigned characters, a blank or line end among a
+    hundred."""
     try:
         text = codecs.getincrementaldecoder(encoding)().decode(beginning)
     except UnicodeDecodeError:
         return False
-    blanks = sum(text.count(c) for c in " \n\r\t")
-    strange = sum(unicodedata.category(c) in ("Cn", "Co", "Cc") for c in text) - sum(
-        text.count(c) for c in "\n\r\t"
-    )
-    return len(text) >= 4 and strange <= 0.01 * len(text) and blanks >= 0.02 * len(text)
+    kinds = [unicodedata.category(c) for c in text if c not in BLANKS]
+    strange = sum(kind in ("Cc", "Cn", "Co") for kind in kinds)
+    blanks = len(text) - len(kinds)
+    return len(text) >= 4 and strange <= 0.01 * len(text) and blanks >= 0.01 * len(text)
 
 
-def _utf8(beginning: bytes) -> bool:
-    """Whether bytes are UTF-8, and not ASCII only."""
+def _utf8(beginning: bytes, encoding: str) -> bool:
+    """Whether bytes are UTF-8, not by chance, and not ASCII in an encoding that has ASCII."""
     try:
         codecs.getincrementaldecoder("utf-8")().decode(beginning)
     except UnicodeDecodeError:
         return False
+    if encoding in WIDE:
+        return b"\0" not in beginning and len(beginning) > CERTAIN
     return sum(byte >= 0x80 for byte in beginning) >= CERTAIN
