@@ -28,7 +28,7 @@ from charlstm.evaluation import (
     stream_surprisals,
     surprisals,
 )
-from charlstm.flow import GradientFlow
+from charlstm.flow import POSITIONS, GradientFlow
 from charlstm.flow import gradient_flow as flow_of
 from charlstm.lock import Lock
 from charlstm.patterns import Matcher
@@ -248,16 +248,22 @@ def load(path: Path_ = "charlstm.npz") -> LanguageModel:
     return LanguageModel(read_checkpoint(path))
 
 
-def gradient_flow(model: LanguageModel, text: str, lags: int = 50) -> GradientFlow:
+def gradient_flow(model: LanguageModel, text: str | Iterable[str], lags: int = 50) -> GradientFlow:
     """How far back the losses of a text reach: for each state of the network (layer0.h, layer0.c,
     …), the norm of d loss_t / d state_(t-k) at the lags k = 0 … `lags`, as its mean over many t.
 
     A gradient that falls by a factor at every step cannot teach what lies far back. What exactly
-    is measured, `charlstm.flow.gradient_flow` says. Raises `CorpusError` for a text of fewer than
+    is measured, `charlstm.flow.gradient_flow` says; of a long text, which may come in blocks, it is
+    the beginning. Raises `CorpusError` for a text of fewer than
     `lags` + 2 characters.
     """
     v = model.vocabulary
-    return flow_of(model.model, v.encode(text), lags, v.charged, v.name)
+    ids, enough = [np.empty(0, np.int32)], POSITIONS * (lags + 1) + 1
+    for block in v.blocks([text] if isinstance(text, str) else text):
+        ids.append(v.ids(block))
+        if sum(map(len, ids)) >= enough:
+            break
+    return flow_of(model.model, np.concatenate(ids), lags, v.charged, v.name)
 
 
 FIXED_ON_RESUME = (

@@ -554,12 +554,12 @@ class _Lines:
             file.write(self.ends.astype(ids.dtype).data)
             return _array(file, ids.dtype)
 
-    def shortened(self, ids: Array) -> Array:
-        """Ids (N,) without the line that their end cuts, unless that is more than a `PART` of
+    def shortened(self, ids: Array, part: int) -> Array:
+        """Ids (N,) without the line that their end cuts, where that is at most 1 / `part` of
         them."""
         if not len(self.ends):
             return ids
-        least = len(ids) - len(ids) // PART
+        least = len(ids) - len(ids) // part
         for stop in range(len(ids), least, -BLOCK):
             start = max(least, stop - BLOCK)
             places = np.flatnonzero(ids[start:stop] == self.last)
@@ -718,7 +718,7 @@ class Corpus:
         notices = seams.notices() + ([left_out] if left_out else [])
         lines = _Lines.of(seams.line_break, vocabulary)
         if reading is not None and reading.over:
-            ids = lines.shortened(ids)
+            ids = lines.shortened(ids, 2)
         N = len(ids)
         cut = int(N * (1.0 - config.valid))
         train, held_out = ids, ids[:0]
@@ -738,7 +738,7 @@ class Corpus:
                 )
         elif config.valid > 0 and N - cut >= MIN_HELD_OUT:
             if config.split == "tail":
-                train, held_out = lines.shortened(ids[:cut]), ids[cut:]
+                train, held_out = lines.shortened(ids[:cut], PART), ids[cut:]
                 if _tail_is_unlike(train, held_out, vocabulary, lines):
                     notices.append(
                         "the held-out tail looks unlike the rest, since its lines begin with "

@@ -148,10 +148,9 @@ def _verify(
 def _show_flow(checkpoint: Checkpoint, text: str, as_json: bool) -> None:
     """A line for each lag; beside each norm its share of that at lag 0."""
     from charlstm.api import LanguageModel, gradient_flow
-    from charlstm.corpus import read_text
 
-    read = read_text(text, checkpoint.config.text.encoding, notice)
-    flow = gradient_flow(LanguageModel(checkpoint), read)
+    language = LanguageModel(checkpoint)
+    flow = gradient_flow(language, language.read_blocks(text, notice))
     if as_json:
         write(json.dumps(flow.to_dict()) + "\n")
         return
