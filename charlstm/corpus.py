@@ -742,8 +742,8 @@ class Corpus:
                 if _tail_is_unlike(train, held_out, vocabulary, lines):
                     notices.append(
                         "the held-out tail looks unlike the rest, since its lines begin with "
-                        "other letters, as in a sorted list; --set text.split=lines holds out "
-                        "lines drawn at random"
+                        "other letters, as in a sorted list; shuffle the lines, or hold out lines "
+                        "drawn at random with --set text.split=lines"
                     )
                 return cls(vocabulary, train, held_out, digest.hexdigest(), notices, cut)
             if not len(lines.ends):

@@ -95,8 +95,9 @@ def train(
 ) -> int:
     """Train a model on text files, read in order, or on standard input (-).
 
-    The last tenth of the text is held out; the weights that do best on it are kept, and training
-    ends when that has not improved for a while, or at the first limit that is reached.
+    The last tenth of the text is held out (with --set text.split=lines, lines drawn at random);
+    the weights that do best on it are kept, and training ends when that has not improved for a
+    while, or at the first limit that is reached.
     """
     if resume and force:
         raise UsageError("--resume goes on with the output, --force replaces it; give one")
