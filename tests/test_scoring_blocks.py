@@ -6,6 +6,7 @@ import itertools
 import math
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -150,6 +151,20 @@ def test_what_is_printed(
         assert len(blocks.splitlines()) == len(whole.splitlines())
     else:
         assert blocks == whole
+
+
+def test_a_gradient_is_followed_in_the_beginning(languages: dict[str, LanguageModel]) -> None:
+    """A text that comes in blocks is read as far as it counts, by the unit of the model."""
+
+    def blocks() -> Iterator[str]:
+        yield STORY[:5000]
+        yield STORY[5000:20000]
+        raise AssertionError("read too far")
+
+    for unit in ("char", "byte"):
+        language = languages[unit]
+        got = charlstm.gradient_flow(language, blocks(), lags=10)
+        assert got.to_dict() == charlstm.gradient_flow(language, STORY, lags=10).to_dict()
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="kilobytes there")

@@ -67,7 +67,11 @@ def sources_or_stdin(names: tuple[str, ...], what: str) -> tuple[str, ...]:
 )
 @click.option("--epochs", metavar="N", help="End after N passes over the text (default 20).")
 @click.option("--steps", metavar="N", help="End after N steps.")
-@click.option("--max-time", metavar="TIME", help="End after so long, such as 90s, 10m or 2h.")
+@click.option(
+    "--max-time",
+    metavar="TIME",
+    help="End after so long, reading included, such as 90s, 10m or 2h.",
+)
 @click.option(
     "--save-every",
     metavar="N|TIME",
