@@ -187,7 +187,7 @@ class LanguageModel:
 
     def evaluate(self, text: str) -> Evaluation:
         """Score a text as one stream: nats and bits per character, byte or word, perplexity."""
-        return evaluate(self.model, self.vocabulary.encode(text), self.vocabulary)
+        return self.score(text[at : at + LONG] for at in range(0, len(text), LONG))
 
     def score(self, texts: Iterable[str]) -> Evaluation:
         """As `evaluate`, of a text of any size that comes in blocks."""

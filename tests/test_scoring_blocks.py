@@ -61,7 +61,9 @@ def test_blocks_do_not_show(
 ) -> None:
     """Wherever they end, in words and between a letter and its accent: not in a bit."""
     language = languages[unit]
-    whole = language.evaluate(OTHER)
+    ids = language.vocabulary.encode(OTHER)
+    whole = charlstm.evaluation.evaluate(language.model, ids, language.vocabulary)
+    assert language.evaluate(OTHER) == whole
     nats = language.surprisals(OTHER)
     assert whole.nats == pytest.approx(nats.sum(), rel=1e-12)
     even = [OTHER[at : at + size] for at in range(0, len(OTHER), size)]
