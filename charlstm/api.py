@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import os
+import time
+from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cache, cached_property
@@ -13,11 +16,19 @@ import numpy as np
 
 from charlstm.arrays import Array
 from charlstm.checkpoint import Checkpoint, claim, read_checkpoint
-from charlstm.config import Config, SampleConfig, Setting, check, read_config
-from charlstm.corpus import Corpus, Notice, encoding_of, read_lines, read_text
+from charlstm.config import Config, SampleConfig, Setting, check, read_config, seconds
+from charlstm.corpus import Corpus, Notice, encoding_of, read_blocks, read_lines, read_text
 from charlstm.errors import UsageError
-from charlstm.evaluation import Evaluation, LineScorer, evaluate, surprisals
-from charlstm.flow import GradientFlow
+from charlstm.evaluation import (
+    LONG,
+    Evaluation,
+    LineScorer,
+    between_line_ends,
+    evaluate,
+    stream_surprisals,
+    surprisals,
+)
+from charlstm.flow import POSITIONS, GradientFlow
 from charlstm.flow import gradient_flow as flow_of
 from charlstm.lock import Lock
 from charlstm.patterns import Matcher
@@ -26,6 +37,9 @@ from charlstm.sampling import Completer, Completion, Piece, Seed, beam, generate
 from charlstm.training import Training, fitted
 
 Path_ = str | os.PathLike[str]
+
+Scored = tuple[Sequence[str], Sequence[float]]
+"""Units of a text and the nats of each."""
 
 
 class LanguageModel:
@@ -42,6 +56,10 @@ class LanguageModel:
         """The text in a file, read as the corpus was: in the configured encoding, or, where the
         unit is the byte, with a lone surrogate for each byte that is not UTF-8."""
         return read_text(source, encoding_of(self.config.text), notice)
+
+    def read_blocks(self, source: Path_, notice: Notice = lambda message: None) -> Iterator[str]:
+        """What `read` gives, in blocks."""
+        return read_blocks(source, encoding_of(self.config.text), notice)
 
     def read_lines(
         self, source: Path_, notice: Notice = lambda message: None
@@ -169,7 +187,45 @@ class LanguageModel:
 
     def evaluate(self, text: str) -> Evaluation:
         """Score a text as one stream: nats and bits per character, byte or word, perplexity."""
-        return evaluate(self.model, self.vocabulary.encode(text), self.vocabulary)
+        return self.score(text[at : at + LONG] for at in range(0, len(text), LONG))
+
+    def score(self, texts: Iterable[str]) -> Evaluation:
+        """As `evaluate`, of a text of any size that comes in blocks."""
+        blocks = map(self.vocabulary.ids, self.vocabulary.blocks(texts))
+        return evaluate(self.model, blocks, self.vocabulary)
+
+    def units(self, texts: Iterable[str]) -> Iterator[Scored]:
+        """The units of a text that comes in blocks, read as one stream, some at a time, and the
+        nats of each; nan for the first, which is given."""
+        v, units = self.vocabulary, deque[str]()
+
+        def blocks() -> Iterator[Array]:
+            for text in v.blocks(texts):
+                units.extend(v.split(text))
+                yield v.ids(text)
+
+        given = True
+        for _, nats in stream_surprisals(self.model, blocks(), charged=v.charged):
+            if given:
+                yield [units.popleft()], [math.nan]
+                given = False
+            yield [units.popleft() for _ in range(len(nats))], nats.tolist()
+        if units:  # the first and only one
+            yield list(units), [math.nan]
+
+    def units_of_lines(self, lines: Sequence[str]) -> Iterator[Iterator[Scored]]:
+        """The same for lines, which are without their ends, each by itself; their ends are units
+        too."""
+        v = self.vocabulary
+        short = [line for line in lines if len(line) <= LONG]
+        nats = iter(self.line_scorer.surprisals(short))
+        for line in lines:
+            if len(line) <= LONG:
+                yield iter([(v.split(v.normalised(f"{line}\n")), next(nats).tolist())])
+            else:
+                scored = self.units(between_line_ends(line))
+                next(scored)  # the line end before it
+                yield scored
 
     def surprisals(self, text: str) -> Array:
         """Nats (N - 1,), float64, of each unit of a text but the first, as one stream."""
@@ -192,16 +248,22 @@ def load(path: Path_ = "charlstm.npz") -> LanguageModel:
     return LanguageModel(read_checkpoint(path))
 
 
-def gradient_flow(model: LanguageModel, text: str, lags: int = 50) -> GradientFlow:
+def gradient_flow(model: LanguageModel, text: str | Iterable[str], lags: int = 50) -> GradientFlow:
     """How far back the losses of a text reach: for each state of the network (layer0.h, layer0.c,
     …), the norm of d loss_t / d state_(t-k) at the lags k = 0 … `lags`, as its mean over many t.
 
     A gradient that falls by a factor at every step cannot teach what lies far back. What exactly
-    is measured, `charlstm.flow.gradient_flow` says. Raises `CorpusError` for a text of fewer than
+    is measured, `charlstm.flow.gradient_flow` says; of a long text, which may come in blocks, it is
+    the beginning. Raises `CorpusError` for a text of fewer than
     `lags` + 2 characters.
     """
     v = model.vocabulary
-    return flow_of(model.model, v.encode(text), lags, v.charged, v.name)
+    ids, enough = [np.empty(0, np.int32)], POSITIONS * (lags + 1) + 1
+    for block in v.blocks([text] if isinstance(text, str) else text):
+        ids.append(v.ids(block))
+        if sum(map(len, ids)) >= enough:
+            break
+    return flow_of(model.model, np.concatenate(ids), lags, v.charged, v.name)
 
 
 FIXED_ON_RESUME = (
@@ -250,14 +312,17 @@ def train(
         settings = [Setting(key, value, "settings") for key, value in settings.items()]
     changes = [setting for name in names for setting in read_config(name)] + list(settings)
     check(changes)  # a wrong setting is told before anything else
+    began = time.monotonic()
     together = ranks()
     lock = None if output is None or together.rank else claim(output)
     try:
         together.wait()  # for rank 0 to have the lock; what is read from here on stays as it is
-        return _begun(
+        training = _begun(
             *(sources, output, lock, changes, valid),
             *(resume, force, accept_changes, notice),
         )
+        training.spent = time.monotonic() - began
+        return training
     except BaseException:
         if lock is not None:
             lock.release()
@@ -283,14 +348,14 @@ def _begun(
         )
     if not resume:
         wanted = Config().updated(changes)
-        text = Corpus.from_files(sources, wanted.text, valid, notice)
+        text = _read(sources, wanted, valid, notice)
         return Training.start(text, wanted, output, lock)
     if output is None:
         raise UsageError("nothing to go on with: resume needs the checkpoint as output")
     checkpoint = read_checkpoint(output)
     before = checkpoint.config
     wanted = before.updated(changes)
-    text = Corpus.from_files(sources, wanted.text, valid, notice)
+    text = _read(sources, wanted, valid, notice)
     after, _ = fitted(wanted, len(text.train) // ranks().size)
     for setting in changes:
         section, _, name = setting.key.partition(".")
@@ -307,3 +372,12 @@ def _begun(
         )
     checkpoint.config = after
     return Training.resume(text, checkpoint, output, lock, accept_changes)
+
+
+def _read(sources: Sequence[Path_], wanted: Config, valid: Path_ | None, notice: Notice) -> Corpus:
+    """The corpus of a run; a time limit counts its reading. Several ranks must read the same."""
+    t = wanted.train
+    limit = math.inf if t.max_time is None or ranks().size > 1 else seconds(t.max_time)
+    return Corpus.from_files(
+        *(sources, wanted.text, valid, notice), rng_seed=t.rng_seed, seconds=limit
+    )

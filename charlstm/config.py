@@ -175,7 +175,9 @@ class TextConfig:
     """… and all but the most frequent, so that it has no more entries than this; of equally
     frequent units those of lower code points stay."""
     valid: float = _number(0.1, 0.0, 0.9)
-    """Share of the text, at its end, that is held out of training."""
+    """Share of the text that is held out of training."""
+    split: str = _choice("tail", "tail", "lines")
+    """Which part that is: the text's end, or lines drawn at random by `train.rng_seed`."""
 
     @property
     def name(self) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,6 +23,9 @@ SEGMENT = 512
 
 WIDTH, STEPS = 128, 64
 """Lines that are scored side by side, and units of each at a time. No result depends on them."""
+
+LONG = 1 << 16
+"""Characters of a line that is scored in blocks, as a stream by itself, for the sake of memory."""
 
 WARM_UP = 100
 """Units that each of many streams reads before the first one that is scored."""
@@ -91,29 +94,64 @@ def surprisals(
 ) -> Array:
     """Nats (N - 1,), float64, of each unit of ids (N,) but the first, as one stream; where that is
     `charged`, its fixed price."""
-    ids = np.asarray(ids, np.intp)
-    Wy, by, N = model.Wy, model.weights["by"], len(ids) - 1
-    stepper = Stepper(model, 1, state)
-    output = SoftmaxOutput(model.V, max(1, min(SEGMENT, N)), model.H, model.dtype)
-    parts = [np.empty(0)]
-    for start in range(0, N, SEGMENT):
-        targets = ids[start + 1 : start + 1 + SEGMENT]
-        shown = stepper.read(ids[start : start + len(targets)])
-        nats = output.loss(shown, Wy, by, targets)
-        parts.append(np.where(targets == charged, UNKNOWN_NATS, nats.astype(np.float64)))
-    return np.concatenate(parts)
+    parts = [nats for _, nats in stream_surprisals(model, [ids], state, charged)]
+    return np.concatenate([np.empty(0), *parts])
 
 
-def evaluate(model: Model, ids: Array, vocabulary: Vocabulary | None = None) -> Evaluation:
-    """Score ids (N,), those of unknown units among them, as one stream whose state is carried
-    through. Without the vocabulary they are of characters, and `UNKNOWN` of those outside."""
+def stream_surprisals(
+    model: Model, blocks: Iterable[Array], state: State | None = None, charged: int = UNKNOWN
+) -> Iterator[tuple[Array, Array]]:
+    """As `surprisals`, of a stream of ids that comes in blocks: units (n,) and the nats (n,) of
+    each, at most `SEGMENT` at a time. Where the blocks end changes no bit of the result."""
+    Wy, by = model.Wy, model.weights["by"]
+    stepper: Stepper | None = None
+    for ids in _segments(blocks):
+        units = ids[1:]
+        if stepper is None:  # the first segment is the longest
+            stepper = Stepper(model, 1, state)
+            output = SoftmaxOutput(model.V, len(units), model.H, model.dtype)
+        nats = output.loss(stepper.read(ids[:-1]), Wy, by, units)
+        yield units, np.where(units == charged, UNKNOWN_NATS, nats.astype(np.float64))
+
+
+def _segments(blocks: Iterable[Array]) -> Iterator[Array]:
+    """Ids in segments (SEGMENT + 1,), each of which begins with the last one of that before it;
+    at the end what is left."""
+    waiting = np.empty(0, np.intp)
+    for block in blocks:
+        waiting = np.concatenate([waiting, np.asarray(block, np.intp)])
+        stop = max(0, len(waiting) - 1) // SEGMENT * SEGMENT
+        for start in range(0, stop, SEGMENT):
+            yield waiting[start : start + SEGMENT + 1]
+        waiting = waiting[stop:]
+    if len(waiting) > 1:
+        yield waiting
+
+
+def evaluate(
+    model: Model, ids: Array | Iterable[Array], vocabulary: Vocabulary | None = None
+) -> Evaluation:
+    """Score ids (N,), or blocks of them, those of unknown units among them, as one stream whose
+    state is carried through. Without the vocabulary they are of characters, and `UNKNOWN` of those
+    outside."""
     v = vocabulary
     unit, unknown, charged = (
         ("char", UNKNOWN, UNKNOWN) if v is None else (v.unit, v.unknown, v.charged)
     )
-    nats = surprisals(model, ids, charged=charged)
-    outside = int(np.count_nonzero(np.asarray(ids[1:]) == unknown))
-    return Evaluation(len(nats), outside, float(np.sum(nats)), unit)
+    blocks = [ids] if isinstance(ids, np.ndarray) else ids
+    scored, outside, total = 0, 0, 0.0
+    for units, nats in stream_surprisals(model, blocks, charged=charged):
+        scored += len(units)
+        outside += int(np.count_nonzero(units == unknown))
+        total += float(np.sum(nats))
+    return Evaluation(scored, outside, total, unit)
+
+
+def between_line_ends(line: str) -> Iterator[str]:
+    """The text by which a line is scored, "\\nLINE\\n", in blocks."""
+    yield "\n"
+    yield from (line[at : at + LONG] for at in range(0, len(line), LONG))
+    yield "\n"
 
 
 class LineScorer:
@@ -122,6 +160,7 @@ class LineScorer:
     The score of a line is that of the text "\\nLINE\\n": from a zero state a line end is given,
     which is not scored, and then the line and its end are predicted. Many lines are scored side
     by side, the long with the long ones; what stands beside a line changes nothing but roundings.
+    One of more than `LONG` characters is scored alone, block by block.
     """
 
     def __init__(self, model: Model, vocabulary: Vocabulary) -> None:
@@ -131,12 +170,18 @@ class LineScorer:
     def __call__(self, lines: Sequence[str]) -> list[Evaluation]:
         """The scores of lines, which are without their ends, in their order."""
         v = self.vocabulary
-        ids = self._ids(lines)
+        ids = self._ids([line for line in lines if len(line) <= LONG])
         outside = [int(np.count_nonzero(of_line[1:] == v.unknown)) for of_line in ids]
-        return [
+        short = (
             Evaluation(len(nats), unknown, float(np.sum(nats)), v.unit)
             for nats, unknown in zip(self._surprisals(ids), outside, strict=True)
-        ]
+        )
+        return [next(short) if len(line) <= LONG else self._alone(line) for line in lines]
+
+    def _alone(self, line: str) -> Evaluation:
+        """The score of a long line."""
+        blocks = map(self.vocabulary.ids, self.vocabulary.blocks(between_line_ends(line)))
+        return evaluate(self.model, blocks, self.vocabulary)
 
     def surprisals(self, lines: Sequence[str]) -> list[Array]:
         """For each line the nats (N + 1,), float64, of its N units and of its end."""

@@ -264,6 +264,8 @@ class Training:
         self.eval_every = t.eval_every or often
         self._sample_at = frozenset(t.sample_at)
         self._stop = False
+        self.spent = 0.0
+        """Seconds before the first step that a time limit counts, such as those of reading."""
         if checkpoint.good is None:
             self.good = copy.deepcopy(self._standing())
         else:
@@ -360,7 +362,14 @@ class Training:
             train = dataclasses.replace(checkpoint.config.train, batch=streams // size)
             checkpoint.config = dataclasses.replace(checkpoint.config, train=train)
             p["ranks"] = size
-        same_text = p["corpus"] == _identity(corpus)
+        text = _identity(corpus)
+        if p["corpus"] == text | {"train": corpus.split_at} != text:  # of an older version
+            notices.append(
+                f"trained on {p['corpus']['train']:,} units before and on {text['train']:,} now, "
+                "so that no line is cut where the text begins again"
+            )
+            p["corpus"] = text
+        same_text = p["corpus"] == text
         told = "the corpus is not the one that the checkpoint was trained on"
         if not (same_text or accept_changes):
             raise UsageError(
@@ -547,7 +556,7 @@ class Training:
     def _steps(self) -> Iterator[Record]:
         t = self.config.train
         began = saved_at = time.monotonic()
-        max_seconds = math.inf if t.max_time is None else seconds(t.max_time)
+        max_seconds = math.inf if t.max_time is None else seconds(t.max_time) - self.spent
         by_steps = isinstance(t.save_every, int)
         save_seconds = math.inf if by_steps else seconds(str(t.save_every))
         pause, unsaved = 0.0, False  # seconds that a new best waits; whether one does

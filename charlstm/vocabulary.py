@@ -145,6 +145,10 @@ class Vocabulary:
         """The units (N,) of a text that is normalised, as messages show them."""
         raise NotImplementedError
 
+    def blocks(self, texts: Iterable[str]) -> Iterator[str]:
+        """A text that comes in blocks, normalised, in blocks that cut no unit."""
+        return normalised_blocks(texts, self.normalize)
+
     def writer(self, before: str = "", errors: str = "replace") -> Writer:
         """For ids that continue the text `before`. `errors` is what `bytes.decode` does about
         bytes that are not UTF-8, where units are bytes."""
@@ -303,6 +307,9 @@ class Words(Vocabulary):
     def split(self, text: str) -> Sequence[str]:
         return words_of(text)
 
+    def blocks(self, texts: Iterable[str]) -> Iterator[str]:
+        return whole_words(super().blocks(texts))
+
     def outside(self, text: str) -> Array:
         words = words_of(self.normalised(text))
         return np.fromiter((word not in self._ids for word in words), np.bool_, len(words))
@@ -324,6 +331,20 @@ class Words(Vocabulary):
 def words_of(text: str) -> list[str]:
     """The words of a text, `EOS` for each line end among them."""
     return text.replace("\n", f" {EOS} ").split()
+
+
+def whole_words(texts: Iterable[str]) -> Iterator[str]:
+    """A text that comes in blocks, in blocks that end with white space, but for the last."""
+    waiting: list[str] = []  # a word may go on in the next block
+    for text in texts:
+        at = len(text)
+        while at and not text[at - 1].isspace():
+            at -= 1
+        if at:
+            yield "".join([*waiting, text[:at]])
+            waiting = []
+        waiting.append(text[at:])
+    yield "".join(waiting)
 
 
 # --- from a text to its vocabulary -------------------------------------------------------------
@@ -439,16 +460,7 @@ class WordCensus(Census):
         self.counts = np.zeros(2, np.int64)
 
     def parts(self, texts: Iterable[str]) -> Iterator[str]:
-        waiting: list[str] = []  # a word may go on in the next block
-        for text in texts:
-            at = len(text)
-            while at and not text[at - 1].isspace():
-                at -= 1
-            if at:
-                yield "".join([*waiting, text[:at]])
-                waiting = []
-            waiting.append(text[at:])
-        yield "".join(waiting)
+        return whole_words(texts)
 
     def numbers(self, text: str) -> Array:
         words = words_of(text)

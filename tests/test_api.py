@@ -146,7 +146,7 @@ def test_several_files_and_held_out(corpus: Path, tmp_path: Path) -> None:
     other = tmp_path / "other.txt"
     other.write_text("zebra " * 40)
     both = charlstm.train([corpus, other], settings={**SMALL, "text.valid": 0.0})
-    assert both.corpus.vocabulary.decode(both.corpus.train) == TEXT + "zebra " * 40
+    assert both.corpus.vocabulary.decode(both.corpus.train) == TEXT + "zebra " * 40 + "\n"
     training = charlstm.train(corpus, valid=other, settings=SMALL)
     assert len(training.corpus.train) == len(TEXT)
     assert len(training.corpus.valid) == 240

@@ -180,8 +180,9 @@ class TestEvaluateAndInfo:
         process = run("info", korean, "--verify")
         assert process.stdout.decode() == f"{korean}: whole, sha256 {digest}\n"
         text = (CORPORA / "ferry.txt").read_bytes()
-        (tmp_path / "1").write_bytes(text[:3000])
-        (tmp_path / "2").write_bytes(text[3000:])
+        cut = text.index(b"\n", 3000) + 1
+        (tmp_path / "1").write_bytes(text[:cut])
+        (tmp_path / "2").write_bytes(text[cut:])
         parts = ("--corpus", tmp_path / "1", "--corpus", tmp_path / "2")
         for corpus in (("--corpus", CORPORA / "ferry.txt"), parts):
             process = run("info", korean, "--verify", *corpus)
@@ -212,8 +213,9 @@ class TestEvaluateAndInfo:
 class TestTrain:
     def test_files_and_a_pipe_are_the_same_text(self, tmp_path: Path) -> None:
         text = (CORPORA / "lighthouse.txt").read_bytes()
-        (tmp_path / "a").write_bytes(text[:30000])
-        (tmp_path / "b").write_bytes(text[30000:])
+        cut = text.index(b"\n", 30000) + 1
+        (tmp_path / "a").write_bytes(text[:cut])
+        (tmp_path / "b").write_bytes(text[cut:])
         one, two = tmp_path / "1.npz", tmp_path / "2.npz"
         settings = ("--steps", "5", "-q")
         run("train", tmp_path / "a", tmp_path / "b", "-o", one, *settings)

@@ -28,6 +28,7 @@ from charlstm.cli import main
 from charlstm.config import Config, Setting, TextConfig, parse_setting
 from charlstm.corpus import (
     MIN_HELD_OUT,
+    PART,
     Corpus,
     Streams,
     read_text,
@@ -65,6 +66,30 @@ def mapped(ids: Any) -> bool:
     while isinstance(ids, np.ndarray):
         ids = ids.base
     return isinstance(ids, mmap.mmap)
+
+
+def line_break_of(text: str, unit: str = "char") -> str:
+    """What ends lines in a text, by the plain definition: the first line feed, with a carriage
+    return before it where there is one, or a carriage return where there is no line feed."""
+    if unit == "byte" and "\0" in text:
+        return ""
+    at = text.find("\n")
+    return ("\r\n" if text[:at].endswith("\r") else "\n") if at >= 0 else "\r" * ("\r" in text)
+
+
+def joined(parts: list[str], unit: str = "char") -> str:
+    """Files as one text: a line break in between where the text has lines and there is none."""
+    seam = line_break_of("".join(parts), unit) or " " * (unit == "word")
+    text = ""
+    for part in filter(None, parts):
+        apart = not text or text[-1] in "\r\n" or part[0] in "\r\n"
+        text += part if apart else seam + part
+    return text
+
+
+def closed(text: str, unit: str = "char") -> str:
+    """A text that is trained on as a whole, as a ring: the last line ends where there are lines."""
+    return text if text.endswith(("\r", "\n")) else text + line_break_of(text, unit)
 
 
 def vocabulary_of(text: str) -> Vocabulary:
@@ -474,7 +499,7 @@ def test_in_blocks_as_in_one(
     parts: list[str], held_out: str | None, block: int, in_memory: int, valid: float
 ) -> None:
     """Files in blocks of any size, in memory or mapped, give what the plain definition gives."""
-    text = "".join(part.removeprefix("\ufeff") for part in parts)
+    text = joined([part.removeprefix("\ufeff") for part in parts])
     if len(text) < 2 or (held_out is not None and len(held_out.removeprefix("\ufeff")) < 2):
         return
     sizes = sizes_of(BLOCK=block, IN_MEMORY=in_memory)
@@ -492,8 +517,12 @@ def test_in_blocks_as_in_one(
     characters = sorted(set(text))
     ids = [characters.index(c) for c in text]
     cut = len(text) if held_out is not None else int(len(text) * (1.0 - valid))
+    trained_on = text[:cut]
     if len(text) - cut < MIN_HELD_OUT:
-        cut = len(text)
+        cut, trained_on = len(text), closed(text)
+    elif line_break := line_break_of(text)[-1:]:
+        end = trained_on.rfind(line_break) + 1
+        trained_on = trained_on[:end] if cut - end < cut // PART else trained_on
     expected = ids[cut:]
     if held_out is not None:
         expected = [characters.index(c) if c in characters else UNKNOWN for c in held_out]
@@ -501,10 +530,11 @@ def test_in_blocks_as_in_one(
         assert c.vocabulary.units == characters
         assert c.vocabulary.counts.tolist() == [text.count(c) for c in characters]
         assert c.train.dtype == (np.uint8 if len(characters) <= 256 else np.uint16)
-        assert c.train.tolist() == ids[:cut]
+        assert c.train.tolist() == [characters.index(x) for x in trained_on]
         assert c.valid.tolist() == expected
         assert c.sha256 == digest_of(text, held_out)
-        assert mapped(c.train) == (len(text) * c.train.itemsize > in_memory)
+        stored = max(len(text), len(trained_on))
+        assert mapped(c.train) == (stored * c.train.itemsize > in_memory)
 
 
 @pytest.mark.parametrize(
@@ -850,8 +880,11 @@ def test_every_unit_in_blocks_as_in_one(
     """Vocabulary and ids are those of the plain definition, however the files are cut."""
     config = TextConfig(unit, "utf-8", form, least, most, 0.0)
     parts = [part.removeprefix("\ufeff") for part in parts]
-    text = normalised("".join(parts), form)
-    units = split_of(text, unit)
+    assume(not (unit == "byte" and "\0" in "".join(parts)))
+    text = normalised(joined(parts, unit), form)
+    units, ring = split_of(text, unit), split_of(closed(text, unit), unit)
+    if unit == "word":
+        ring = units + ["<eos>"] * ("\n" in text and units[-1:] != ["<eos>"])
     with tempfile.TemporaryDirectory() as folder, sizes_of(BLOCK=block, IN_MEMORY=in_memory):
         names = [Path(folder, str(k)) for k in range(len(parts))]
         for name, part in zip(names, parts, strict=True):
@@ -886,14 +919,17 @@ def test_every_unit_in_blocks_as_in_one(
     assert (v.unknown, v.charged) == (outside, UNKNOWN if unit == "word" else outside)
     assert most is None or unit == "byte" or len(v) <= most
     number = {u: i for i, u in enumerate(v.units)}
-    assert corpus.train.tolist() == [number.get(u, outside) for u in units]
+    if (least, most) == (1, None):  # else the line break itself may be left out
+        assert corpus.train.tolist() == [number.get(u, outside) for u in ring]
+    assert corpus.train[: len(units)].tolist() == [number.get(u, outside) for u in units]
     assert corpus.train.dtype == np.min_scalar_type(len(v) - 1)
-    assert v.counts.tolist() == np.bincount(corpus.train, minlength=len(v)).tolist()
+    counts = np.bincount(corpus.train[: len(units)], minlength=len(v))
+    assert v.counts.tolist() == counts.tolist()
     expected = (
         [] if held_out is None else [number.get(u, outside) for u in split_of(held_out, unit)]
     )
     assert corpus.valid.tolist() == expected
-    assert v.encode("".join(parts)).tolist() == corpus.train.tolist()
+    assert v.encode(text).tolist() == corpus.train[: len(units)].tolist()
     assert corpus.sha256 == digest_of(text, held_out)
 
 
@@ -905,11 +941,12 @@ def test_any_bytes(data: bytes, block: int, form: str) -> None:
         path = Path(folder, "data")
         path.write_bytes(data)
         corpus = Corpus.from_files([path], TextConfig(unit="byte", encoding="ascii", valid=0.0))
-        assert bytes(corpus.train) == data
+        ring = closed(data.decode("latin-1"), "byte").encode("latin-1")
+        assert bytes(corpus.train) == ring
         assert corpus.vocabulary.encode(read_text(path, None)).tolist() == list(data)
         formed = Corpus.from_files([path], TextConfig(unit="byte", normalize=form, valid=0.0))
         text = normalised(data.decode("utf-8", "surrogateescape"), form)
-        assert bytes(formed.train) == text.encode("utf-8", "surrogateescape")
+        assert bytes(formed.train) == closed(text, "byte").encode("utf-8", "surrogateescape")
     write, end = corpus.vocabulary.writer(errors="surrogateescape")
     text = "".join(map(write, data)) + end()
     assert text.encode("utf-8", "surrogateescape") == data
@@ -923,11 +960,12 @@ def test_words_are_joined_as_they_were_told_apart(text: str) -> None:
     if len(split_of(text, "word")) < 2:
         return
     corpus = Corpus.from_text(text, 0.0, unit="word")
-    joined = corpus.vocabulary.decode(corpus.train.tolist())
-    assert split_of(joined, "word") == split_of(text, "word")
-    assert "  " not in joined
-    assert " \n" not in joined
-    assert "\n " not in joined
+    read = corpus.vocabulary.decode(corpus.train.tolist())
+    units = split_of(text, "word")
+    assert split_of(read, "word") == units + ["<eos>"] * ("\n" in text and units[-1] != "<eos>")
+    assert "  " not in read
+    assert " \n" not in read
+    assert "\n " not in read
 
 
 def test_composed_and_decomposed_are_one_corpus() -> None:

@@ -15,7 +15,7 @@ from charlstm.cli.options import config_options, debug_option, settings
 from charlstm.cli.streams import notice, write
 
 if TYPE_CHECKING:
-    from charlstm.api import LanguageModel
+    from charlstm.api import LanguageModel, Scored
     from charlstm.evaluation import Evaluation
     from charlstm.vocabulary import Vocabulary
 
@@ -166,7 +166,7 @@ def _whole(language: LanguageModel, sources: Sequence[str]) -> None:
     """The score of the texts as one stream."""
     from charlstm.errors import CorpusError
 
-    result = language.evaluate(_text(language, sources))
+    result = language.score(_blocks(language, sources))
     name = language.vocabulary.name
     if result.units < 1:
         raise CorpusError(
@@ -186,8 +186,10 @@ def _whole(language: LanguageModel, sources: Sequence[str]) -> None:
     write("".join(f"{what:<21}{value}\n" for what, value in rows.items()))
 
 
-def _text(language: LanguageModel, sources: Sequence[str]) -> str:
-    return "".join(language.read(source, notice) for source in sources)
+def _blocks(language: LanguageModel, sources: Sequence[str]) -> Iterator[str]:
+    """The texts, joined as they are, in blocks."""
+    for source in sources:
+        yield from language.read_blocks(source, notice)
 
 
 # --- lines -------------------------------------------------------------------------------------
@@ -311,22 +313,23 @@ def _compare(languages: dict[str, LanguageModel], sources: Sequence[str], lines:
 
 # --- characters --------------------------------------------------------------------------------
 
-Units = Iterator[tuple[Sequence[str], Sequence[float]]]
-"""Of a text, or of line after line, its units and the nats of each; nan for one that is given."""
+Units = Iterator[Iterator["Scored"]]
+"""Of a text, or of line after line, its units and the nats of each, some at a time; nan for one
+that is given."""
 
 
 def _of_text(language: LanguageModel, sources: Sequence[str]) -> Units:
-    text = language.vocabulary.normalised(_text(language, sources))
-    units = language.vocabulary.split(text)
-    if len(units):
-        yield units, [float("nan"), *language.surprisals(text).tolist()]
+    yield language.units(_blocks(language, sources))
 
 
 def _of_lines(language: LanguageModel, sources: Sequence[str]) -> Units:
-    v = language.vocabulary
     for batch in _batches(language, sources):
-        for line, nats in zip(batch, language.line_scorer.surprisals(batch), strict=True):
-            yield v.split(v.normalised(f"{line}\n")), nats.tolist()
+        yield from language.units_of_lines(batch)
+
+
+def _each_unit(scored: Iterator[Scored]) -> Iterator[tuple[str, float]]:
+    for texts, nats in scored:
+        yield from zip(texts, nats, strict=True)
 
 
 def _bits(nats: float) -> float:
@@ -342,9 +345,9 @@ def escaped(text: str) -> str:
 
 def _table(units: Units, as_json: bool) -> None:
     """A row for each unit that is scored, with the bits of the text or line so far."""
-    for texts, nats in units:
+    for scored in units:
         rows, total = [], 0.0
-        for text, of_unit in zip(texts, nats, strict=True):
+        for text, of_unit in _each_unit(scored):
             if of_unit != of_unit:
                 continue
             total += of_unit
@@ -363,9 +366,10 @@ def _table(units: Units, as_json: bool) -> None:
 def _coloured(vocabulary: Vocabulary, units: Units) -> None:
     """The text with each unit in the colour of its bits; what a terminal would obey is escaped."""
     limits, colours = list(COLOURS), [*COLOURS.values(), SURPRISING]
-    for texts, nats in units:
-        parts, current = [], ""
-        for text, of_unit in zip(_readable(vocabulary, texts), nats, strict=True):
+    for scored in units:
+        parts, current, readable = [], "", _readable(vocabulary)
+        for unit, of_unit in _each_unit(scored):
+            text = readable(unit)
             if not text:
                 continue
             # a limit itself is of the colour above it; a unit that is given has none
@@ -383,17 +387,19 @@ def _coloured(vocabulary: Vocabulary, units: Units) -> None:
         write("".join([*parts, "\x1b[m" if current else "", "\n" if parts else ""]))
 
 
-def _readable(vocabulary: Vocabulary, units: Sequence[str]) -> Iterator[str]:
-    """What each unit adds to a text that is read."""
+def _readable(vocabulary: Vocabulary) -> Callable[[str], str]:
+    """What each unit adds to a text that is read, when units come one after the other."""
     if vocabulary.unit == "byte":
         decoder = codecs.getincrementaldecoder("utf-8")("replace")
-        for unit in units:
-            yield decoder.decode(bytes([int(unit, 16)]))
-    elif vocabulary.unit == "word":
-        space = ""
-        for unit in units:
-            line_end = unit == "<eos>"
-            yield "\n" if line_end else space + unit
-            space = "" if line_end else " "
-    else:
-        yield from units
+        return lambda unit: decoder.decode(bytes([int(unit, 16)]))
+    if vocabulary.unit == "char":
+        return str
+    space = ""
+
+    def word(unit: str) -> str:
+        nonlocal space
+        before, line_end = space, unit == "<eos>"
+        space = "" if line_end else " "
+        return "\n" if line_end else before + unit
+
+    return word

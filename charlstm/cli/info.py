@@ -132,7 +132,8 @@ def _verify(
     if corpus:
         from charlstm.corpus import Corpus
 
-        read = Corpus.from_files(corpus, checkpoint.config.text, valid, notice)
+        config = checkpoint.config
+        read = Corpus.from_files(corpus, config.text, valid, notice, rng_seed=config.train.rng_seed)
         if read.sha256 != checkpoint.progress["corpus"]["sha256"]:
             raise CheckpointError(f"{path}: whole, but not trained on this text")
     if as_json:
@@ -147,10 +148,9 @@ def _verify(
 def _show_flow(checkpoint: Checkpoint, text: str, as_json: bool) -> None:
     """A line for each lag; beside each norm its share of that at lag 0."""
     from charlstm.api import LanguageModel, gradient_flow
-    from charlstm.corpus import read_text
 
-    read = read_text(text, checkpoint.config.text.encoding, notice)
-    flow = gradient_flow(LanguageModel(checkpoint), read)
+    language = LanguageModel(checkpoint)
+    flow = gradient_flow(language, language.read_blocks(text, notice))
     if as_json:
         write(json.dumps(flow.to_dict()) + "\n")
         return

@@ -67,7 +67,11 @@ def sources_or_stdin(names: tuple[str, ...], what: str) -> tuple[str, ...]:
 )
 @click.option("--epochs", metavar="N", help="End after N passes over the text (default 20).")
 @click.option("--steps", metavar="N", help="End after N steps.")
-@click.option("--max-time", metavar="TIME", help="End after so long, such as 90s, 10m or 2h.")
+@click.option(
+    "--max-time",
+    metavar="TIME",
+    help="End after so long, reading included, such as 90s, 10m or 2h.",
+)
 @click.option(
     "--save-every",
     metavar="N|TIME",
@@ -95,8 +99,9 @@ def train(
 ) -> int:
     """Train a model on text files, read in order, or on standard input (-).
 
-    The last tenth of the text is held out; the weights that do best on it are kept, and training
-    ends when that has not improved for a while, or at the first limit that is reached.
+    The last tenth of the text is held out (with --set text.split=lines, lines drawn at random);
+    the weights that do best on it are kept, and training ends when that has not improved for a
+    while, or at the first limit that is reached.
     """
     if resume and force:
         raise UsageError("--resume goes on with the output, --force replaces it; give one")
