@@ -177,7 +177,8 @@ class TextConfig:
     valid: float = _number(0.1, 0.0, 0.9)
     """Share of the text that is held out of training."""
     split: str = _choice("tail", "tail", "lines")
-    """Which part that is: the text's end, or lines drawn at random by `train.rng_seed`."""
+    """Which part that is: the text's end; or, of lines that stand for themselves, some of them,
+    after `train.rng_seed` has shuffled all."""
 
     @property
     def name(self) -> str:

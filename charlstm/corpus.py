@@ -64,6 +64,9 @@ LOOKAHEAD = 1 << 19
 PART = 10
 """A line that the end of the training text cuts is left out where it is at most this part of it."""
 
+SHUFFLED = 1 << 22
+"""Units whose lines are shuffled together where lines are held out."""
+
 WINDOWS, WINDOW = 16, 1 << 16
 """How many places of a text its lines are looked at in, and units of each."""
 
@@ -576,19 +579,32 @@ class _Lines:
         return ids
 
     def drawn(self, ids: Array, share: float, rng: np.random.Generator) -> tuple[Array, Array]:
-        """The lines that are kept and those that are held out, each with this probability."""
+        """The lines of ids (N,), which end with one, that are kept and those that are held out,
+        each with this probability, in random order: those of about `SHUFFLED` units at a time."""
         with _id_file() as kept, _id_file() as held_out:
-            out = rng.random() < share  # whether the line that is being read is held out
-            for at in range(0, len(ids), BLOCK):
-                block = ids[at : at + BLOCK]
+            at = 0
+            while at < len(ids):
+                stop = self._next(ids, at + SHUFFLED)
+                block = ids[at:stop]
                 ends = np.flatnonzero(block == self.last) + 1
-                lines = np.append(out, rng.random(len(ends)) < share)
-                chosen = np.repeat(lines, np.diff(ends, prepend=0, append=len(block)))
-                kept.write(block[~chosen].data)
-                held_out.write(block[chosen].data)
-                out = bool(lines[-1])
+                lengths, order = np.diff(ends, prepend=0), rng.permutation(len(ends))
+                out = rng.random(len(ends)) < share
+                for file, lines in ((kept, order[~out]), (held_out, order[out])):
+                    n = lengths[lines]
+                    shift = ends[lines] - np.cumsum(n)  # from a place in the new order to the old
+                    file.write(block[np.arange(n.sum()) + np.repeat(shift, n)].data)
+                at = stop
                 _let_go(ids)
             return _array(kept, ids.dtype), _array(held_out, ids.dtype)
+
+    def _next(self, ids: Array, at: int) -> int:
+        """The first place from `at` on where a line begins, or the end."""
+        while at < len(ids):
+            places = np.flatnonzero(ids[at - 1 : at - 1 + BLOCK] == self.last)
+            if len(places):
+                return at + int(places[0])
+            at += BLOCK
+        return len(ids)
 
 
 def _letters(vocabulary: Vocabulary) -> Array:
@@ -751,14 +767,14 @@ class Corpus:
                 if _tail_is_unlike(train, held_out, vocabulary, lines):
                     notices.append(
                         "the held-out tail looks unlike the rest, since its lines begin with "
-                        "other letters, as in a sorted list; shuffle the lines, or hold out lines "
-                        "drawn at random with --set text.split=lines"
+                        "other letters, as in a sorted list; where lines stand for themselves, "
+                        "shuffle them with --set text.split=lines"
                     )
                 return cls(vocabulary, train, held_out, digest.hexdigest(), notices, cut)
             if not len(lines.ends):
                 raise CorpusError("the corpus has no lines to hold out; use text.split=tail")
             rng = np.random.default_rng([rng_seed, *b"lines"])
-            train, held_out = lines.drawn(ids, config.valid, rng)
+            train, held_out = lines.drawn(lines.closed(ids), config.valid, rng)
             if min(len(train), len(held_out)) < MIN_HELD_OUT:
                 train, held_out = ids, ids[:0]
             digest.update(f"held out: {config.valid!r} of the lines, {rng_seed}".encode())

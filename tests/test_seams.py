@@ -223,7 +223,8 @@ def test_a_checkpoint_of_an_earlier_version(tmp_path: Path) -> None:
 def test_lines_are_drawn(
     monkeypatch: pytest.MonkeyPatch, unit: str, valid: float, block: int
 ) -> None:
-    """Whole lines, in order, each in one of the parts; about the share; however it is read."""
+    """Whole lines, each in one of the parts, in random order; about the share; however it is
+    read."""
     text = NAMES[:6000].rpartition("\n")[0] + "\n"
     whole = Corpus.from_text(text, valid, unit=unit, split="lines")
     monkeypatch.setattr(charlstm.corpus, "BLOCK", block)
@@ -234,8 +235,10 @@ def test_lines_are_drawn(
     decoded = [corpus.vocabulary.decode(ids.tolist()) for ids in (corpus.train, corpus.valid)]
     kept, held_out = (part.splitlines() for part in decoded)
     assert all(part.endswith("\n") for part in decoded)
-    lines = iter(text.splitlines())
-    assert all(name in lines for name in kept)  # in order
+    place = {name: n for n, name in enumerate(text.splitlines())}
+    for part in (kept, held_out):
+        places = [place[name] for name in part]
+        assert abs(np.corrcoef(places, np.arange(len(places)))[0, 1]) < 0.25
     assert Counter(kept) + Counter(held_out) == Counter(text.splitlines())
     n = len(kept) + len(held_out)
     assert abs(len(held_out) / n - valid) < 4 * (valid * (1 - valid) / n) ** 0.5
@@ -251,6 +254,18 @@ def test_the_seed_draws_them() -> None:
     ]
     assert len({corpus.sha256 for corpus in corpora}) == 4
     assert Corpus.from_text(NAMES, split="lines").sha256 == corpora[0].sha256
+
+
+@pytest.mark.parametrize("unit", ["char", "byte", "word"])
+def test_lines_are_shuffled_some_at_a_time(monkeypatch: pytest.MonkeyPatch, unit: str) -> None:
+    """Of a large text; no line is cut or lost where the parts meet, be it longer than a part."""
+    monkeypatch.setattr(charlstm.corpus, "SHUFFLED", 50)
+    monkeypatch.setattr(charlstm.corpus, "BLOCK", 64)
+    text = NAMES[:2000].rpartition("\n")[0] + "\n" + "a long line " * 20 + "\n" + "emil"
+    corpus = Corpus.from_text(text, 0.3, unit=unit, split="lines")
+    parts = [corpus.vocabulary.decode(ids.tolist()) for ids in (corpus.train, corpus.valid)]
+    expected = [line.rstrip() if unit == "word" else line for line in text.split("\n")]
+    assert sorted("".join(parts).splitlines()) == sorted(expected)
 
 
 def test_a_last_line_without_an_end() -> None:
