@@ -115,8 +115,8 @@ class Model:
                   H for one-hot input (Y. LeCun and others, Efficient BackProp, 1998)
 
         The embedding is drawn in the same way, with the standard deviation `embedding_start`.
-        Biases are zero. The forget gate's bias starts at `forget_bias`, so that a new LSTM keeps its cell state
-        until it has learnt to forget (R. Jozefowicz et al., 2015).
+        Biases are zero. The forget gate's bias starts at `forget_bias`, so that a new LSTM
+        keeps its cell state until it has learnt to forget (R. Jozefowicz et al., 2015).
         """
         widths = {f"layer{k}": H for k, H in enumerate(self.widths)}
         for name, w in self.weights.items():

@@ -8,15 +8,18 @@ units a match is away. A unit is allowed where, with what is left of the length,
 To a model of bytes a match is its UTF-8: all characters, laid out by their bytes, become blocks of
 blocks, of which only those that differ are kept.
 
-Understood are literals, `.`, classes such as [a-z] and [^,], `*`, `+`, `?`, {m}, {m,}, {m,n}, `|`,
-groups, \\d, \\w, \\s and their capitals, and escapes such as \\t, \\xhh and \\uhhhh, all as in
-Python's `re`; anything else is named in an error.
+Understood are literals, `.`, classes such as [a-z] and [^,], `*`, `+`, `?`, {m}, {m,}, {,n}, {m,n},
+`|`, groups, \\d, \\w, \\s and their capitals, and escapes such as \\t, \\xhh and \\uhhhh, all as in
+Python's `re`; and in a class the named ones of POSIX, such as [:digit:]. Anything else is named in
+an error.
 """
 
 from __future__ import annotations
 
+import re
 import sys
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Generator, Iterator, Sequence
 from functools import cache
 from typing import NamedTuple
 
@@ -50,6 +53,9 @@ NOTHING = -1
 DEAD = 0
 """The state from which no match can be reached."""
 
+SHOWN = 60
+"""Characters of an expression that a message shows."""
+
 Set = Callable[[str], bool]
 """Whether a character belongs."""
 
@@ -59,6 +65,25 @@ _CLASSES: dict[str, Set] = {
     "s": str.isspace,
 }
 """Sets with a name; a capital is all else."""
+
+_POSIX: dict[str, Set] = {
+    "alpha": str.isalpha,
+    "digit": str.isdecimal,
+    "alnum": lambda c: c.isalpha() or c.isdecimal(),
+    "space": str.isspace,
+    "blank": lambda c: c in " \t",
+    "upper": str.isupper,
+    "lower": str.islower,
+    "punct": lambda c: c.isprintable() and not (c.isalnum() or c.isspace()),
+    "xdigit": lambda c: c in "0123456789abcdefABCDEF",
+    "word": _CLASSES["w"],
+    "cntrl": lambda c: c < " " or "\x7f" <= c < "\xa0",
+    "print": str.isprintable,
+    "graph": lambda c: c.isprintable() and not c.isspace(),
+}
+"""Sets that POSIX names within a class, [[:alpha:]], for all of Unicode."""
+
+_NAMED = _CLASSES | _POSIX
 
 _ESCAPES = {"n": "\n", "t": "\t", "r": "\r", "f": "\f", "v": "\v", "a": "\a"}
 
@@ -92,8 +117,14 @@ class _Repeat(NamedTuple):
 Node = _One | _All | _Any | _Repeat
 
 
+def _error(expression: str, what: str) -> UsageError:
+    shown = expression if len(expression) <= SHOWN else expression[:SHOWN] + "…"
+    return UsageError(f"--match '{shown}': {what}")
+
+
 class _Parser:
-    """Recursive descent over an expression."""
+    """Makes a tree of an expression. It keeps the groups that are open on a stack of its own, so
+    that they may nest as deeply as they like."""
 
     def __init__(self, expression: str) -> None:
         self.text, self.at = expression, 0
@@ -102,14 +133,42 @@ class _Parser:
         self.named: set[str] = set()
 
     def parse(self) -> Node:
-        node = self.alternatives()
-        if self.at < len(self.text):
-            raise self.error("a parenthesis is closed that was not opened")
-        return node
+        opened: list[tuple[int, list[Node], list[Node]]] = []  # place, alternatives, sequence
+        parts: list[Node] = []
+        sequence: list[Node] = []
+        while self.at < len(self.text):
+            begin = self.at
+            if self.take("("):
+                if self.take("?") and not self.take(":"):
+                    raise self.error(f"(?{self.peek()} is not supported", begin)
+                opened.append((begin, parts, sequence))
+                parts, sequence = [], []
+            elif self.take("|"):
+                parts.append(_All(sequence))
+                sequence = []
+            elif self.peek() == ")":
+                if not opened:
+                    raise self.error("a parenthesis is closed that was not opened")
+                self.at += 1
+                group = self.any_of([*parts, _All(sequence)])
+                _, parts, sequence = opened.pop()
+                sequence.append(self.repeated(group))
+            else:
+                sequence.append(self.repeated(self.atom()))
+        if opened:
+            raise self.error("a parenthesis is not closed", opened[-1][0])
+        return self.any_of([*parts, _All(sequence)])
+
+    @staticmethod
+    def any_of(parts: list[Node]) -> Node:
+        """One of some sequences; without a node of its own where there is one."""
+        if len(parts) > 1:
+            return _Any(parts)
+        (only,) = parts
+        return only.parts[0] if isinstance(only, _All) and len(only.parts) == 1 else only
 
     def error(self, what: str, at: int | None = None) -> UsageError:
-        place = self.at if at is None else at
-        return UsageError(f"--match {self.text!r}: {what}, at position {place}")
+        return _error(self.text, f"{what}, at position {self.at if at is None else at}")
 
     def peek(self) -> str:
         return self.text[self.at : self.at + 1]
@@ -118,18 +177,6 @@ class _Parser:
         found = self.text.startswith(text, self.at)
         self.at += len(text) * found
         return found
-
-    def alternatives(self) -> Node:
-        parts = [self.sequence()]
-        while self.take("|"):
-            parts.append(self.sequence())
-        return parts[0] if len(parts) == 1 else _Any(parts)
-
-    def sequence(self) -> Node:
-        parts: list[Node] = []
-        while self.peek() not in ("", "|", ")"):
-            parts.append(self.repeated(self.atom()))
-        return _All(parts)
 
     def repeated(self, node: Node) -> Node:
         begin = self.at
@@ -143,10 +190,12 @@ class _Parser:
             numbers, closed, _ = self.text[self.at :].partition("}")
             least, comma, most = numbers.partition(",")
             limits = [n for n in (least, most) if n]
-            if not closed or not least or not all(n.isascii() and n.isdigit() for n in limits):
-                raise self.error("expected {m}, {m,} or {m,n}", begin)
+            if not closed or not limits or not all(n.isascii() and n.isdigit() for n in limits):
+                raise self.error("expected {m}, {m,}, {,n} or {m,n}", begin)
+            if any(len(n) > len(str(MAX_STATES)) for n in limits):
+                raise self.error(f"more than {MAX_STATES} repetitions are not supported", begin)
             self.at += len(numbers) + 1
-            low = int(least)
+            low = int(least or 0)
             high = low if not comma else int(most) if most else None
             if high is not None and high < low:
                 raise self.error("the limits of the repetition are in the wrong order", begin)
@@ -162,13 +211,6 @@ class _Parser:
     def atom(self) -> Node:
         begin, c = self.at, self.peek()
         self.at += 1
-        if c == "(":
-            if self.take("?") and not self.take(":"):
-                raise self.error(f"(?{self.peek()} is not supported", begin)
-            node = self.alternatives()
-            if not self.take(")"):
-                raise self.error("a parenthesis is not closed", begin)
-            return node
         if c == "[":
             return _One(self.set(begin))
         if c == ".":
@@ -225,6 +267,11 @@ class _Parser:
         while first or self.peek() != "]":
             if not self.peek():
                 raise self.error("a bracket is not closed", begin)
+            named = re.compile(r"\[:(\^?)([a-z]*):\]").match(self.text, self.at)
+            if named:
+                sets.append(self.posix(named))
+                first = False
+                continue
             first = False
             low = self.member()
             if self.peek() == "-" and self.text[self.at + 1 : self.at + 2] not in ("]", ""):
@@ -247,16 +294,43 @@ class _Parser:
 
         return of
 
+    def posix(self, named: re.Match[str]) -> Set:
+        """A named class within a class, [:alpha:] or, negated, [:^alpha:]."""
+        negated, name = named.groups()
+        if name not in _POSIX:
+            known = ", ".join(_POSIX)
+            raise self.error(f"[:{name}:] is no class; there are {known}", named.start())
+        self.at, of = named.end(), _POSIX[name]
+        self.named.add(name)
+        return (lambda c: not of(c)) if negated else of
+
     def member(self) -> str | Set:
         begin, c = self.at, self.peek()
         self.at += 1
         return self.escape(begin) if c == "\\" else c
 
 
+def _literals(parts: Sequence[Node]) -> tuple[list[tuple[_One, ...]], list[Node]]:
+    """Of alternatives those that are characters and nothing else, and the others."""
+    words, others = [], []
+    for part in parts:
+        ones = part.parts if isinstance(part, _All) else [part]
+        if all(isinstance(one, _One) for one in ones):
+            words.append(tuple(one for one in ones if isinstance(one, _One)))
+        else:
+            others.append(part)
+    return words, others
+
+
+def _known(state: int | None) -> int:
+    assert state is not None
+    return state
+
+
 @cache
 def _edges(name: str) -> list[int]:
     """Code points at which the set of a name begins or ends."""
-    inside = np.fromiter(map(_CLASSES[name], map(chr, range(POINTS))), np.bool_, POINTS)
+    inside = np.fromiter(map(_NAMED[name], map(chr, range(POINTS))), np.bool_, POINTS)
     edges: list[int] = (np.flatnonzero(inside[1:] != inside[:-1]) + 1).tolist()
     return edges
 
@@ -277,39 +351,101 @@ class _Nfa:
 
     def state(self) -> int:
         if len(self.free) == MAX_STATES:
-            raise UsageError(f"--match {self.expression!r}: is too large; repeat less")
+            raise _error(self.expression, "is too large; repeat less")
         self.free.append([])
         self.arcs.append([])
         return len(self.free) - 1
 
     def add(self, node: Node, after: int) -> int:
         """Add what matches a node and then goes on at `after`; return where it begins."""
+        begin = after
+        running = [self._adding(node, after)]  # a stack of its own, however deep the tree is
+        answer: int | None = None
+        while running:
+            try:
+                running.append(self._adding(*running[-1].send(answer)))
+                answer = None
+            except StopIteration as end:
+                running.pop()
+                answer = begin = end.value
+        return begin
+
+    def _adding(self, node: Node, after: int) -> Generator[tuple[Node, int], int | None, int]:
+        """As `add`, but what it needs of other nodes it asks for: it yields a node with what comes
+        after it, and is sent where that begins."""
         if isinstance(node, _One):
-            begin = self.state()
-            place = self.places.setdefault(node.of, len(self.places))
-            self.arcs[begin].append((place, after))
-            return begin
+            return self._arc(node, after)
         if isinstance(node, _All):
             for part in reversed(node.parts):
-                after = self.add(part, after)
+                after = _known((yield part, after))
             return after
         if isinstance(node, _Any):
-            begin = self.state()
-            self.free[begin] += [self.add(part, after) for part in node.parts]
+            literals, others = _literals(node.parts)
+            begin = self._words(literals, after)
+            for part in others:
+                self.free[begin].append(_known((yield part, after)))
             return begin
         if node.most is None:
             again = self.state()
-            self.free[again] += [self.add(node.part, again), after]
+            self.free[again] += [_known((yield node.part, again)), after]
             after = again
         else:
             end = after
             for _ in range(node.most - node.least):
                 begin = self.state()
-                self.free[begin] += [self.add(node.part, after), end]
+                self.free[begin] += [_known((yield node.part, after)), end]
                 after = begin
         for _ in range(node.least):
-            after = self.add(node.part, after)
+            after = _known((yield node.part, after))
         return after
+
+    def _arc(self, node: _One, after: int) -> int:
+        begin = self.state()
+        self.arcs[begin].append((self._place(node), after))
+        return begin
+
+    def _words(self, words: list[tuple[_One, ...]], after: int) -> int:
+        """Add alternatives that are characters and nothing else. Those with equal beginnings share
+        their states, and so do those with equal ends: it takes fewer states than letters
+        (J. Daciuk and others, Incremental construction of minimal acyclic finite-state automata,
+        2000)."""
+        begin = self.state()
+        made: dict[tuple[bool, tuple[tuple[int, int], ...]], int] = {(True, ()): after}
+        path: list[tuple[bool, list[tuple[int, int]]]] = [(False, [])]  # of the word before
+        keys = sorted({tuple(self._place(one) for one in word) for word in words})
+
+        def shorten(length: int) -> None:
+            """Make states of the end of the path: no more words begin with it."""
+            while len(path) > length + 1:
+                accepts, arcs = path.pop()
+                state = made.get((accepts, tuple(arcs)))
+                if state is None:
+                    state = made[accepts, tuple(arcs)] = self.state()
+                    self.arcs[state] += arcs
+                    self.free[state] += [after] * accepts
+                last = path[-1][1]
+                last[-1] = last[-1][0], state
+
+        before: tuple[int, ...] = ()
+        for key in keys:
+            common = next(
+                (n for n, (a, b) in enumerate(zip(before, key, strict=False)) if a != b),
+                min(len(before), len(key)),
+            )
+            shorten(common)
+            for place in key[common:]:
+                path[-1][1].append((place, after))
+                path.append((False, []))
+            path[-1] = (True, path[-1][1])
+            before = key
+        shorten(0)
+        accepts, arcs = path[0]
+        self.arcs[begin] += arcs
+        self.free[begin] += [after] * accepts
+        return begin
+
+    def _place(self, one: _One) -> int:
+        return self.places.setdefault(one.of, len(self.places))
 
     def closure(self, states: set[int]) -> frozenset[int]:
         """The states with all that are reached from them for nothing."""
@@ -327,6 +463,34 @@ State = tuple[frozenset[int], int]
 the next, for bytes the block of characters that those so far have led to, 0 between characters."""
 
 After = Callable[[frozenset[int], int], frozenset[int]]
+
+
+def _live(
+    nfa: _Nfa, kinds: Sequence[tuple[bool, ...]]
+) -> Callable[[frozenset[int]], set[int]]:
+    """Makes a function that says which kinds of characters have an arc from some of the states."""
+    kinds_of: list[set[int]] = [
+        {kind for kind, belongs in enumerate(kinds) if belongs[of]} for of in range(len(nfa.sets))
+    ]
+
+    @cache
+    def live(states: frozenset[int]) -> set[int]:
+        places = {of for state in states for of, _ in nfa.arcs[state]}
+        return set().union(*(kinds_of[of] for of in places))
+
+    return live
+
+
+class _Branch:
+    """What follows a kind of character in the shapes of units: the shapes that end with it, and
+    the kinds that come next."""
+
+    def __init__(self, after: _Trie) -> None:
+        self.shapes: list[int] = []
+        self.after = after
+
+
+_Trie = dict[int, _Branch]
 
 
 class _Units:
@@ -351,17 +515,42 @@ class _Units:
         )
         self.shapes = list(found)
         self.never = np.array(
-            [u in (UNK, "\n") or i == vocabulary.line_end for i, u in enumerate(vocabulary.units)]
+            [
+                u in (UNK, "\n", "\r") or i in vocabulary.line_ends
+                for i, u in enumerate(vocabulary.units)
+            ]
         )
         if self.words:
             self.never[1] = True
+        self._trie: _Trie = {}
+        for place, shape in enumerate(self.shapes):
+            node, branch = self._trie, _Branch({})
+            for kind in shape:
+                branch = node.setdefault(kind, _Branch({}))
+                node = branch.after
+            branch.shapes.append(place)
+        self._live = _live(nfa, self.kinds)
+        self._found: dict[frozenset[int], list[tuple[int, State]]] = {}
 
-    def follow(self, state: State, shape: tuple[int, ...], after: After) -> State:
-        """The state after a unit of a shape."""
+    def follow(self, state: State, after: After) -> list[tuple[int, State]]:
+        """The shapes of units that can come in a state, and the state after each."""
         states, spaced = state
-        for kind in (self.space, *shape) if spaced else shape:
-            states = after(states, kind)
-        return states, int(self.words and bool(states))
+        if spaced:
+            states = after(states, self.space)
+        if states not in self._found:
+            self._found[states] = list(self._walk(states, after))
+        return self._found[states]
+
+    def _walk(self, states: frozenset[int], after: After) -> Iterator[tuple[int, State]]:
+        todo = [(self._trie, states)]
+        while todo:
+            trie, states = todo.pop()
+            for kind in trie.keys() & self._live(states):
+                reached, branch = after(states, kind), trie[kind]
+                for place in branch.shapes:
+                    yield place, (reached, int(self.words))
+                if branch.after:
+                    todo.append((branch.after, reached))
 
 
 class _Bytes:
@@ -396,7 +585,8 @@ class _Bytes:
             [found.setdefault(tuple(column), len(found)) for column in np.array(blocks).T.tolist()]
         )
         self.shapes = list(found)
-        self.never = np.arange(256) == 10
+        self.never = np.isin(np.arange(256), (10, 13))
+        self._live = _live(nfa, self.kinds)
 
     def _blocks(self, kinds: Array) -> list[Array]:
         """Where each byte leads in each block (256,), by the kinds (`POINTS`,) of all characters; a
@@ -423,26 +613,26 @@ class _Bytes:
         first[0xF0:0xF5] = joined(np.append(three, nothing[: -len(three) % 64]))
         return blocks
 
-    def follow(self, state: State, shape: tuple[int, ...], after: After) -> State:
-        """The state after a byte of a shape."""
+    def follow(self, state: State, after: After) -> Iterator[tuple[int, State]]:
+        """The shapes of bytes that can come in a state, and the state after each."""
         states, block = state
-        to = shape[block]
-        if to == NOTHING:
-            return frozenset(), 0
-        if to < len(self.kinds):
-            return after(states, to), 0
-        block = to - len(self.kinds)
-        some = any(after(states, kind) for kind in self.inside[block])
-        return (states, block) if some else (frozenset(), 0)
+        live, kinds = self._live(states), len(self.kinds)
+        for place, shape in enumerate(self.shapes):
+            to = shape[block]
+            if to in live:
+                yield place, (after(states, to), 0)
+            elif to >= kinds and not live.isdisjoint(self.inside[to - kinds]):
+                yield place, (states, to - kinds)
 
 
 class Matcher:
     """A regular expression over the units of a vocabulary (V): it matches a text as a whole.
 
-    A line end is no part of a match. `table` (S, V) has the state after each unit, `distance` (S,)
-    the fewest units to a match. `needed` (S, V) has how many units it takes at least to come to a
-    match by each unit, or, by the line end, which ends a text, to end with one. `DEAD` is also the
-    state of what is no part of the text; there anything may come.
+    A line end is no part of a match, and neither is the CR of a CRLF. `table` (S, V) has the state
+    after each unit, `distance` (S,) the fewest units to a match. `needed` (S, V) has how many units
+    it takes at least to come to a match by each unit, or, by one of `line_ends`, which end a text,
+    to end with one. `DEAD` is also the state of what is no part of the text; there anything may
+    come.
     """
 
     def __init__(self, expression: str, vocabulary: Vocabulary) -> None:
@@ -450,9 +640,10 @@ class Matcher:
         self.words = vocabulary.unit == "word"
         if vocabulary.normalised(expression) != expression:
             # not brought into it unasked: a class of composed characters would be one of parts
-            raise UsageError(
-                f"--match {expression!r}: is not in the normal form {vocabulary.normalize} of the "
-                "model's text; write it in that form"
+            raise _error(
+                expression,
+                f"is not in the normal form {vocabulary.normalize} of the model's text; write it "
+                "in that form",
             )
         nfa = _Nfa(expression)
         units = (_Bytes if vocabulary.unit == "byte" else _Units)(nfa, vocabulary)
@@ -474,53 +665,56 @@ class Matcher:
         if self.words:
             found[start, 1] = 2
         rows, todo = [np.zeros(V, np.int32)], list(found)[1:]
-        for state in todo:  # which grows on the way
-            targets = np.empty(len(units.shapes), np.int32)
-            for place, shape in enumerate(units.shapes):
-                key = units.follow(state, shape, after)
+        before: list[set[int]] = [set() for _ in found]  # the states that lead to each
+        possible = set(units.shape_of[~units.never].tolist())
+        for number, state in enumerate(todo, 1):  # which grows on the way
+            targets = np.full(len(units.shapes), DEAD, np.int32)
+            for place, key in units.follow(state, after):
+                if place not in possible:
+                    continue
                 if key not in found:
                     if len(found) == MAX_STATES or len(found) * V > MAX_TABLE:
-                        raise UsageError(f"--match {expression!r}: is too large; repeat less")
+                        raise _error(expression, "is too large; repeat less")
                     found[key] = len(found)
+                    before.append(set())
                     todo.append(key)
                 targets[place] = found[key]
+                before[found[key]].add(number)
             rows.append(np.where(units.never, DEAD, targets[units.shape_of]))
         self.table = np.array(rows)
         self.accepting = np.array(
             [nfa.accept in states and (self.words or not at) for states, at in found]
         )
-        self.distance = np.where(self.accepting, 0, NEVER)
-        while True:
-            nearer = np.minimum(self.distance, self.distance[self.table].min(axis=1) + 1)
-            if (nearer == self.distance).all():
-                break
-            self.distance = nearer
-        self.line_end = vocabulary.line_end
+        self.distance = _distances(self.accepting, before)
+        self.line_ends = vocabulary.line_ends
         self.needed = np.minimum(self.distance + 1, FAR).astype(np.int16)[self.table]
-        if self.line_end is not None:
-            self.needed[:, self.line_end] = np.where(self.accepting, 1, FAR)
+        self.needed[:, self.line_ends] = np.where(self.accepting, 1, FAR)[:, None]
         self.needed[DEAD] = 0
         self.least = self.needed.min(axis=1)  # (S,)
 
     def start(self, before: str, length: int) -> int:
         """The state before a text that continues `before`. Raises `UsageError` where no text of at
         most `length` units matches."""
-        state = 2 if self.words and before and not before[-1].isspace() else 1
-        distance = self.distance.item(state)
+        spaced = self.words and bool(before) and not before[-1].isspace()
+        distance = self.distance.item(2 if spaced else 1)
+        if distance >= NEVER and spaced and self.distance.item(1) < NEVER:
+            raise _error(
+                self.expression,
+                "the text begins with a space, since the seed ends with a word; begin the "
+                "expression with a space, or end the seed with one",
+            )
         if distance >= NEVER:
-            raise UsageError(
-                f"--match {self.expression!r}: the model's vocabulary has no text that matches"
-            )
+            raise _error(self.expression, "the model's vocabulary has no text that matches")
         if distance > length:
-            raise UsageError(
-                f"--match {self.expression!r}: a match has at least {distance} {self.name}s; "
-                f"give --length {distance} or more"
+            raise _error(
+                self.expression,
+                f"a match has at least {distance} {self.name}s; give --length {distance} or more",
             )
-        return state
+        return 2 if spaced else 1
 
     def allowed(self, states: Array, left: Array) -> Array:
         """Which units (K, V) may come in states (K,), where `left` (K,) more may: those after which
-        a match can follow, and the line end, which ends a text, where it matches."""
+        a match can follow, and a line end, which ends a text, where it matches."""
         most = np.minimum(left, FAR - 1).astype(np.int16)  # numbers of one type compare fastest
         allowed: Array = self.needed.take(states, 0) <= most[:, None]
         return allowed
@@ -529,3 +723,17 @@ class Matcher:
         """In which states (K,) nothing may come any more: the text that led there matches."""
         over: Array = self.least[states] > left
         return over
+
+
+def _distances(accepting: Array, before: list[set[int]]) -> Array:
+    """How many units each state (S,) is away from the next accepting one, by the states that lead
+    to each; `NEVER` where there is no way."""
+    distance = np.where(accepting, 0, NEVER)
+    todo = deque(np.flatnonzero(accepting).tolist())
+    while todo:
+        state = todo.popleft()
+        for nearer in before[state]:
+            if distance[nearer] == NEVER:
+                distance[nearer] = distance[state] + 1
+                todo.append(nearer)
+    return distance

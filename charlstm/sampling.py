@@ -545,7 +545,7 @@ class Completer:
             text, searched = texts[k], len(texts[k])
             units = slots.drawn[k, taken[k] : made[k]].tolist()
             if match:
-                closed = units[-1:] == [match.line_end]
+                closed = bool(units) and units[-1] in match.line_ends
                 text = "".join(map(writers[k].write, units[:-1] if closed else units))
                 ended[number[k]] = Completion(text, "match", totals.item(k), made.item(k))
                 return True
@@ -621,8 +621,7 @@ class Completer:
                 made += writing
                 over = writing & (self.ends[ids] | (made == self.length))
                 if match:
-                    if match.line_end is not None:
-                        over |= writing & (ids == match.line_end)
+                    over |= writing & np.isin(ids, match.line_ends)
                     states = match.table[states, ids]
                 for k in np.flatnonzero(over).tolist():
                     if end(k):
@@ -744,8 +743,8 @@ def beam(
     for start in range(0, len(ids), SEGMENT):
         origin.read(ids[start : start + SEGMENT])
     V, ends = model.V, _may_end(vocabulary, stop)
-    if match and match.line_end is not None:
-        ends[match.line_end] = True
+    if match:
+        ends[list(match.line_ends)] = True
     stepper = Stepper(model, N)
     for k in range(N):
         stepper.begin(k, origin)
@@ -754,7 +753,7 @@ def beam(
 
     def matched(text: Array, nats: float) -> Completion:
         """What a text is if it ends here and matches."""
-        closed = match is not None and text[-1:].tolist() == [match.line_end]
+        closed = match is not None and len(text) > 0 and text[-1] in match.line_ends
         write = vocabulary.writer(before, errors).write
         shown = "".join(map(write, text[: len(text) - closed].tolist()))
         return Completion(shown, "match", nats, len(text))

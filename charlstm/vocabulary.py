@@ -113,6 +113,8 @@ class Vocabulary:
     """The id that costs a fixed price when it comes, and not what the model makes of it."""
     line_end: int | None = None
     """The id that ends a line, where the corpus has it."""
+    line_ends: tuple[int, ...] = ()
+    """The ids that a line end is or, of CRLF, begins with, as far as the corpus has them."""
 
     def __init__(self, units: Sequence[str], counts: Array, normalize: str = "none") -> None:
         self.units, self.counts = list(units), np.asarray(counts, np.int64)
@@ -226,6 +228,8 @@ class Characters(Vocabulary):
         self._ids[known] = np.arange(len(known))
         line_end = int(self.ids("\n")[0])
         self.line_end = None if line_end == self.unknown else line_end
+        ends = self.ids("\r\n")
+        self.line_ends = tuple(ends[ends != self.unknown].tolist())
 
     def ids(self, text: str) -> Array:
         return self._ids[np.minimum(code_points(text), len(self._ids) - 1)]
@@ -251,6 +255,7 @@ class Bytes(Vocabulary):
     def __init__(self, counts: Array, normalize: str = "none") -> None:
         super().__init__([f"0x{byte:02x}" for byte in range(256)], counts, normalize)
         self.line_end = 10 if self.counts[10] else None
+        self.line_ends = tuple(byte for byte in b"\r\n" if self.counts[byte])
 
     def ids(self, text: str) -> Array:
         try:
@@ -299,6 +304,7 @@ class Words(Vocabulary):
         super().__init__(units, counts, normalize)
         self._ids = {word: i for i, word in enumerate(self.units)}
         self.line_end = 1 if self.counts[1] else None
+        self.line_ends = () if self.line_end is None else (1,)
 
     def ids(self, text: str) -> Array:
         words, get = words_of(text), self._ids.get

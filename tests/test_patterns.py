@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import math
+import random
 import re
 from functools import cache
 from pathlib import Path
@@ -119,7 +120,7 @@ def test_bytes_of_characters(expression: str) -> None:
         return bool(matcher.accepting[state])
 
     rng = np.random.default_rng(0)
-    points = {*EDGES, *range(0x250), *rng.integers(0, 0x110000, 300).tolist()} - {10}
+    points = {*EDGES, *range(0x250), *rng.integers(0, 0x110000, 300).tolist()} - {10, 13}
     for c in map(chr, points - set(range(0xD800, 0xE000))):
         assert accepts(c.encode()) == bool(re.fullmatch(expression, c)), hex(ord(c))
         assert not accepts(c.encode() + b"\x80")
@@ -428,3 +429,135 @@ def test_an_expression_in_another_normal_form_is_refused() -> None:
         with pytest.raises(UsageError, match=f"is not in the normal form {normalize}"):
             Matcher(wrong, v)
         Matcher("[a-z]+", v)
+
+
+# --- large and deep expressions ----------------------------------------------------------------
+
+
+CHARS = Corpus.from_text("".join(map(chr, range(32, 127))) + "\n", 0.0).vocabulary
+
+
+def words(n: int, letters: str, seed: int = 1) -> list[str]:
+    rng = random.Random(seed)
+    return ["".join(rng.choices(letters, k=rng.randint(2, 9))) for _ in range(n)]
+
+
+@pytest.mark.parametrize("frame", ["{}", "{} and {}", "({} )+end"])
+def test_a_list_of_words(frame: str) -> None:
+    """Thousands of alternatives, with equal beginnings, equal ends and some twice."""
+    names = [*words(4000, "abcdefghij"), "ab", "abc", "abcd", "ab"]
+    alternatives = "(?:" + "|".join(names) + ")"
+    matcher = Matcher(frame.replace("{}", alternatives), CHARS)
+    known, rng = set(names), random.Random(2)
+    for text in rng.sample(names, 100) + words(100, "abcdefghij", seed=3):
+        whole = frame.replace("{}", text).replace("(", "").replace(")+", "")
+        assert matches(matcher, CHARS, whole) == (text in known), whole
+
+
+def test_a_list_of_syllables() -> None:
+    units = [chr(0xAC00 + 7 * k) for k in range(1200)]
+    vocabulary = Corpus.from_text("".join(units) * 2 + "\n").vocabulary
+    names = words(2000, "".join(units))
+    matcher = Matcher("|".join(names), vocabulary)
+    for name in names[:50]:
+        assert matches(matcher, vocabulary, name)
+        assert matches(matcher, vocabulary, name[::-1]) == (name[::-1] in set(names))
+
+
+def test_equal_parts_share_their_states() -> None:
+    """A list takes fewer states than letters: beginnings and ends are there once."""
+    names = [a + b + c for a in ("anna", "berta") for b in "abcdefgh" for c in ("lise", "marie")]
+    assert len(Matcher("|".join(names), CHARS).table) < 25
+    once, often = "|".join(names[:3]), "|".join(names[:3] * 50)
+    assert np.array_equal(Matcher(once, CHARS).table, Matcher(often, CHARS).table)
+
+
+@pytest.mark.parametrize("n", [1000, 8000])
+def test_long_repetitions(n: int) -> None:
+    """As many states as characters; the way to a match is right over all of it."""
+    matcher = Matcher(f"[a-z ]{{{n}}}", CHARS)
+    assert len(matcher.table) == n + 2
+    assert matcher.distance[1:].tolist() == list(range(n, -1, -1))
+
+
+@pytest.mark.parametrize(
+    ("expression", "text"),
+    [
+        ("(" * 5000 + "ab" + ")" * 5000, "ab"),
+        ("(?:" * 3000 + "a" + ")?" * 3000, "a"),
+        ("".join("a(?:b|" for _ in range(2000)) + "c" + ")" * 2000, "a" * 2000 + "c"),
+        ("".join("a(?:b|" for _ in range(2000)) + "c" + ")" * 2000, "aab"),
+    ],
+    ids=["groups", "optional groups", "a trie", "a short way through it"],
+)
+def test_deep_nesting(expression: str, text: str) -> None:
+    assert matches(Matcher(expression, CHARS), CHARS, text)
+    assert not matches(Matcher(expression, CHARS), CHARS, text + "c")
+
+
+def test_errors_show_the_expression_as_typed() -> None:
+    """Shortened, and with its backslashes as they are."""
+    with pytest.raises(UsageError) as caught:
+        Matcher(r"\d\d\.(", CHARS)
+    assert str(caught.value).startswith(r"--match '\d\d\.(': a parenthesis is not closed")
+    with pytest.raises(UsageError) as caught:
+        Matcher("|".join(words(5000, "abcdefghij")) + "(", CHARS)
+    assert len(str(caught.value)) < 150
+
+
+# --- classes of POSIX, limits, line ends -------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("expression", "yes", "no"),
+    [
+        ("[[:digit:]]{2}", "42", "[]"),
+        ("[[:alpha:]_]+", "a_b", "a1"),
+        ("[^[:space:][:digit:]]+", "ab.", "a b"),
+        ("[[:upper:]][[:lower:]]*", "Ab", "aB"),
+        ("[[:^alpha:]]", "1", "a"),
+        ("[[:punct:]]", ".", "a"),
+        ("[[:xdigit:]]+", "ab1", "xyz"),
+        ("a{,2}b", "aab", "aaab"),
+        ("a{,2}b", "b", "a"),
+        ("[[.]", ".", "a"),
+    ],
+)
+def test_what_the_shell_writes(expression: str, yes: str, no: str) -> None:
+    for vocabulary in (CHARS, BYTES):
+        matcher = Matcher(expression, vocabulary)
+        assert matches(matcher, vocabulary, yes)
+        assert not matches(matcher, vocabulary, no)
+
+
+@pytest.mark.parametrize("expression", ["[[:digits:]]", "[[:^foo:]a]"])
+def test_unknown_classes_are_named(expression: str) -> None:
+    with pytest.raises(UsageError, match="is no class; there are alpha, digit"):
+        Matcher(expression, CHARS)
+
+
+@pytest.mark.parametrize("unit", ["char", "byte"])
+def test_the_cr_of_a_line_end_ends_a_match(unit: str) -> None:
+    """It is no part of one, as the line break is none."""
+    v = Corpus.from_text("Anna\r\nBert\r\n" * 50, unit=unit).vocabulary
+    matcher = Matcher("[A-Z].+", v)
+    cr, lf = v.encode("\r\n").tolist()
+    assert matcher.line_ends == (cr, lf)
+    assert not matcher.table[:, [cr, lf]].any()
+    state = 1
+    for i in v.encode("Anna").tolist():
+        assert not matcher.allowed(np.array([1]), np.array([9]))[0, cr]
+        state = int(matcher.table[state, i])
+    assert matcher.allowed(np.array([state]), np.array([9]))[0, [cr, lf]].all()
+
+
+def test_a_space_after_a_seed_of_words() -> None:
+    """What continues a word begins with a space, and the error says so."""
+    v = Corpus.from_text("the lamp and the lamp\n" * 20, unit="word").vocabulary
+    matcher = Matcher("lamp.*", v)
+    assert matcher.start("and the ", 9) == 1
+    with pytest.raises(UsageError, match="begins with a space, since the seed ends with a word"):
+        matcher.start("and the", 9)
+    assert Matcher(" lamp.*", v).start("and the", 9) == 2
+    with pytest.raises(UsageError, match="no text that matches"):
+        Matcher("bell", v).start("and the", 9)
