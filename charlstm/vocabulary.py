@@ -132,6 +132,12 @@ class Vocabulary:
         """Whether an id stands for the same here and there."""
         return (self.unit, self.units) == (other.unit, other.units)
 
+    @property
+    def line_break(self) -> str:
+        """What ends the lines of the corpus: a line feed, in most with a carriage return or not."""
+        returns, feeds = (self.counts[self.encode(c)].sum() if c in self else 0 for c in "\r\n")
+        return "\r\n" if 0 < feeds <= 2 * returns else "\n"
+
     def __contains__(self, unit: str) -> bool:
         """Whether a unit is known; `UNK` itself, where it is one that a text can have."""
         return not self.outside(unit).any()

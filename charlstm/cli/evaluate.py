@@ -16,6 +16,7 @@ from charlstm.cli.streams import notice, write
 
 if TYPE_CHECKING:
     from charlstm.api import LanguageModel, Scored
+    from charlstm.corpus import Line
     from charlstm.evaluation import Evaluation
     from charlstm.vocabulary import Vocabulary
 
@@ -110,7 +111,7 @@ def evaluate(
     paths = models or (os.environ.get("CHARLSTM_MODEL") or "charlstm.npz",)
     languages = {path: load(path) for path in paths}
     for language in languages.values():
-        language.config = language.config.updated(gathered)
+        language.configure(gathered)
     language = languages[paths[0]]
     wanted = language.config.evaluate
     if len(languages) > 1:
@@ -195,7 +196,7 @@ def _blocks(language: LanguageModel, sources: Sequence[str]) -> Iterator[str]:
 # --- lines -------------------------------------------------------------------------------------
 
 
-def _batches(language: LanguageModel, sources: Sequence[str]) -> Iterator[list[str]]:
+def _batches(language: LanguageModel, sources: Sequence[str]) -> Iterator[list[Line]]:
     """The lines of the texts, those that come through a pipe as soon as they are there."""
     for source in sources:
         yield from language.read_lines(source, notice)
@@ -203,32 +204,30 @@ def _batches(language: LanguageModel, sources: Sequence[str]) -> Iterator[list[s
 
 def _scored(
     language: LanguageModel, sources: Sequence[str]
-) -> Iterator[list[tuple[str, Evaluation]]]:
+) -> Iterator[list[tuple[Line, Evaluation]]]:
     for lines in _batches(language, sources):
         yield list(zip(lines, language.evaluate_lines(lines), strict=True))
 
 
-def _raw(text: str) -> bytes:
-    """A text as it was read: lone surrogates are bytes."""
-    return text.encode("utf-8", "surrogateescape")
-
-
 def _shown(text: str) -> str:
-    """A text for JSON."""
-    return _raw(text).decode("utf-8", "replace")
+    """A text for JSON: lone surrogates, which are bytes, are replaced where they are not UTF-8."""
+    try:
+        return text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+    except UnicodeEncodeError:  # some encodings have lone surrogates of their own
+        return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
 
 
-def _object(line: str, score: Evaluation) -> bytes:
+def _object(line: Line, score: Evaluation) -> bytes:
     document = {**score.to_dict(), "line": _shown(line)}
     return (json.dumps(document, ensure_ascii=False) + "\n").encode()
 
 
-def _row(line: str, score: Evaluation) -> bytes:
-    return f"{score.bits_per_unit:.4f}\t{score.units}\t".encode() + _raw(line) + b"\n"
+def _row(line: Line, score: Evaluation) -> bytes:
+    return f"{score.bits_per_unit:.4f}\t{score.units}\t".encode() + line.column
 
 
 def _each(language: LanguageModel, sources: Sequence[str], as_json: bool) -> None:
-    show: Callable[[str, Evaluation], bytes] = _object if as_json else _row
+    show: Callable[[Line, Evaluation], bytes] = _object if as_json else _row
     for batch in _scored(language, sources):
         write(b"".join(show(line, score) for line, score in batch))
 
@@ -244,7 +243,7 @@ def _filter(
     passed = False
     for batch in _scored(language, sources):
         passing = [
-            _object(line, score) if as_json else _raw(line) + b"\n"
+            _object(line, score) if as_json else line.raw
             for line, score in batch
             if (above is None or score.bits_per_unit > above)
             and (below is None or score.bits_per_unit < below)
@@ -287,7 +286,8 @@ def _compare(languages: dict[str, LanguageModel], sources: Sequence[str], lines:
                 f"{first} and {path} cannot be compared: models of words agree on what a line "
                 "costs only where their vocabularies are equal"
             )
-    if len({language.config.text.encoding for language in languages.values()}) > 1:
+    encodings = {language.config.text.encoding for language in languages.values()}
+    if len(encodings) > 1 and any(source != "-" for source in sources):
         notice(f"reading in the encoding of {first}")
     names = list(languages)
     for batch in _batches(one, sources):
@@ -307,7 +307,7 @@ def _compare(languages: dict[str, LanguageModel], sources: Sequence[str], lines:
                 }
                 rows.append((json.dumps(document, ensure_ascii=False) + "\n").encode())
             else:
-                rows.append(f"{name}\t{margin:.4f}\t".encode() + _raw(line) + b"\n")
+                rows.append(f"{name}\t{margin:.4f}\t".encode() + line.column)
         write(b"".join(rows))
 
 
