@@ -183,6 +183,9 @@ def _sniffed(
     """The same blocks. Where the first one is not what it is read as, that is a notice; where it
     cannot even be decoded, and `strict`, a `CorpusError`."""
     beginning = next(blocks, b"")
+    if encoding is not None and codecs.lookup(encoding).name in MARKS:
+        while len(beginning) < 4 and (more := next(blocks, b"")):  # until a mark is whole
+            beginning += more
     cause = likely_cause(beginning[:SAMPLE], encoding)
     if cause is not None:
         if encoding is not None and strict:
@@ -417,6 +420,8 @@ def read_lines(
             text = decode(raw)
             if not number and encoding is not None:
                 text = text.removeprefix("\ufeff")
+                if not text:  # nothing but a mark
+                    continue
             line = Line.of(text, raw if raw.endswith(end) else raw + end, in_table)
             number += 1
             if line.bad and encoding is not None:

@@ -279,7 +279,11 @@ def test_wrong_byte_in_other_encodings(tmp_path: Path) -> None:
     """The place is right where a mark stands before the text, or a pair of bytes is cut."""
     path = tmp_path / "text"
     for contents, encoding, place in [
-        (b"\xff\xfe" + "abcd".encode("utf-16-le") + b"\x00\xd8a\0", "utf-16", "byte 10 (0x00), line 1, column 5"),
+        (
+            "\ufeffabcd".encode("utf-16-le") + b"\0\xd8a\0",
+            "utf-16",
+            "byte 10 (0x00), line 1, column 5",
+        ),
         ("abcd".encode("utf-16-le") + b"x", "utf-16", "byte 8 (0x78), line 1, column 5"),
         (b"\xef\xbb\xbfabcde\xff", "utf-8-sig", "byte 8 (0xff), line 1, column 6"),
         ("가\n나다".encode("cp949") + b"\xb0", "cp949", "byte 7 (0xb0), line 2, column 3"),
