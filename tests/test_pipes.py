@@ -7,9 +7,11 @@ import math
 import re
 import subprocess
 import sys
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+import click
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -20,8 +22,12 @@ import charlstm
 import charlstm.evaluation
 from charlstm.api import LanguageModel
 from charlstm.cells import CELLS
+from charlstm.cli import COMMANDS
 from charlstm.cli.evaluate import escaped
+from charlstm.cli.options import Number
+from charlstm.config import Setting, _keys, check
 from charlstm.corpus import Corpus, read_lines
+from charlstm.errors import ConfigError
 from charlstm.evaluation import UNKNOWN_NATS, LineScorer, evaluate, surprisals
 from charlstm.model import Model
 from charlstm.vocabulary import Vocabulary
@@ -319,10 +325,53 @@ def test_a_threshold_of_a_reference(english: Path, tmp_path: Path) -> None:
         (["-m", "b", "--chars"], ["one model"]),
         (["-m", "b", "--below", "2"], ["one model"]),
         (["--above", "much"], ["--above"]),
+        (["--above", "nan"], ["--above", "nan"]),
+        (["--below", "-NaN"], ["--below", "-NaN"]),
+        (["--quantile", "nan", "--reference", "r"], ["--quantile", "nan"]),
     ],
 )
 def test_options_that_do_not_go_together(options: list[str], parts: list[str]) -> None:
     fails(run("evaluate", "-m", "a", *options, "-"), 2, *parts)
+
+
+@pytest.mark.parametrize(
+    ("q", "notice", "passed"),
+    [
+        ("0", "3 of 5 lines of ref have", b"zz\nzzzz qqqq\n"),  # the lowest, and its equals
+        ("0.5", "3 of 5 lines of ref have", b"zz\nzzzz qqqq\n"),
+        ("0.8", "4 of 5 lines of ref have", b"zzzz qqqq\n"),
+        ("1", "5 of 5 lines of ref have", b""),
+    ],
+)
+def test_what_a_threshold_means(
+    english: Path, tmp_path: Path, q: str, notice: str, passed: bytes
+) -> None:
+    """The notice says how many lines are not above it."""
+    reference = "The lamp\nThe lamp\nThe lamp\nzz\nzzzz qqqq\n"
+    (tmp_path / "ref").write_text(reference)
+    options = ("--quantile", q, "--reference", "ref")
+    process = run("evaluate", "-m", english, *options, cwd=tmp_path, stdin=reference)
+    assert notice in process.stderr.decode()
+    assert process.stdout == passed
+
+
+@pytest.mark.parametrize("command", list(COMMANDS))
+def test_no_option_takes_nan(command: str) -> None:
+    """Options for numbers are keys, whole numbers or `Number`."""
+    for parameter in getattr(import_module(f"charlstm.cli.{command}"), command).params:
+        kind = parameter.type
+        assert isinstance(kind, Number) or not isinstance(kind, click.types.FloatParamType)
+        assert not isinstance(kind, click.FloatRange) or isinstance(kind, Number)
+
+
+def test_no_key_takes_nan() -> None:
+    numbers = 0
+    for key, field in _keys().items():
+        for value in (math.nan, np.float64("nan")):
+            with pytest.raises(ConfigError):
+                check([Setting(key, value, "a test")])
+        numbers += isinstance(field.default, float)
+    assert numbers > 5
 
 
 # --- several models ----------------------------------------------------------------------------

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from charlstm.cli.options import config_options, debug_option, settings
-from charlstm.cli.streams import notice, write
+from charlstm.cli.options import Number, config_options, debug_option, settings
+from charlstm.cli.streams import notice, printable, write
 
 if TYPE_CHECKING:
     from charlstm.api import LanguageModel, Scored
@@ -49,14 +49,14 @@ SURPRISING = "0;1;37;41"
     help="Score every line by itself: bits per character, characters, line.",
 )
 @click.option(
-    "--above", type=float, metavar="BITS", help="Pass only lines of more bits per character."
+    "--above", type=Number(), metavar="BITS", help="Pass only lines of more bits per character."
 )
 @click.option(
-    "--below", type=float, metavar="BITS", help="Pass only lines of fewer bits per character."
+    "--below", type=Number(), metavar="BITS", help="Pass only lines of fewer bits per character."
 )
 @click.option(
     "--quantile",
-    type=click.FloatRange(0.0, 1.0),
+    type=Number(0.0, 1.0),
     metavar="Q",
     help="Pass only lines of more bits per character than a share Q of those of --reference.",
 )
@@ -264,8 +264,9 @@ def _threshold(language: LanguageModel, reference: str, quantile: float) -> floa
     if not bits:
         raise CorpusError(f"{reference}: has no lines to compare with")
     threshold = float(np.quantile(bits, quantile, method="inverted_cdf"))
+    within = sum(of_line <= threshold for of_line in bits)
     notice(
-        f"{quantile:.10g} of {len(bits):,} lines of {reference} have at most {threshold:.4f} bits "
+        f"{within:,} of {len(bits):,} lines of {reference} have at most {threshold:.4f} bits "
         f"per {language.vocabulary.name}: passing lines of more"
     )
     return threshold
@@ -300,14 +301,14 @@ def _compare(languages: dict[str, LanguageModel], sources: Sequence[str], lines:
             name, margin = names[bits.index(least)], second - least
             if one.config.evaluate.json:
                 document = {
-                    "model": name,
+                    "model": printable(name),
                     "margin": margin,
-                    "bits": dict(zip(names, bits, strict=True)),
+                    "bits": dict(zip(map(printable, names), bits, strict=True)),
                     "line": _shown(line),
                 }
                 rows.append((json.dumps(document, ensure_ascii=False) + "\n").encode())
             else:
-                rows.append(f"{name}\t{margin:.4f}\t".encode() + line.column)
+                rows.append(os.fsencode(name) + f"\t{margin:.4f}\t".encode() + line.column)
         write(b"".join(rows))
 
 

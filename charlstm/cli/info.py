@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from charlstm.cli.options import debug_option
-from charlstm.cli.streams import notice, write
+from charlstm.cli.streams import notice, printable, write
 from charlstm.errors import CheckpointError, UsageError
 
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ def info(
     chars = p["step"] * t.batch * t.length
     best = checkpoint.in_use
     document: dict[str, Any] = {
-        "file": str(path),
+        "file": printable(path),
         "bytes": Path(path).stat().st_size,
         "format": VERSION,
         "sha256": checkpoint.digest,
@@ -104,7 +104,7 @@ def info(
         )
     )
     lines = {
-        "checkpoint": f"{path} ({document['bytes']:,} bytes, format {VERSION})",
+        "checkpoint": f"{printable(path)} ({document['bytes']:,} bytes, format {VERSION})",
         "sha256": checkpoint.digest,
         "network": f"{m.cell}, hidden {_shown(m.hidden)}, layers {m.layers}: "
         f"{document['parameters']:,} parameters",
@@ -137,10 +137,10 @@ def _verify(
         if read.sha256 != checkpoint.progress["corpus"]["sha256"]:
             raise CheckpointError(f"{path}: whole, but not trained on this text")
     if as_json:
-        document = {"file": path, "sha256": checkpoint.digest, "whole": True}
+        document = {"file": printable(path), "sha256": checkpoint.digest, "whole": True}
         write(json.dumps(document | ({"corpus": True} if corpus else {})) + "\n")
         return
-    write(f"{path}: whole, sha256 {checkpoint.digest}\n")
+    write(f"{printable(path)}: whole, sha256 {checkpoint.digest}\n")
     if corpus:
         write("trained on this text\n")
 
