@@ -23,13 +23,13 @@ import charlstm.evaluation
 from charlstm.api import LanguageModel
 from charlstm.cells import CELLS
 from charlstm.cli import COMMANDS
-from charlstm.cli.evaluate import escaped
 from charlstm.cli.options import Number
 from charlstm.config import Setting, _keys, check
 from charlstm.corpus import Corpus, read_lines
 from charlstm.errors import ConfigError
 from charlstm.evaluation import UNKNOWN_NATS, LineScorer, evaluate, surprisals
 from charlstm.model import Model
+from charlstm.visible import escaped
 from charlstm.vocabulary import Vocabulary
 
 UNITS = ("char", "byte", "word")
@@ -423,6 +423,18 @@ def test_models_that_cannot_be_compared(english: Path, tmp_path: Path) -> None:
     [
         *(("a", "a"), (" ", " "), ("\n", r"\n"), ("\t", r"\t"), ("\\", r"\\"), ("\x1b", r"\x1b")),
         *(("가", "가"), ("🚢", "🚢"), ("\u2028", r"\u2028"), ("\u200f", r"\u200f")),
+        *(
+            (c, f"\\u{ord(c):04x}")
+            for c in "\ufe0f\u3164\u034f\u200b\u200c\u2060\ufeff\u0301\u3000"
+        ),
+        *((c, f"\\u{ord(c):04x}") for c in "\u202e\u2066\u2003\u115f\u2800\u0e31\u180e\udcff"),
+        *(("\xa0", r"\xa0"), ("\xad", r"\xad"), ("\U000e0041", r"\U000e0041")),
+        *(
+            ("cafe\u0301", "cafe\u0301"),
+            ("\u0301a", r"\u0301a"),
+            ("a\u200d\u0301", r"a\u200d\u0301"),
+        ),
+        *(("é", "é"), ("ア", "ア"), ("ㅏ", "ㅏ"), ("ن", "ن"), ("!", "!")),
     ],
 )
 def test_escaped(text: str, expected: str) -> None:
@@ -469,8 +481,58 @@ def test_colour(of_unit: Path) -> None:
     for lines in ([], ["--lines"]):
         out = run("evaluate", "--chars", "--color", *lines, "-m", of_unit, stdin=text).stdout
         plain = re.sub(r"\x1b\[[0-9;]*m", "", out.decode())
-        assert plain == text.replace("\x1b", r"\x1b").replace("\\\n", "\\\\\n")
+        assert plain == text.replace("\x1b", r"\x1b")
         codes = re.findall(rb"\x1b\[([0-9;]*)m", out)
         assert set(codes) <= {b"", b"0;32", b"0;33", b"0;31", b"0;1;37;41"}
         assert codes[-1] == b""
         assert len(codes) > 3
+
+
+@pytest.mark.parametrize("unit", UNITS)
+@pytest.mark.parametrize(
+    "text",
+    [
+        "می\u200cخواهم",
+        "cafe\u0301",
+        "👩\u200d💻",
+        "❤\ufe0f",
+        "ก\u0e31น",
+        "👍🏽",
+        "הי\u200f!",
+        "a\u00adb",
+    ],
+)
+def test_colour_tears_nothing(unit: str, text: str, of_unit: Path) -> None:
+    """What makes one shape stays together, and what is invisible there stays."""
+    out = run("evaluate", "--chars", "--color", "-m", of_unit, stdin=f"the {text} sea\n").stdout
+    assert re.sub(r"\x1b\[[0-9;]*m", "", out.decode()) == f"the {text} sea\n"
+    for c in "\u200c\u0301\u200d\ufe0f\u0e31🏽\u200f":
+        assert f"m{c}" not in out.decode()
+    assert "\u200d\x1b" not in out.decode()
+
+
+def test_colour_obeys_nothing(english: Path) -> None:
+    text = "a\x1b]0;x\x07b\x9bc\u202ed\u2066e\u2028f\n"
+    out = run("evaluate", "--chars", "--color", "-m", english, stdin=text).stdout.decode()
+    plain = re.sub(r"\x1b\[[0-9;]*m", "", out)
+    assert plain == r"a\x1b]0;x\x07b\x9bc\u202ed\u2066e\u2028f" + "\n"
+
+
+def test_info_shows_what_is_invisible(tmp_path: Path) -> None:
+    """Each unit of the vocabulary by itself."""
+    text = 'e\u0301a\u200cb\ufe0f\u3164\u00a0\u202ec\\"\n' * 9
+    for unit, expected in (
+        ("char", r': "\n\"\\abce\xa0\u0301\u200c\u202e\u3164\ufe0f"'.replace(r"\n", r"\n", 1)),
+        ("word", r"e\u0301a"),
+    ):
+        path = trained(tmp_path / f"{unit}.npz", text, 2, **{"text.unit": unit, "text.valid": 0.0})
+        (row,) = [
+            line
+            for line in run("info", path).stdout.decode().split("\n")
+            if line.startswith("vocabulary")
+        ]
+        if unit == "char":
+            assert row.endswith(expected)
+        else:
+            assert "e\u0301a\\u200cb\\ufe0f\\u3164" in row
+            assert row.isascii() or all(c.isprintable() for c in row)

@@ -13,6 +13,7 @@ import click
 
 from charlstm.cli.options import Number, config_options, debug_option, settings
 from charlstm.cli.streams import notice, printable, write
+from charlstm.visible import escaped, harmless, joins
 
 if TYPE_CHECKING:
     from charlstm.api import LanguageModel, Scored
@@ -339,11 +340,6 @@ def _bits(nats: float) -> float:
     return nats / log(2)
 
 
-def escaped(text: str) -> str:
-    """Characters that would break or hide in a line as escapes of Python's, such as \\n."""
-    return "".join("\\\\" if c == "\\" else c if c.isprintable() else ascii(c)[1:-1] for c in text)
-
-
 def _table(units: Units, as_json: bool) -> None:
     """A row for each unit that is scored, with the bits of the text or line so far."""
     for scored in units:
@@ -354,7 +350,7 @@ def _table(units: Units, as_json: bool) -> None:
             total += of_unit
             bits, so_far = _bits(of_unit), _bits(total)
             if as_json:
-                document = {"text": text, "bits": bits, "total": so_far}
+                document = {"text": _shown(text), "bits": bits, "total": so_far}
                 rows.append(json.dumps(document, ensure_ascii=False) + "\n")
             else:
                 rows.append(f"{escaped(text)}\t{bits:.4f}\t{so_far:.4f}\n")
@@ -365,10 +361,12 @@ def _table(units: Units, as_json: bool) -> None:
 
 
 def _coloured(vocabulary: Vocabulary, units: Units) -> None:
-    """The text with each unit in the colour of its bits; what a terminal would obey is escaped."""
+    """The text with each unit in the colour of its bits; what makes one shape with the unit before
+    it is in the colour of that."""
     limits, colours = list(COLOURS), [*COLOURS.values(), SURPRISING]
     for scored in units:
-        parts, current, readable = [], "", _readable(vocabulary)
+        parts: list[str] = []
+        current, before, readable = "", "", _readable(vocabulary)
         for unit, of_unit in _each_unit(scored):
             text = readable(unit)
             if not text:
@@ -377,11 +375,17 @@ def _coloured(vocabulary: Vocabulary, units: Units) -> None:
             bits = _bits(of_unit)
             place = 0 if bits != bits else bisect_left(limits, bits)
             colour = "" if text.isspace() and place == 0 else colours[place]
+            if joins(before, text):
+                colour = current
+            elif len(parts) > ROWS:
+                write("".join([*parts, "\x1b[m" if current else ""]))
+                parts, current = [], ""
+            before = text
             if colour != current:
                 parts.append(f"\x1b[{colour}m")
                 current = colour
-            parts.append("".join(c if c in "\n\t" else escaped(c) for c in text))
-            if "\n" in text or len(parts) > ROWS:
+            parts.append(harmless(text))
+            if "\n" in text:
                 parts.append("\x1b[m" if current else "")
                 write("".join(parts))
                 parts, current = [], ""
