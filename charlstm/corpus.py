@@ -379,6 +379,8 @@ def read_text(
 class Line(str):
     """The text of a line, without its end. A byte that cannot be decoded is a lone surrogate."""
 
+    __slots__ = ("bad", "column", "raw")
+
     raw: bytes
     """The bytes that it came as, its end included; where the last line has none, with one."""
     column: bytes

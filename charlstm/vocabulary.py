@@ -191,7 +191,7 @@ class Vocabulary:
         places = np.flatnonzero(self.outside(text))
         if len(places):
             units = self.split(self.normalised(text))
-            shown = ", ".join(f"{units[p]!r} at position {p}" for p in places[:5].tolist())
+            shown = ", ".join(f"'{escaped(units[p])}' at position {p}" for p in places[:5].tolist())
             more = f" and {len(places) - 5} more" if len(places) > 5 else ""
             raise VocabularyError(
                 f"{what} has {self.name}s outside the model's vocabulary: {shown}{more}; "

@@ -54,6 +54,7 @@ def test_info(folder: Path) -> None:
     "arguments",
     [
         *(["info", NAME], ["sample", "-m", NAME], ["evaluate", "-m", NAME, "-"]),
+        *(["train", "-", "-c", NAME, "-o", "x"], ["sample", "--set", f"{NAME}=1"]),
         *(["train", NAME, "-o", "x"], ["evaluate", "-m", "en.npz", NAME]),
         ["evaluate", "-m", "en.npz", "--quantile", "1", "--reference", NAME, "-"],
     ],

@@ -536,3 +536,10 @@ def test_info_shows_what_is_invisible(tmp_path: Path) -> None:
         else:
             assert "e\u0301a\\u200cb\\ufe0f\\u3164" in row
             assert row.isascii() or all(c.isprintable() for c in row)
+
+
+def test_errors_and_settings_show_what_is_invisible(english: Path, tmp_path: Path) -> None:
+    fails(run("sample", "-m", english, "--seed", "a\u3164b"), 2, r"'\u3164' at position 1")
+    sets = {"text.valid": 0.0, "sample.stop": ["a\u200b\n"]}
+    path = trained(tmp_path / "m.npz", TEXT, 2, **sets)
+    assert r'stop ["a\u200b\n"]' in run("info", path).stdout.decode()

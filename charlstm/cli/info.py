@@ -11,6 +11,7 @@ import click
 from charlstm.cli.options import debug_option
 from charlstm.cli.streams import notice, printable, write
 from charlstm.errors import CheckpointError, UsageError
+from charlstm.visible import escaped
 
 if TYPE_CHECKING:
     from charlstm.checkpoint import Checkpoint
@@ -163,4 +164,5 @@ def _show_flow(checkpoint: Checkpoint, text: str, as_json: bool) -> None:
 
 
 def _shown(value: Any) -> str:
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    return "".join(c if c == "\\" else escaped(c) for c in text)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import sys
 
 from charlstm.errors import OutputError
@@ -27,8 +28,9 @@ def write(text: str | bytes) -> None:
 
 
 def printable(name: str) -> str:
-    """The name of a file, or a text that has one in it: bytes that are not UTF-8 as escapes such
-    as \\xff."""
+    """The name of a file, or a text that has one in it, quoted or not: bytes that are not UTF-8 as
+    escapes such as \\xff."""
+    name = re.sub(r"(?<!\\)\\udc([89a-f][0-9a-f])", r"\\x\1", name)
     try:
         return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
     except UnicodeEncodeError:  # lone surrogates that are no bytes
