@@ -124,6 +124,12 @@ def _steps_check(value: Any) -> tuple[int, ...]:
     return tuple(value)
 
 
+def _text_check(value: Any) -> str:
+    if not isinstance(value, str):
+        raise ValueError
+    return value
+
+
 def _texts_check(value: Any) -> tuple[str, ...]:
     if not isinstance(value, list | tuple) or not all(isinstance(v, str) and v for v in value):
         raise ValueError
@@ -281,6 +287,8 @@ class SampleConfig:
     """The generating of text."""
 
     temperature: float = _number(0.8, 0.0)
+    seed: str = _key("", "a text", _text_check)
+    """What is continued where no seed is given."""
     length: int = _integer(200, 0)
     top_k: int = _integer(0, 0)
     top_p: float = _number(1.0, 0.0, 1.0, above=True)

@@ -465,9 +465,7 @@ the next, for bytes the block of characters that those so far have led to, 0 bet
 After = Callable[[frozenset[int], int], frozenset[int]]
 
 
-def _live(
-    nfa: _Nfa, kinds: Sequence[tuple[bool, ...]]
-) -> Callable[[frozenset[int]], set[int]]:
+def _live(nfa: _Nfa, kinds: Sequence[tuple[bool, ...]]) -> Callable[[frozenset[int]], set[int]]:
     """Makes a function that says which kinds of characters have an arc from some of the states."""
     kinds_of: list[set[int]] = [
         {kind for kind, belongs in enumerate(kinds) if belongs[of]} for of in range(len(nfa.sets))

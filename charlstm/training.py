@@ -30,7 +30,7 @@ from charlstm.lock import Lock
 from charlstm.model import State
 from charlstm.optimizers import OPTIMIZERS, Schedule, clip_norm_, clip_value_, norm
 from charlstm.ranks import ALONE, Alone, ranks
-from charlstm.sampling import generate
+from charlstm.sampling import generate, key_of
 from charlstm.shards import Job, Shards, cores
 
 STEPS_AN_EPOCH = 50
@@ -263,6 +263,8 @@ class Training:
         often = 1000 if self.held_out is None else min(self.steps_an_epoch, 1000)
         self.eval_every = t.eval_every or often
         self._sample_at = frozenset(t.sample_at)
+        if t.sample_every or t.sample_at:
+            corpus.vocabulary.encode_strictly(self.config.sample.seed, "sample.seed")
         self._stop = False
         self.spent = 0.0
         """Seconds before the first step that a time limit counts, such as those of reading."""
@@ -817,19 +819,22 @@ class Training:
         )
 
     def sample(self) -> str:
-        """A text from the model as it is now. It draws from a generator of its own, so that
-        looking on changes nothing."""
-        s = self.config.sample
-        rng = np.random.default_rng([self.config.train.rng_seed, self.step])
-        empty = np.empty(0, np.int32)
+        """What `sample` would print from the model as it is now, by the configuration's section of
+        that name. It draws from numbers of its own, so that looking on changes nothing."""
+        s, v = self.config.sample, self.corpus.vocabulary
+        seed = v.normalised(s.seed)
         pieces = generate(
-            self.used,
-            self.corpus.vocabulary,
-            empty,
-            rng,
+            *(self.used, v, v.encode_strictly(seed, "sample.seed")),
+            key_of([self.config.train.rng_seed, self.step]),
+            count=s.count,
             length=s.length,
             temperature=s.temperature,
             top_k=s.top_k,
             top_p=s.top_p,
+            stop=[v.normalised(text) for text in s.stop],
+            before=seed,
         )
-        return "".join(piece.text for piece in pieces)
+        texts = [seed if s.echo else ""] * s.count
+        for piece in pieces:
+            texts[piece.sample] += piece.text
+        return "\n".join(texts)

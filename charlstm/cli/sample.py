@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     "--prompt",
     type=Utf8(),
     metavar="TEXT",
-    help=r"Text to continue; \n, \t and \\ are understood.",
+    help=r"Text to continue; \n, \t, \0 and \\ are understood.",
 )
 @click.option("--seed-file", metavar="FILE|-", help="Continue the text in a file, as it is.")
 @click.option(
@@ -49,7 +49,7 @@ if TYPE_CHECKING:
     type=Utf8(),
     multiple=True,
     metavar="TEXT",
-    help=r"End before this text; repeatable; \n, \t and \\ are understood.",
+    help=r"End before this text; repeatable; \n, \t, \0 and \\ are understood.",
 )
 @click.option(
     "--count",
@@ -203,7 +203,7 @@ def sample(
     if seed_file is not None:
         text = language.read(seed_file, notice)
     else:
-        text = unescape(seed or "")
+        text = language.config.sample.seed if seed is None else unescape(seed)
         if seed and re.fullmatch(r"\d+", seed):
             notice(f"continuing the text {seed!r}; for a random seed, use --rng-seed {seed}")
     if interactive:
@@ -216,7 +216,7 @@ def sample(
         dialogue = Dialogue(
             language, lambda typed: _known(language, typed, unknown == "skip", "the text"), rng_seed
         )
-        dialogue.run(text if {"--seed", "--seed-file"} & given else None)
+        dialogue.run(text if text or {"--seed", "--seed-file"} & given else None)
         return 0
     text = _known(language, text, unknown == "skip", "the seed")
     seed_shown = text if language.config.sample.echo else ""
@@ -255,7 +255,7 @@ def _end_lines(language: LanguageModel) -> None:
     """Let samples end with their line."""
     from charlstm.config import Setting
 
-    stop = [*language.config.sample.stop, "\n"]
+    stop = [*language.config.sample.stop, "\r\n", "\n"]
     language.config = language.config.updated([Setting("sample.stop", stop, "--stop")])
 
 
@@ -343,12 +343,20 @@ class _How:
         v, known = language.vocabulary, set()
 
         def line(text: str) -> str:
-            return " ".join(text.split()) if v.unit == "word" else v.normalised(text)
+            """What of a line counts: not the blanks at its end, nor the CR of a CRLF."""
+            return " ".join(text.split()) if v.unit == "word" else v.normalised(text).rstrip()
 
         if novel is not None:
             known = {line(each) for lines in language.read_lines(novel, notice) for each in lines}
 
-        def accept(continuation: str) -> bool:
+        cut = 0
+
+        def accept(completion: Completion) -> bool:
+            nonlocal cut
+            if novel is not None and completion.stop == "length":  # no whole line
+                cut += 1
+                return False
+            continuation = completion.text
             whole = line((text + continuation).rpartition("\n")[2] if novel else continuation)
             new = whole not in known
             if unique:
@@ -366,7 +374,8 @@ class _How:
         if found:
             printer.end()
         if found < count:
-            notice(f"found {found} of {count} samples: {TRIES} in a row were not new")
+            cuts = f"; {cut:,} were cut by --length, raise it" if cut else ""
+            notice(f"found {found} of {count} samples: {TRIES} in a row were not new{cuts}")
             return 1
         return 0
 
