@@ -378,8 +378,8 @@ SECTIONS = tuple(section.name for section in dataclasses.fields(Config))
 def _unknown(where: str, what: str, name: str, known: Iterable[str]) -> ConfigError:
     known = list(known)
     near = difflib.get_close_matches(name, known, 1, 0.5)
-    if not near and "." in name:  # the right name in the wrong section, or none
-        near = [k for k in known if k.endswith("." + name.rpartition(".")[2])][:1]
+    if "." in name:  # the right name in the wrong section, or none
+        near = [k for k in known if k.endswith("." + name.rpartition(".")[2])][:1] or near
     listed = f"known are {', '.join(known)}" if len(known) <= 10 else "see configs/default.yaml"
     hint = f"did you mean {near[0]}?" if near else listed
     return ConfigError(f"{where}: unknown {what} {_shown(name)}; {hint}")

@@ -348,6 +348,7 @@ class _How:
 
         if novel is not None:
             known = {line(each) for lines in language.read_lines(novel, notice) for each in lines}
+            known.add("")
 
         cut = 0
 
@@ -387,7 +388,8 @@ def _piece(number: int, completion: Completion) -> Piece:
 
 
 class _Plain:
-    """Samples as text, with something between them. Lone surrogates in it are bytes."""
+    """Samples as text, with something between them, and a line break at the end, or, where a NUL
+    stands between, as for `xargs -0`, that. Lone surrogates in it are bytes."""
 
     def __init__(self, seed: str, separator: str) -> None:
         self.seed, self.separator = seed, separator
@@ -401,7 +403,7 @@ class _Plain:
         write((before + piece.text).encode("utf-8", "surrogateescape"))
 
     def end(self) -> None:
-        write("\n")
+        write(self.separator if self.separator == "\0" else "\n")
 
 
 class _Json:
