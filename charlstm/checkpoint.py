@@ -28,7 +28,6 @@ where NAME runs over layer0.Wx (G, V, H), layer0.Wh (G, H, H), layer0.b (G, 1, H
 
 from __future__ import annotations
 
-import contextlib
 import copy
 import hashlib
 import io
@@ -37,15 +36,13 @@ import json
 import math
 import os
 import re
-import secrets
-import stat
 import struct
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 from numpy.typing import DTypeLike
@@ -57,10 +54,9 @@ from charlstm.errors import (
     CheckpointError,
     ConfigError,
     DivergedError,
-    OutputError,
     UsageError,
 )
-from charlstm.lock import Lock
+from charlstm.files import replacing
 from charlstm.model import Model, State, state_widths, weight_shapes
 from charlstm.optimizers import OPTIMIZERS
 from charlstm.vocabulary import EOS, NO_CHARACTER, UNK, Bytes, Characters, Vocabulary, Words
@@ -221,87 +217,25 @@ def _members(checkpoint: Checkpoint) -> Iterator[tuple[str, bytes, memoryview]]:
 
 
 def write_checkpoint(path: str | os.PathLike[str], checkpoint: Checkpoint) -> None:
-    """Write the file so that, whatever happens, `path` holds the old or the new one, whole.
-
-    A temporary file in the same directory is written, synced and renamed. Raises `OutputError`.
-    Who writes a path more than once, or over a time, holds its lock meanwhile (`claim`).
-    """
-    target = Path(os.path.realpath(path))  # a symbolic link stays one
+    """Write the file so that, whatever happens, `path` holds the old or the new one, whole; see
+    `charlstm.files.replacing`. Raises `OutputError`."""
     digest = hashlib.sha256()
-    try:
-        with _temporary(target) as file:
-            with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
+    with replacing(path) as file, zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
 
-                def add(name: str, header: bytes, contents: memoryview) -> None:
-                    info = zipfile.ZipInfo(name + ".npy", _EPOCH)
-                    info.create_system, info.external_attr = 3, 0o644 << 16
-                    info.file_size = len(header) + len(contents)
-                    with archive.open(info, "w") as member:
-                        member.write(header)
-                        member.write(contents)
+        def add(name: str, header: bytes, contents: memoryview) -> None:
+            info = zipfile.ZipInfo(name + ".npy", _EPOCH)
+            info.create_system, info.external_attr = 3, 0o644 << 16
+            info.file_size = len(header) + len(contents)
+            with archive.open(info, "w") as member:
+                member.write(header)
+                member.write(contents)
 
-                for name, header, contents in _members(checkpoint):
-                    digest.update(name.encode() + b"\0" + header)
-                    digest.update(contents)
-                    add(name, header, contents)
-                add("sha256", _header("|u1", (32,)), memoryview(digest.digest()))
-            file.flush()
-            os.fsync(file.fileno())
-            file.close()
-            os.replace(file.name, target)
-        _sync_directory(target.parent)
-    except OSError as e:
-        raise OutputError(f"{path}: cannot be written: {e.strerror or e}") from e
+        for name, header, contents in _members(checkpoint):
+            digest.update(name.encode() + b"\0" + header)
+            digest.update(contents)
+            add(name, header, contents)
+        add("sha256", _header("|u1", (32,)), memoryview(digest.digest()))
     checkpoint.digest = digest.hexdigest()
-
-
-@contextlib.contextmanager
-def _temporary(target: Path) -> Iterator[BinaryIO]:
-    """A new file beside `target`, gone at the end unless it has been renamed."""
-    path = target.parent / f".{target.name}.{secrets.token_hex(4)}.tmp"
-    try:
-        with open(path, "xb") as file:
-            yield file
-    finally:
-        path.unlink(missing_ok=True)
-
-
-def _sync_directory(directory: Path) -> None:
-    if not hasattr(os, "O_DIRECTORY"):  # not possible, nor needed, on Windows
-        return
-    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def claim(path: str | os.PathLike[str]) -> Lock:
-    """Take the lock on a path that is going to be written, and remove what runs that were killed
-    have left there. Raises at once the error that writing would end in, and `BusyError` where
-    another process is at it."""
-    lock = Lock(path)
-    try:
-        _sweep(lock.target)
-    except BaseException:
-        lock.release()
-        raise
-    return lock
-
-
-def _sweep(target: Path) -> None:
-    """Remove temporary files of `target`. Only who holds its lock may: nobody else has one then."""
-    ours = re.compile(rf"\.{re.escape(target.name)}\.[0-9a-f]{{8}}\.tmp")
-    for path in target.parent.iterdir():
-        if not ours.fullmatch(path.name):
-            continue
-        with contextlib.suppress(OSError):  # another user's; it is in nobody's way
-            if stat.S_ISREG(path.lstat().st_mode):
-                with open(path, "rb") as file:
-                    beginning = file.read(4)
-                # of an archive; what lost power may be empty, or zeros
-                if beginning in (b"PK\x03\x04", b"", bytes(4)):
-                    path.unlink()
 
 
 # --- reading -----------------------------------------------------------------------------------

@@ -21,11 +21,12 @@ from typing import Any, NamedTuple, cast
 import numpy as np
 
 from charlstm.arrays import Array
-from charlstm.checkpoint import Checkpoint, Standing, claim, in_use, network, write_checkpoint
+from charlstm.checkpoint import Checkpoint, Standing, in_use, network, write_checkpoint
 from charlstm.config import Config, seconds
 from charlstm.corpus import Corpus, Streams
 from charlstm.errors import DivergedError, OutputError, UsageError
 from charlstm.evaluation import HeldOut
+from charlstm.files import claim
 from charlstm.lock import Lock
 from charlstm.model import State
 from charlstm.optimizers import OPTIMIZERS, Schedule, clip_norm_, clip_value_, norm

@@ -27,12 +27,13 @@ from faults.hostile import npy, pack, unpack
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import charlstm.checkpoint
+import charlstm.files
 from charlstm.cells import CELLS
-from charlstm.checkpoint import Checkpoint, claim, read_checkpoint, write_checkpoint
+from charlstm.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
 from charlstm.config import Config, Setting
 from charlstm.corpus import Corpus
 from charlstm.errors import BusyError, CheckpointError, DivergedError, OutputError, UsageError
+from charlstm.files import claim
 from charlstm.lock import Lock
 from charlstm.model import state_widths, weight_shapes
 from charlstm.optimizers import OPTIMIZERS
@@ -373,15 +374,15 @@ def test_failing_write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fault: s
         elif isinstance(fault, str):
             patch.setattr(os, fault, fail)
         else:
-            real = charlstm.checkpoint._temporary
+            real = charlstm.files._temporary
             room = len(written(new)) * int(fault) // 100
 
             @contextmanager
-            def full(target: Path) -> Iterator[Any]:
-                with real(target) as file:
+            def full(*names: Path) -> Iterator[Any]:
+                with real(*names) as file:
                     yield Full(file, room)
 
-            patch.setattr(charlstm.checkpoint, "_temporary", full)
+            patch.setattr(charlstm.files, "_temporary", full)
         with pytest.raises(OutputError, match="No space left") as caught:
             write_checkpoint(path, new)
     assert caught.value.exit_code == 6

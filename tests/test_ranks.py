@@ -219,7 +219,9 @@ def test_a_save_that_fails_on_rank_0_stops_none(
         write(path, checkpoint)
 
     monkeypatch.setattr(charlstm.training, "write_checkpoint", once_full)
-    together(monkeypatch, 2, tmp_path / "m.npz", **{**LIMITS, "train_steps": 20, "train_save_every": 7})
+    together(
+        monkeypatch, 2, tmp_path / "m.npz", **{**LIMITS, "train_steps": 20, "train_save_every": 7}
+    )
     assert failed
     assert read_checkpoint(tmp_path / "m.npz").progress["step"] == 20
 

@@ -3,27 +3,25 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import math
 import signal
 import sys
 import time
 from collections.abc import Iterator
 from types import FrameType
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING, Any
 
 import click
 
+from charlstm.cli.log import Log, check_log
 from charlstm.cli.options import config_options, debug_option, settings
 from charlstm.cli.streams import error, notice, terminal
-from charlstm.errors import CharLSTMError, OutputError, UsageError
+from charlstm.errors import CharLSTMError, UsageError
+from charlstm.files import check_apart
 
 if TYPE_CHECKING:
     from charlstm.ranks import Alone
     from charlstm.training import Record, Training
-
-LOG_EVERY = 100
-"""Steps between two lines of the log that no look at the held-out text asks for."""
 
 OTHERS_WAIT = 1.0
 """Seconds that a failing rank other than 0 gives that one to fail in the same way."""
@@ -115,6 +113,10 @@ def train(
     with _together(together):
         if together.rank:  # one of them does the talking
             quiet, log = True, None
+        read = api.inputs(sources, valid, configs)
+        check_apart("the output", output, read)
+        if log is not None:
+            check_log(log, [*read, ("the output", output)], resume, force)
         if together.size > 1 and "-" in sources:
             raise UsageError("standard input reaches one rank only; name files that all can read")
         say = (lambda message: None) if quiet else notice
@@ -138,12 +140,8 @@ def train(
             return 0
         with contextlib.ExitStack() as stack:
             signals = stack.enter_context(_Signals(training))
+            log_file = None if log is None else stack.enter_context(Log(log, training, resume))
             progress = stack.enter_context(_Progress(training, quiet))
-            log_file = (
-                None
-                if log is None
-                else stack.enter_context(_Log(log, resume, training.config.text.unit))
-            )
             for record in training:
                 progress.show(record)
                 if log_file is not None:
@@ -217,55 +215,6 @@ class _Signals:
     def __exit__(self, *exc: object) -> None:
         for number, handler in self.before.items():
             signal.signal(number, handler)
-
-
-class _Log:
-    """One JSON object a line: every look at the held-out text, and a line now and then."""
-
-    def __init__(self, path: str, resume: bool, unit: str) -> None:
-        self.unit = unit
-        try:
-            self.file: TextIO = open(path, "a" if resume else "w", encoding="utf-8")  # noqa: SIM115
-        except OSError as e:
-            raise OutputError(f"{path}: cannot be written: {e.strerror}") from e
-        self.nats, self.steps = 0.0, 0
-
-    def __enter__(self) -> _Log:
-        return self
-
-    def write(self, record: Record) -> None:
-        if math.isfinite(record.train):
-            self.nats, self.steps = self.nats + record.train, self.steps + 1
-        if record.diverged is not None:
-            self.nats, self.steps = 0.0, 0  # of steps that are taken back
-            step, what, finite = record.diverged
-            how = "far_above_guessing" if finite else "not_finite"
-            self._line({"step": record.step, "diverged_at": step, how: what})
-            return
-        if not self.steps or (record.valid is None and record.step % LOG_EVERY):
-            return
-        line = {
-            "step": record.step,
-            "epoch": round(record.epoch, 6),
-            f"{self.unit}s": record.chars,
-            "seconds": round(record.seconds, 3),
-            "train": self.nats / self.steps,
-            "valid": record.valid,
-            "best": record.best,
-            "lr": record.lr,
-            "gradient_norm": record.gradient_norm,
-        }
-        self.nats, self.steps = 0.0, 0
-        self._line(line)
-
-    def _line(self, line: dict[str, Any]) -> None:
-        with contextlib.suppress(OSError):  # a full disk costs the log, not the training
-            self.file.write(json.dumps(line) + "\n")
-            self.file.flush()
-
-    def __exit__(self, *exc: object) -> None:
-        with contextlib.suppress(OSError):
-            self.file.close()
 
 
 class _Progress:

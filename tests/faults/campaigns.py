@@ -311,9 +311,9 @@ def full_disk(n: int | None, seed: int) -> Outcome:
 
 SAVE = """
 import sys
-from charlstm import checkpoint
+from charlstm import checkpoint, files
 from charlstm.errors import OutputError
-checkpoint.secrets.token_hex = lambda n: "deadbeef"  # so that strace knows the file
+files.secrets.token_hex = lambda n: "deadbeef"  # so that strace knows the file
 try:
     checkpoint.write_checkpoint(sys.argv[2], checkpoint.read_checkpoint(sys.argv[1]))
 except OutputError as e:
