@@ -30,15 +30,12 @@ from __future__ import annotations
 
 import copy
 import hashlib
-import io
 import itertools
 import json
 import math
 import os
 import re
-import struct
-import zipfile
-import zlib
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -47,6 +44,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike
 
+from charlstm.archive import BadArchive as _Bad
+from charlstm.archive import pack, unpack
 from charlstm.arrays import Array
 from charlstm.cells import CELLS
 from charlstm.config import Config, from_dict
@@ -63,8 +62,6 @@ from charlstm.vocabulary import EOS, NO_CHARACTER, UNK, Bytes, Characters, Vocab
 
 FORMAT = "charlstm checkpoint"
 VERSION = 1
-
-_EPOCH = (1980, 1, 1, 0, 0, 0)  # the same contents are the same bytes
 
 
 @dataclass
@@ -107,7 +104,9 @@ class Checkpoint:
     """(P,) flat weights that did best at the looks of the run, where `best` are those of its end.
     With them training goes on: its end may lie elsewhere then."""
     digest: str = ""
-    """SHA-256 of the file's contents, in hexadecimal; known once written or read."""
+    """SHA-256 of the file's contents, in hexadecimal; known once written or read, …"""
+    size: int = 0
+    """… and so is its length in bytes."""
 
     @property
     def in_use(self) -> tuple[int, float] | None:
@@ -216,26 +215,36 @@ def _members(checkpoint: Checkpoint) -> Iterator[tuple[str, bytes, memoryview]]:
         yield name, _header(dtype, shape), array.reshape(-1).view(np.uint8).data
 
 
-def write_checkpoint(path: str | os.PathLike[str], checkpoint: Checkpoint) -> None:
+def write_checkpoint(
+    path: str | os.PathLike[str],
+    checkpoint: Checkpoint,
+    like: str | os.PathLike[str] | None = None,
+) -> None:
     """Write the file so that, whatever happens, `path` holds the old or the new one, whole; see
     `charlstm.files.replacing`. Raises `OutputError`."""
+    with replacing(path, like) as file:
+        stream_checkpoint(file.write, checkpoint)
+
+
+def stream_checkpoint(put: Callable[[bytes | memoryview], object], checkpoint: Checkpoint) -> None:
+    """Hand the bytes of the file to `put`, from the first to the last."""
     digest = hashlib.sha256()
-    with replacing(path) as file, zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
+    size = 0
 
-        def add(name: str, header: bytes, contents: memoryview) -> None:
-            info = zipfile.ZipInfo(name + ".npy", _EPOCH)
-            info.create_system, info.external_attr = 3, 0o644 << 16
-            info.file_size = len(header) + len(contents)
-            with archive.open(info, "w") as member:
-                member.write(header)
-                member.write(contents)
-
+    def members() -> Iterator[tuple[str, list[bytes | memoryview]]]:
         for name, header, contents in _members(checkpoint):
             digest.update(name.encode() + b"\0" + header)
             digest.update(contents)
-            add(name, header, contents)
-        add("sha256", _header("|u1", (32,)), memoryview(digest.digest()))
-    checkpoint.digest = digest.hexdigest()
+            yield name + ".npy", [header, contents]
+        yield "sha256.npy", [_header("|u1", (32,)), digest.digest()]
+
+    def counted(part: bytes | memoryview) -> None:
+        nonlocal size
+        size += len(part)
+        put(part)
+
+    pack(members(), counted)
+    checkpoint.digest, checkpoint.size = digest.hexdigest(), size
 
 
 # --- reading -----------------------------------------------------------------------------------
@@ -243,12 +252,14 @@ def write_checkpoint(path: str | os.PathLike[str], checkpoint: Checkpoint) -> No
 
 def read_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
     """Read a checkpoint strictly: exactly the members, types and shapes that its configuration
-    implies, checksums and digest right, weights finite.
+    implies, around them the bytes that writing them makes, digest right, weights finite. The path
+    "-" is standard input.
 
     Raises `UsageError` where there is no file and `CheckpointError` for anything else.
     """
+    name = "standard input" if os.fspath(path) == "-" else path
     try:
-        data = Path(path).read_bytes()
+        data = _read_bytes(path)
     except FileNotFoundError:
         raise UsageError(
             f"{path}: no such checkpoint; "
@@ -257,17 +268,26 @@ def read_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
     except IsADirectoryError:
         raise CheckpointError(f"{path}: is a directory, not a checkpoint") from None
     except OSError as e:
-        raise CheckpointError(f"{path}: cannot be read: {e.strerror}") from None
+        raise CheckpointError(f"{name}: cannot be read: {e.strerror}") from None
     except ValueError:
         raise UsageError(f"{os.fspath(path)!r}: not a file name") from None
     try:
         return _decode(data)
     except _Bad as e:
-        raise CheckpointError(f"{path}: {e}") from None
+        raise CheckpointError(f"{name}: {e}") from None
 
 
-class _Bad(Exception):
-    """What is wrong with the bytes of a checkpoint."""
+def _read_bytes(path: str | os.PathLike[str]) -> bytes:
+    """What is in a file, or on standard input."""
+    if not os.fspath(path):
+        raise UsageError("an empty name is not that of a checkpoint; name one with -m")
+    if os.fspath(path) != "-":
+        return Path(path).read_bytes()
+    if sys.stdin is None:
+        raise CheckpointError("standard input cannot be read")
+    if sys.stdin.isatty():
+        raise UsageError("standard input is a terminal; pipe a checkpoint in, or name a file")
+    return sys.stdin.buffer.read()
 
 
 def _decode(data: bytes) -> Checkpoint:
@@ -336,41 +356,18 @@ def _decode(data: bytes) -> Checkpoint:
         None if good is None else standing("good/", good),
         flat("looked") if looked else None,
         digest,
+        len(data),
     )
 
 
 def _unzip(data: bytes) -> dict[str, memoryview]:
     """The members of the archive, by name without `.npy`."""
-    if data[:4] != b"PK\x03\x04":
-        raise _Bad("not a checkpoint" if data else "an empty file, not a checkpoint")
-    if data[-22:-18] != b"PK\x05\x06" or data[-2:] != b"\0\0":
-        raise _Bad("a truncated or damaged checkpoint: the archive does not end where it should")
     members: dict[str, memoryview] = {}
-    whole, at = memoryview(data), 0
-    try:
-        with zipfile.ZipFile(io.BytesIO(data)) as archive:
-            for info in archive.infolist():
-                name = info.filename.removesuffix(".npy")
-                if info.compress_type != zipfile.ZIP_STORED or info.flag_bits & 0x1:
-                    raise _Bad(f"not a checkpoint: {name!r} is compressed or encrypted")
-                if name in members or name == info.filename:
-                    raise _Bad(f"not a checkpoint: unexpected member {info.filename!r}")
-                if info.header_offset != at:  # one after the other, nothing hidden between
-                    raise _Bad(f"a damaged checkpoint: {name!r} is not where it should be")
-                with archive.open(info):  # checks the header in front of the contents
-                    at += 30 + sum(struct.unpack("<2H", data[at + 26 : at + 30]))
-                contents = whole[at : at + info.file_size]
-                at += info.file_size
-                sizes = {info.file_size, info.compress_size, len(contents)}
-                if len(sizes) > 1 or zlib.crc32(contents) != info.CRC:
-                    raise _Bad(f"a damaged checkpoint: {name!r} is not what was written")
-                members[name] = contents
-            if at != archive.start_dir:
-                raise _Bad("a damaged checkpoint: something stands between its members")
-    except _Bad:
-        raise
-    except Exception as e:  # zipfile raises many kinds on hostile bytes, all with one meaning
-        raise _Bad(f"a damaged checkpoint: {type(e).__name__}: {e!s:.200}") from None
+    for file, contents in unpack(data):
+        name = file.removesuffix(".npy")
+        if name in members or name == file:
+            raise _Bad(f"not a checkpoint: unexpected member {file!r:.80}")
+        members[name] = contents
     if "metadata" not in members or "sha256" not in members:
         raise _Bad("not a checkpoint: an archive of something else")
     return members

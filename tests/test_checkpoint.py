@@ -587,19 +587,12 @@ def test_archive_comment(tmp_path: Path, small: bytes) -> None:
 
 
 def test_flipped_headers(tmp_path: Path, small: bytes) -> None:
-    """The bytes of the archive's own records, each replaced by other values."""
-    expected = read(tmp_path, small)
+    """The bytes of the archive's own records, each replaced by other values: timestamps, flags,
+    attributes and copies of sizes too."""
     records = [0, small.rindex(b"PK\x01\x02"), small.rindex(b"PK\x05\x06")]
-    path = tmp_path / "flipped.npz"
     for at in [p for start in records for p in range(start, min(start + 60, len(small)))]:
         for value in {0, 255, small[at] ^ 0x80, (small[at] + 1) % 256} - {small[at]}:
-            path.write_bytes(small[:at] + bytes([value]) + small[at + 1 :])
-            try:
-                back = read_checkpoint(path)
-            except CheckpointError as e:
-                assert str(e).isprintable()
-            else:
-                assert_same(back, expected)
+            refused(tmp_path, small[:at] + bytes([value]) + small[at + 1 :])
 
 
 def test_wrong_checksum(tmp_path: Path, small: bytes) -> None:
@@ -619,7 +612,7 @@ def test_compressed(tmp_path: Path, small: bytes, compression: int) -> None:
 
 def test_encrypted(tmp_path: Path, small: bytes) -> None:
     """A member that says it is encrypted."""
-    at = small.index(b"PK\x01\x02") + 8
+    at = 6
     refused(tmp_path, small[:at] + b"\x01" + small[at + 1 :], "compressed or encrypted")
 
 
@@ -644,7 +637,9 @@ def test_duplicates(tmp_path: Path, small: bytes, name: str) -> None:
     """A member that stands there twice, of which readers take the first or the last."""
     file = io.BytesIO(small)
     with zipfile.ZipFile(file, "a") as archive:
-        archive.writestr(name, archive.read(name))
+        info = zipfile.ZipInfo(name, (1980, 1, 1, 0, 0, 0))
+        info.create_system, info.external_attr = 3, 0o644 << 16
+        archive.writestr(info, archive.read(name))
     refused(tmp_path, file.getvalue(), "unexpected member")
 
 

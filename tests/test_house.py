@@ -27,7 +27,7 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 ROOMS = [
     *("errors", "arrays", "cells", "parameters", "optimizers"),
     *("config", "vocabulary", "corpus", "recurrent", "layers", "model"),
-    *("lock", "files", "checkpoint", "evaluation", "flow", "patterns", "sampling"),
+    *("lock", "files", "archive", "checkpoint", "evaluation", "flow", "patterns", "sampling"),
     *("shards", "ranks", "training", "api", "cli"),
 ]
 """Every file of the package, from the ground up."""

@@ -62,7 +62,8 @@ MUTATIONS = {
         "tests/test_checkpoint.py digest",
     ),
     "checksum (CRC-32)": Mutation(
-        CHECKPOINT, "zlib.crc32(contents) != info.CRC", "False", "tests/test_checkpoint.py checksum"
+        "charlstm/archive.py", "if data[at:start] != member.local_header():", "if False:",
+        "tests/test_archive.py every_byte",
     ),
     "finite check (writing)": Mutation(
         CHECKPOINT, "if not np.isfinite(array).all():\n            raise Div",
