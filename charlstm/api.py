@@ -262,6 +262,8 @@ def train(
     names = [config] if isinstance(config, str) else list(config)
     if isinstance(settings, Mapping):
         settings = [Setting(key, value, "settings") for key, value in settings.items()]
+    if output is not None and os.fspath(output) == "-":
+        raise UsageError("the output is no stream here; write Training.checkpoint() to it yourself")
     if output is not None:
         check_apart("the output", output, inputs(sources, valid, names))
     changes = [setting for name in names for setting in read_config(name)] + list(settings)

@@ -28,6 +28,7 @@ where NAME runs over layer0.Wx (G, V, H), layer0.Wh (G, H, H), layer0.b (G, 1, H
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import hashlib
 import itertools
@@ -53,9 +54,10 @@ from charlstm.errors import (
     CheckpointError,
     ConfigError,
     DivergedError,
+    OutputError,
     UsageError,
 )
-from charlstm.files import replacing
+from charlstm.files import replacing, spare_places
 from charlstm.model import Model, State, state_widths, weight_shapes
 from charlstm.optimizers import OPTIMIZERS
 from charlstm.vocabulary import EOS, NO_CHARACTER, UNK, Bytes, Characters, Vocabulary, Words
@@ -224,6 +226,18 @@ def write_checkpoint(
     `charlstm.files.replacing`. Raises `OutputError`."""
     with replacing(path, like) as file:
         stream_checkpoint(file.write, checkpoint)
+
+
+def rescued(
+    path: str | os.PathLike[str] | None, checkpoint: Checkpoint, why: object
+) -> OutputError:
+    """Write a checkpoint that `path`, None for a stream, did not take to another place, as private
+    as it was to be. Returns the error that names the place; it begins with `why`."""
+    for place in spare_places(path):
+        with contextlib.suppress(OutputError):
+            write_checkpoint(place, checkpoint, place if path is None else path)
+            return OutputError(f"{why}; the model is saved as {place}; move it where you want it")
+    return OutputError(f"{why}; the model could not be saved anywhere else either")
 
 
 def stream_checkpoint(put: Callable[[bytes | memoryview], object], checkpoint: Checkpoint) -> None:

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import itertools
 import os
 import re
 import secrets
 import stat
 import sys
+import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import BinaryIO
@@ -64,7 +66,10 @@ def check_kind(path: Path_) -> None:
     if not stat.S_ISREG(mode):
         kinds = {stat.S_IFIFO: "a pipe", stat.S_IFSOCK: "a socket"}
         kind = kinds.get(stat.S_IFMT(mode), "a device")
-        raise UsageError(f"{path}: is {kind}, and only a file can be replaced; name a file")
+        raise UsageError(
+            f"{path}: is {kind}, and only a file can be replaced; name a file, or - for standard "
+            "output"
+        )
 
 
 def claim(path: Path_) -> Lock:
@@ -185,6 +190,22 @@ def _keep_permissions(descriptor: int, kept: os.stat_result) -> None:
                 mode &= 0o707 | (mode & 0o007) << 3
     with contextlib.suppress(OSError):  # a file system without modes
         os.fchmod(descriptor, mode)
+
+
+def spare_places(path: Path_ | None) -> Iterator[Path]:
+    """Yield names that are free for what `path`, None for a stream, has not taken: beside it, then
+    in a new folder among the temporary files, which goes again if it stays empty."""
+    target = Path("model.npz" if path is None else os.path.realpath(path))
+    if path is not None:
+        ends = itertools.chain([""], (f"-{n}" for n in itertools.count(2)))
+        names = (target.with_name(f"{target.stem}.rescued{end}{target.suffix}") for end in ends)
+        yield next(name for name in names if not os.path.lexists(name))
+    with contextlib.suppress(OSError):
+        folder = Path(tempfile.mkdtemp(prefix="charlstm-"))
+        try:
+            yield folder / target.name
+        finally:
+            folder.rmdir()
 
 
 def _sync_directory(directory: Path) -> None:

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import shutil
 import socket
 import stat
 import subprocess
 import sys
-from collections.abc import Callable
+import tempfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from test_cli import ROOT, fails, run
 
 import charlstm
-from charlstm.checkpoint import read_checkpoint, write_checkpoint
-from charlstm.errors import UsageError
-from charlstm.files import replacing
+from charlstm.checkpoint import read_checkpoint, rescued, write_checkpoint
+from charlstm.errors import OutputError, UsageError
+from charlstm.files import claim, replacing
 
 posix = pytest.mark.skipif(os.name != "posix", reason="needs POSIX")
 root = pytest.mark.skipif(os.name != "posix" or os.geteuid() != 0, reason="needs root")
@@ -246,3 +249,133 @@ class TestPermissions:
             with replacing(path) as file:
                 file.write(b"new")
         assert stat.S_IMODE(path.stat().st_mode) == 0o644
+
+
+@pytest.fixture
+def mounted(folder: Path) -> Iterator[Path]:
+    """A file that is a mount of its own, so that nothing can be renamed to it."""
+    path, other = folder / "a mount.npz", folder / "other"
+    path.touch()
+    other.touch()
+    if subprocess.run(["mount", "--bind", other, path], capture_output=True).returncode:
+        pytest.skip("may not mount")
+    yield path
+    subprocess.run(["umount", path], check=True)
+
+
+class TestRename:
+    """Whether a file can be renamed over is found out before the first step."""
+
+    @root
+    def test_a_mounted_file(self, folder: Path, mounted: Path) -> None:
+        process = run("train", "c.txt", *TINY, "--force", "-o", mounted, cwd=folder)
+        fails(process, 6, "cannot be replaced: it is a mount of its own", "-o FILE")
+        assert b"trained on" not in process.stderr
+
+    @root
+    def test_another_users_file_in_a_sticky_folder(self) -> None:
+        shared = Path(tempfile.mkdtemp())
+        shared.chmod(0o1777)
+        path = shared / "m.npz"
+        path.write_text("theirs")
+        path.chmod(0o666)
+        os.chown(path, 1234, 1234)
+
+        def claimed(user: int) -> str:
+            """What another user is told."""
+            script = f"import os, sys; from charlstm.files import claim; os.setuid({user})\n"
+            process = subprocess.run(
+                [sys.executable, "-c", f"{script}\nclaim(sys.argv[1])", str(path)],
+                env={**os.environ, "PYTHONPATH": str(ROOT)},
+                capture_output=True,
+                text=True,
+            )
+            return process.stderr
+
+        try:
+            assert "m.npz: cannot be replaced: Operation not permitted" in claimed(4321)
+            assert claimed(1234) == ""
+            assert os.listdir(shared) == ["m.npz"]
+            assert path.read_text() == "theirs"
+        finally:
+            shutil.rmtree(shared)
+
+    @posix
+    def test_what_can_be_renamed_over_stays(self, folder: Path) -> None:
+        path = model(folder)
+        before = path.read_bytes()
+        claim(path).release()
+        assert path.read_bytes() == before
+
+
+class TestLastSave:
+    """A model that cannot be written in the end is not lost."""
+
+    @pytest.fixture
+    def spare(
+        self, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+    ) -> Path:
+        """Where temporary files go."""
+        path = tmp_path_factory.mktemp("spare")
+        monkeypatch.setattr(tempfile, "tempdir", str(path))
+        return path
+
+    def trained(self, folder: Path, monkeypatch: pytest.MonkeyPatch, blocked: str) -> OutputError:
+        """The error of a run in which, from its middle on, paths with `blocked` take no file."""
+        path = folder / "m.npz"
+        settings = {"train.steps": 5, "model.hidden": 4, "train.save_every": "1h"}
+        training = charlstm.train(folder / "c.txt", path, settings=settings)
+        real = os.replace
+
+        def replace(source: str, target: Path) -> None:
+            if blocked in str(target):
+                raise OSError(errno.EBUSY, os.strerror(errno.EBUSY))
+            real(source, target)
+
+        monkeypatch.setattr(os, "replace", replace)
+        with pytest.raises(OutputError) as caught:
+            list(training)
+        assert caught.value.exit_code == 6
+        assert not path.exists()
+        return caught.value
+
+    def test_beside(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        (folder / "m.rescued.npz").write_text("an older one")
+        e = self.trained(folder, monkeypatch, "m.npz")
+        place = folder / "m.rescued-2.npz"
+        assert f"; the model is saved as {place}; " in str(e)
+        assert read_checkpoint(place).progress["step"] == 5
+        assert (folder / "m.rescued.npz").read_text() == "an older one"
+
+    def test_elsewhere(
+        self,
+        folder: Path,
+        monkeypatch: pytest.MonkeyPatch,
+        tmp_path_factory: pytest.TempPathFactory,
+    ) -> None:
+        spare = tmp_path_factory.mktemp("spare")
+        monkeypatch.setattr(tempfile, "tempdir", str(spare))
+        e = self.trained(folder, monkeypatch, str(folder))
+        (place,) = spare.glob("charlstm-*/m.npz")
+        assert f"; the model is saved as {place}; " in str(e)
+        assert read_checkpoint(place).progress["step"] == 5
+
+    def test_nowhere(
+        self,
+        folder: Path,
+        monkeypatch: pytest.MonkeyPatch,
+        tmp_path_factory: pytest.TempPathFactory,
+    ) -> None:
+        spare = tmp_path_factory.mktemp("spare")
+        monkeypatch.setattr(tempfile, "tempdir", str(spare))
+        e = self.trained(folder, monkeypatch, "m.")
+        assert "could not be saved anywhere else either" in str(e)
+        assert os.listdir(spare) == []
+
+    @posix
+    def test_as_private_as_it_was(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        path = model(folder)
+        path.chmod(0o600)
+        checkpoint = read_checkpoint(path)
+        rescued(path, checkpoint, OutputError("full"))
+        assert stat.S_IMODE((folder / "small.rescued.npz").stat().st_mode) == 0o600

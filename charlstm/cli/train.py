@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+import shlex
 import signal
 import sys
 import time
@@ -15,8 +16,8 @@ import click
 
 from charlstm.cli.log import Log, check_log
 from charlstm.cli.options import config_options, debug_option, settings
-from charlstm.cli.streams import error, notice, terminal
-from charlstm.errors import CharLSTMError, UsageError
+from charlstm.cli.streams import check_one_user, error, notice, terminal, write
+from charlstm.errors import CharLSTMError, OutputError, UsageError
 from charlstm.files import check_apart
 
 if TYPE_CHECKING:
@@ -51,7 +52,7 @@ def sources_or_stdin(names: tuple[str, ...], what: str) -> tuple[str, ...]:
     default="charlstm.npz",
     envvar="CHARLSTM_MODEL",
     show_default=True,
-    help="Where the model goes (environment: CHARLSTM_MODEL).",
+    help="Where the model goes (environment: CHARLSTM_MODEL); -: to standard output, at the end.",
 )
 @click.option("--resume", is_flag=True, help="Go on with the output, from where it stands.")
 @click.option("--force", is_flag=True, help="Replace the output.")
@@ -74,7 +75,11 @@ def sources_or_stdin(names: tuple[str, ...], what: str) -> tuple[str, ...]:
 )
 @click.option("--sample-every", metavar="N", help="Show a sample every N steps.")
 @click.option("--rng-seed", metavar="N", help="Another number gives another run (default 0).")
-@click.option("--log", metavar="FILE", help="Write progress to FILE, one JSON object a line.")
+@click.option(
+    "--log",
+    metavar="FILE",
+    help="Write progress to FILE, or standard output (-), one JSON object a line.",
+)
 @click.option("-q", "--quiet", is_flag=True, help="No progress, errors only.")
 @config_options
 @debug_option
@@ -101,6 +106,13 @@ def train(
     if accept_changes and not resume:
         raise UsageError("--accept-changes says how to --resume; give both")
     sources = sources_or_stdin(corpus, "CORPUS")
+    readers = [*(("CORPUS", source) for source in sources), ("--valid", valid)]
+    check_one_user("input", [name for name, source in readers if source == "-"])
+    writers = {"-o": output, "--log": log}
+    check_one_user("output", [name for name, target in writers.items() if target == "-"])
+    to_file = None if output == "-" else output
+    if to_file is None:
+        _check_stdout(resume)
     gathered = settings(
         configs,
         sets,
@@ -114,15 +126,17 @@ def train(
         if together.rank:  # one of them does the talking
             quiet, log = True, None
         read = api.inputs(sources, valid, configs)
-        check_apart("the output", output, read)
+        if to_file is not None:
+            check_apart("the output", to_file, read)
+            read.append(("the output", to_file))
         if log is not None:
-            check_log(log, [*read, ("the output", output)], resume, force)
+            check_log(log, read, resume, force)
         if together.size > 1 and "-" in sources:
             raise UsageError("standard input reaches one rank only; name files that all can read")
         say = (lambda message: None) if quiet else notice
         training = api.train(
             sources,
-            output,
+            to_file,
             settings=gathered,
             valid=valid,
             resume=resume,
@@ -132,6 +146,10 @@ def train(
         )
         for message in training.notices:
             say(message)
+        if to_file is None:
+            say(
+                "the model goes to standard output when training has ended; nothing is saved before"
+            )
         if training.finished:
             say(
                 f"nothing to do: {training.finished}; "
@@ -146,7 +164,9 @@ def train(
                 progress.show(record)
                 if log_file is not None:
                     log_file.write(record)
-        say(_summary(training, output))
+        if to_file is None:
+            _write_to_stdout(training)
+        say(_summary(training, to_file))
         guessing, used = math.log(len(training.corpus.vocabulary)), training.in_use
         if used is not None and used[1] > guessing:
             say(
@@ -174,7 +194,33 @@ def _together(ranks: Alone) -> Iterator[None]:
         raise
 
 
-def _summary(training: Training, output: str) -> str:
+def _check_stdout(resume: bool) -> None:
+    """Refuse to write the model to standard output where it cannot go there."""
+    if resume:
+        raise UsageError("--resume continues a file, not a stream; name it with -o")
+    if sys.stdout is None:
+        raise OutputError("standard output is closed")
+    if terminal(sys.stdout):
+        raise UsageError(
+            "a model is nothing to show on a terminal; pipe it on, or name a file with -o"
+        )
+
+
+def _write_to_stdout(training: Training) -> None:
+    """Write the model to standard output; of several ranks the first does."""
+    from charlstm.checkpoint import rescued, stream_checkpoint
+
+    checkpoint = training.checkpoint()
+    if training.ranks.rank:
+        return
+    try:
+        stream_checkpoint(write, checkpoint)
+    except OSError as e:
+        why = f"standard output cannot be written: {e.strerror or e}"
+        raise rescued(None, checkpoint, why) from None
+
+
+def _summary(training: Training, output: str | None) -> str:
     kept, name = training.in_use, training.config.text.name
     held_out = (
         "nothing held out"
@@ -182,11 +228,14 @@ def _summary(training: Training, output: str) -> str:
         else f"held-out {kept[1] / math.log(2):.4f} bits per {name} ({kept[1]:.4f} nats) "
         f"at step {kept[0]:,}"
     )
-    model = "" if output == "charlstm.npz" else f" -m {output}"
-    return (
-        f"wrote {output} after {training.step:,} steps, {training.epoch:.2f} epochs: {held_out}; "
-        f"try: charlstm sample{model}"
+    wrote = (
+        f"wrote {output or 'standard output'} after {training.step:,} steps, "
+        f"{training.epoch:.2f} epochs: {held_out}"
     )
+    if output is None:
+        return wrote
+    model = "" if output == "charlstm.npz" else f" -m {shlex.quote(output)}"
+    return f"{wrote}; try: charlstm sample{model}"
 
 
 class _Signals:

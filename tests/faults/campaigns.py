@@ -538,7 +538,7 @@ class Campaign:
 
 CAMPAIGNS = {
     "G1 kill -9": Campaign(kills, 40, 1000),
-    "G2 failing disk": Campaign(full_disk, None, None, 1000),
+    "G2 failing disk": Campaign(full_disk, None, None, 800),
     "G2 failing calls": Campaign(failing_calls, 6, 32),
     "G3 power loss": Campaign(power_loss, 2000, 50_000),
     "G4 hostile files": Campaign(hostile_table, None, None, 118),
