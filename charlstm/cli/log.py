@@ -30,6 +30,8 @@ def check_log(path: str, others: Iterable[tuple[str, Path_]], resume: bool, forc
         if sys.stdout is None:
             raise OutputError("standard output is closed")
         return
+    if not path:
+        raise UsageError("an empty name is not that of a log; name a file")
     if os.path.isdir(path):
         raise UsageError(f"{path}: is a directory; name a file for the log")
     check_apart("the log", path, others)

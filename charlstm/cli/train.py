@@ -270,19 +270,22 @@ class _Progress:
     """A bar on a terminal, a line now and then elsewhere, nothing when quiet."""
 
     def __init__(self, training: Training, quiet: bool) -> None:
+        from charlstm.config import seconds
+
         self.training, self.quiet, self.text = training, quiet, training.config.text
         self.bar: Any = None
         self.shown_at = time.monotonic()
         self.chars_before = training.chars
         self.mean: float | None = None
         self.valid = training.best_valid
+        t, steps = training.config.train, training.total_steps
+        self.max_seconds = None if t.max_time is None else seconds(t.max_time)
+        self.end = None if steps is None else steps * training.B * t.length
         if not quiet and terminal(sys.stderr):
             from tqdm import tqdm
 
-            t = training.config.train
-            total = training.total_steps
             self.bar = tqdm(
-                total=None if total is None else total * t.batch * t.length,
+                total=self.end,
                 initial=training.chars,
                 unit=self.text.unit,
                 unit_scale=True,
@@ -310,16 +313,28 @@ class _Progress:
             if self.bar is not None:
                 self.bar.set_description_str(f"epoch {record.epoch:.1f}", refresh=False)
                 self.bar.set_postfix_str(self._losses(), refresh=False)
+                self.bar.total = self._end(record)
                 self.bar.update(record.chars - self.bar.n)
             elif time.monotonic() - self.shown_at >= PLAIN_SECONDS:
                 self.shown_at = time.monotonic()
+                limit = "" if self.max_seconds is None else f" of {self.max_seconds:.0f} s"
                 speed = (record.chars - self.chars_before) / max(record.seconds, 1e-9)
                 self._line(
-                    f"charlstm: {record.seconds:.0f} s, step {record.step:,}, epoch "
+                    f"charlstm: {record.seconds:.0f} s{limit}, step {record.step:,}, epoch "
                     f"{record.epoch:.1f}, {speed / 1000:.0f}k {self.text.name}s/s, {self._losses()}"
                 )
         except (OSError, ValueError, AttributeError):  # stderr is gone: train on without it
             self.quiet, self.bar = True, None
+
+    def _end(self, record: Record) -> int | None:
+        """Units trained on when the first limit is reached: that of steps and epochs, or that of
+        time if the speed stays as it has been."""
+        if self.max_seconds is None:
+            return self.end
+        done = record.chars - self.chars_before
+        rest = done * (self.max_seconds / max(record.seconds, 1e-9) - 1)
+        by_time = record.chars + max(0, round(rest))
+        return by_time if self.end is None else min(self.end, by_time)
 
     def _losses(self) -> str:
         bits = "" if self.mean is None else f"train {self.mean / math.log(2):.3f}"
