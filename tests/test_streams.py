@@ -80,6 +80,20 @@ class TestModel:
         assert b"/dev/stdout: is a pipe" in process.stderr
         assert process.stdout == b""
 
+    @bash
+    def test_standard_output_that_is_another_file(self, tmp_path: Path) -> None:
+        """What is appended to is not what is read or written by name."""
+        (tmp_path / "c.txt").write_text("a small ferry\n" * 100)
+        before = (tmp_path / "c.txt").read_bytes()
+        for how, told in {
+            "-o - >> c.txt": "the output /dev/stdout is the corpus too",
+            "--log - >> c.txt": "the log /dev/stdout is the corpus too",
+            "--log - >> m.npz": "the log /dev/stdout is the output too",
+            "-o - --log log --force >> log": "the log log is the output too",
+        }.items():
+            fails(shell(f"charlstm train c.txt -m m.npz {' '.join(TINY)} {how}", tmp_path), 2, told)
+        assert (tmp_path / "c.txt").read_bytes() == before
+
     @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")
     def test_a_full_output_loses_nothing(self, tmp_path: Path) -> None:
         process = shell(f"charlstm train '{STORY}' {' '.join(TINY)} -o - >/dev/full", tmp_path)

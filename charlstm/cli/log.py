@@ -7,12 +7,10 @@ import json
 import math
 import os
 import sys
-from collections.abc import Iterable
 from typing import IO, TYPE_CHECKING, Any, BinaryIO
 
 from charlstm.cli.streams import ReaderGone, write
 from charlstm.errors import OutputError, UsageError
-from charlstm.files import Path_, check_apart
 
 if TYPE_CHECKING:
     from charlstm.training import Record, Training
@@ -24,8 +22,8 @@ BEGINNING = b'{"step": '
 """Every line begins so."""
 
 
-def check_log(path: str, others: Iterable[tuple[str, Path_]], resume: bool, force: bool) -> None:
-    """Refuse a log that would go over another file, before anything is written."""
+def check_log(path: str, resume: bool, force: bool) -> None:
+    """Refuse a log that would go over a file unasked, before anything is written."""
     if path == "-":
         if sys.stdout is None:
             raise OutputError("standard output is closed")
@@ -34,7 +32,6 @@ def check_log(path: str, others: Iterable[tuple[str, Path_]], resume: bool, forc
         raise UsageError("an empty name is not that of a log; name a file")
     if os.path.isdir(path):
         raise UsageError(f"{path}: is a directory; name a file for the log")
-    check_apart("the log", path, others)
     if os.path.isfile(path) and not (resume or force):
         raise UsageError(
             f"{path} exists; replace it (--force), or write the log to another file (--log FILE); "

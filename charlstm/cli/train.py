@@ -24,6 +24,9 @@ if TYPE_CHECKING:
     from charlstm.ranks import Alone
     from charlstm.training import Record, Training
 
+STDOUT = "/dev/stdout"
+"""A name by which standard output is compared with other files, where there is such a name."""
+
 OTHERS_WAIT = 1.0
 """Seconds that a failing rank other than 0 gives that one to fail in the same way."""
 
@@ -110,7 +113,7 @@ def train(
     check_one_user("input", [name for name, source in readers if source == "-"])
     writers = {"-o": output, "--log": log}
     check_one_user("output", [name for name, target in writers.items() if target == "-"])
-    to_file = None if output == "-" else output
+    to_file: str | None = None if output == "-" else output
     if to_file is None:
         _check_stdout(resume)
     gathered = settings(
@@ -126,11 +129,12 @@ def train(
         if together.rank:  # one of them does the talking
             quiet, log = True, None
         read = api.inputs(sources, valid, configs)
-        if to_file is not None:
-            check_apart("the output", to_file, read)
-            read.append(("the output", to_file))
+        target = STDOUT if to_file is None else to_file
+        check_apart("the output", target, read)
+        read.append(("the output", target))
         if log is not None:
-            check_log(log, read, resume, force)
+            check_apart("the log", STDOUT if log == "-" else log, read)
+            check_log(log, resume, force)
         if together.size > 1 and "-" in sources:
             raise UsageError("standard input reaches one rank only; name files that all can read")
         say = (lambda message: None) if quiet else notice
