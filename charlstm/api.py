@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 
 from charlstm.arrays import Array
-from charlstm.checkpoint import Checkpoint, claim, read_checkpoint
-from charlstm.config import Config, SampleConfig, Setting, check, read_config, seconds
+from charlstm.checkpoint import Checkpoint, read_checkpoint
+from charlstm.config import Config, SampleConfig, Setting, bundled, check, read_config, seconds
 from charlstm.corpus import Corpus, Notice, encoding_of, read_blocks, read_lines, read_text
 from charlstm.errors import UsageError
 from charlstm.evaluation import (
@@ -28,6 +28,7 @@ from charlstm.evaluation import (
     stream_surprisals,
     surprisals,
 )
+from charlstm.files import check_apart, claim
 from charlstm.flow import POSITIONS, GradientFlow
 from charlstm.flow import gradient_flow as flow_of
 from charlstm.lock import Lock
@@ -283,6 +284,18 @@ SHAPE = (
 """… and of those that it cannot even if that is asked for: by them the arrays would be others."""
 
 
+def inputs(
+    corpus: Sequence[Path_], valid: Path_ | None, configs: Iterable[str]
+) -> list[tuple[str, Path_]]:
+    """The files that training reads, each with what messages call it."""
+    known = bundled()
+    return [
+        *(("the corpus", path) for path in corpus),
+        *([] if valid is None else [("the held-out text", valid)]),
+        *(("a configuration", known.get(name, name)) for name in configs),
+    ]
+
+
 def train(
     corpus: Path_ | Sequence[Path_],
     output: Path_ | None = None,
@@ -303,7 +316,8 @@ def train(
     `config` names bundled configurations or YAML files, later ones on top; `settings` are single
     keys over them. The checkpoint is written to `output` on the way and at the end; without
     `output` it is to be had from `Training.checkpoint()`. An output that exists is an error unless
-    it is to be gone on with (`resume`) or replaced (`force`). Nobody else may be writing it: that
+    it is to be gone on with (`resume`) or replaced (`force`); one that is a file to be read always
+    is. Nobody else may be writing it: that
     is a `BusyError`. `accept_changes` goes on with another corpus, other settings or another number
     of ranks than before, as far as that is possible; without it they are errors.
     """
@@ -313,6 +327,10 @@ def train(
     names = [config] if isinstance(config, str) else list(config)
     if isinstance(settings, Mapping):
         settings = [Setting(key, value, "settings") for key, value in settings.items()]
+    if output is not None and os.fspath(output) == "-":
+        raise UsageError("the output is no stream here; write Training.checkpoint() to it yourself")
+    if output is not None:
+        check_apart("the output", output, inputs(sources, valid, names))
     changes = [setting for name in names for setting in read_config(name)] + list(settings)
     check(changes)  # a wrong setting is told before anything else
     began = time.monotonic()

@@ -12,6 +12,7 @@ import codecs
 import dataclasses
 import difflib
 import math
+import os
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -570,11 +571,15 @@ def bundled() -> dict[str, Path]:
 
 def read_config(name: str) -> list[Setting]:
     """The settings of a bundled configuration (by name) or of a YAML file (by path)."""
+    if not name:
+        raise ConfigError("--config: an empty name; give a configuration's name or a YAML file")
     known = bundled()
     path = known.get(name, Path(name))
     try:
         data = path.read_bytes()
     except FileNotFoundError:
+        if Path(name).suffix in (".yaml", ".yml") or os.path.dirname(name):
+            raise ConfigError(f"{name}: no such file; check the name") from None
         raise _unknown("--config", "configuration", name, known) from None
     except OSError as e:
         raise ConfigError(f"{name}: cannot be read: {e.strerror}") from None

@@ -21,11 +21,12 @@ from typing import Any, NamedTuple, cast
 import numpy as np
 
 from charlstm.arrays import Array
-from charlstm.checkpoint import Checkpoint, Standing, claim, in_use, network, write_checkpoint
+from charlstm.checkpoint import Checkpoint, Standing, in_use, network, rescued, write_checkpoint
 from charlstm.config import Config, seconds
 from charlstm.corpus import Corpus, Streams
 from charlstm.errors import DivergedError, OutputError, UsageError
 from charlstm.evaluation import HeldOut
+from charlstm.files import claim
 from charlstm.lock import Lock
 from charlstm.model import State
 from charlstm.optimizers import OPTIMIZERS, Schedule, clip_norm_, clip_value_, norm
@@ -502,15 +503,21 @@ class Training:
             self.best if p["final"] and p["best"] else None,
         )
 
-    def save(self) -> None:
-        """Write the checkpoint to `output`."""
+    def save(self, last: bool = False) -> None:
+        """Write the checkpoint to `output`. If that fails and it is the `last` time, write it to
+        another place, which the `OutputError` names."""
         if self.output is None:
             return
         checkpoint = self.checkpoint()
         if self.ranks.rank:
             return
         with self._locked():
-            write_checkpoint(self.output, checkpoint)
+            try:
+                write_checkpoint(self.output, checkpoint)
+            except OutputError as e:
+                if last:
+                    raise rescued(self.output, checkpoint, e) from e
+                raise
         self.digest = checkpoint.digest
 
     @contextlib.contextmanager
@@ -571,7 +578,7 @@ class Training:
         if self.step == 0 and 0 in self._sample_at:
             yield self._event(sample=self.sample())
         if self.finished:
-            self.save()
+            self.save(last=True)
         while not self.finished:
             ends = self.ranks.size == 1 and over()  # before the first step, or asked for since
             now = time.monotonic()
@@ -606,7 +613,7 @@ class Training:
                 yield dataclasses.replace(event, seconds=time.monotonic() - began)
                 if not ends:
                     continue
-                self.save()
+                self.save(last=True)
                 if self.step == 0 and not self._stop:
                     raise DivergedError(
                         f"training diverged at {e}; the time is over and nothing is learnt: try a "
@@ -752,13 +759,13 @@ class Training:
         changes: dict[str, Any] = {}
         if not looked and self.progress["since"][1]:
             if self._stop and self.ranks.size == 1:
-                self.save()  # a second signal ends the process at once
+                self.save(last=True)  # a second signal ends the process at once
             _, valid = self._losses()
             if valid is not None:
                 better = self.best_valid is None or valid < self.best_valid
                 self.progress["final"] = [self.step, valid] if better else None
                 changes = {"valid": valid, "best": better}
-        self.save()
+        self.save(last=True)
         return {**changes, "saved": self.output is not None}
 
     # --- when it diverges ----------------------------------------------------------------------

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import click
 
 from charlstm.cli.options import config_options, debug_option, settings
-from charlstm.cli.streams import notice, write
+from charlstm.cli.streams import check_one_user, notice, write
 
 if TYPE_CHECKING:
     from charlstm.api import LanguageModel, Scored
@@ -108,6 +108,9 @@ def evaluate(
     gathered = settings(configs, sets, options)
     check(gathered)
     paths = models or (os.environ.get("CHARLSTM_MODEL") or "charlstm.npz",)
+    if "-" in paths:
+        readers = {"TEXT": "-" in sources, "--reference": reference == "-"}
+        check_one_user("input", ["-m", *(name for name, reads in readers.items() if reads)])
     languages = {path: load(path) for path in paths}
     for language in languages.values():
         language.config = language.config.updated(gathered)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from charlstm.cli.options import debug_option
-from charlstm.cli.streams import notice, write
+from charlstm.cli.streams import check_one_user, notice, write
 from charlstm.errors import CheckpointError, UsageError
 
 if TYPE_CHECKING:
@@ -49,11 +49,12 @@ def info(
     valid: str | None,
 ) -> None:
     """Show what is in a checkpoint: configuration, vocabulary, size, training so far, digest."""
-    from pathlib import Path
-
     from charlstm.checkpoint import VERSION, read_checkpoint
 
-    path = model or file
+    path = file if model is None else model
+    readers = [("-m", path), ("--gradient-flow", text), ("--valid", valid)]
+    readers += [("--corpus", each) for each in corpus]
+    check_one_user("input", [name for name, source in readers if source == "-"])
     if not verify and (corpus or valid):
         raise UsageError("--corpus and --valid say what to --verify; give that too")
     if valid and not corpus:
@@ -72,7 +73,7 @@ def info(
     best = checkpoint.in_use
     document: dict[str, Any] = {
         "file": str(path),
-        "bytes": Path(path).stat().st_size,
+        "bytes": checkpoint.size,
         "format": VERSION,
         "sha256": checkpoint.digest,
         "parameters": len(checkpoint.best),
@@ -103,8 +104,9 @@ def info(
             f"{best[1] / math.log(2):.4f} bits per {name} ({best[1]:.4f} nats) at step {best[0]:,}"
         )
     )
+    source = "standard input" if path == "-" else path
     lines = {
-        "checkpoint": f"{path} ({document['bytes']:,} bytes, format {VERSION})",
+        "checkpoint": f"{source} ({document['bytes']:,} bytes, format {VERSION})",
         "sha256": checkpoint.digest,
         "network": f"{m.cell}, hidden {_shown(m.hidden)}, layers {m.layers}: "
         f"{document['parameters']:,} parameters",
@@ -140,7 +142,8 @@ def _verify(
         document = {"file": path, "sha256": checkpoint.digest, "whole": True}
         write(json.dumps(document | ({"corpus": True} if corpus else {})) + "\n")
         return
-    write(f"{path}: whole, sha256 {checkpoint.digest}\n")
+    source = "standard input" if path == "-" else path
+    write(f"{source}: whole, sha256 {checkpoint.digest}\n")
     if corpus:
         write("trained on this text\n")
 

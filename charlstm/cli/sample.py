@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from charlstm.cli.options import Utf8, config_options, debug_option, model_option, settings
-from charlstm.cli.streams import notice, write
+from charlstm.cli.streams import check_one_user, notice, write
 
 if TYPE_CHECKING:
     from charlstm.api import LanguageModel
@@ -184,6 +184,10 @@ def sample(
         _alone("--match", "ends with its match", {"--stop"} & given)
     if novel == "-" and (each or seed_file == "-"):
         raise click.UsageError("standard input cannot be the seed and --novel; name a file")
+    if model == "-":
+        readers = {"--seed-file": seed_file == "-", "--novel": novel == "-"}
+        readers |= {"--each": each, "--interactive": interactive}
+        check_one_user("input", ["-m", *(name for name, reads in readers.items() if reads)])
     from charlstm.api import load
     from charlstm.config import Setting, check
     from charlstm.sampling import unescape
