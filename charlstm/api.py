@@ -181,6 +181,7 @@ class LanguageModel:
         `length` and `stop` of `sample`; with `match`, a regular expression, of those that match it
         as a whole. `what` is what errors call the seed."""
         s = self._sampling(options)
+        _check_number("N", N, 1)
         return beam(
             *(self.model, self.vocabulary, self.seed(seed, what), N),
             length=s.length,
@@ -246,6 +247,11 @@ class LanguageModel:
         return LineScorer(self.model, self.vocabulary)
 
 
+def _check_number(name: str, value: object, least: int) -> None:
+    if type(value) is not int or value < least:
+        raise UsageError(f"{name} is {value!r}; give a whole number from {least} up")
+
+
 def load(path: Path_ = "charlstm.npz") -> LanguageModel:
     """Read a checkpoint. Raises `UsageError` where it is missing, `CheckpointError` where it is
     damaged."""
@@ -258,9 +264,10 @@ def gradient_flow(model: LanguageModel, text: str | Iterable[str], lags: int = 5
 
     A gradient that falls by a factor at every step cannot teach what lies far back. What exactly
     is measured, `charlstm.flow.gradient_flow` says; of a long text, which may come in blocks, it is
-    the beginning. Raises `CorpusError` for a text of fewer than
-    `lags` + 2 characters.
+    the beginning. Raises `CorpusError` for a text of fewer than `lags` + 2 characters, and
+    `UsageError` for `lags` below 0.
     """
+    _check_number("lags", lags, 0)
     v = model.vocabulary
     ids, enough = [np.empty(0, np.int32)], POSITIONS * (lags + 1) + 1
     for block in v.blocks([text] if isinstance(text, str) else text):

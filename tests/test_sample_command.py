@@ -226,3 +226,12 @@ def test_a_wrong_rng_seed(model: Path, rng_seed: Any) -> None:
     ):
         with pytest.raises(UsageError, match=r"rng_seed is .*; give a whole number from 0 up"):
             ask()
+
+
+def test_other_wrong_numbers(model: Path) -> None:
+    loaded = charlstm.load(model)
+    for N in (0, -1, 2.5):
+        with pytest.raises(UsageError, match=r"N is .*; give a whole number from 1 up"):
+            loaded.beam("a", N)  # type: ignore[arg-type]
+    with pytest.raises(UsageError, match=r"lags is -1; give a whole number from 0 up"):
+        charlstm.gradient_flow(loaded, "a text that is long enough", -1)
