@@ -17,7 +17,7 @@ import numpy as np
 from charlstm.arrays import Array
 from charlstm.checkpoint import Checkpoint, read_checkpoint
 from charlstm.config import Config, SampleConfig, Setting, bundled, check, read_config, seconds
-from charlstm.corpus import Corpus, Notice, encoding_of, read_blocks, read_lines, read_text
+from charlstm.corpus import Corpus, Line, Notice, encoding_of, read_blocks, read_lines, read_text
 from charlstm.errors import UsageError
 from charlstm.evaluation import (
     LONG,
@@ -49,25 +49,42 @@ class LanguageModel:
     def __init__(self, checkpoint: Checkpoint) -> None:
         self.checkpoint = checkpoint
         self.config = checkpoint.config
+        self.standard_input = "utf-8"
+        """The encoding of standard input, whatever that of files is."""
         self.vocabulary = checkpoint.vocabulary
         self.model = checkpoint.model()
         self._matcher = cache(lambda expression: Matcher(expression, self.vocabulary))
 
+    def configure(self, settings: Iterable[Setting]) -> None:
+        """Put settings over the model's own. An encoding among them is that of all that is read
+        from here on; without one, files are read as the corpus was, and standard input is UTF-8."""
+        settings = list(settings)
+        self.config = self.config.updated(settings)
+        if any(setting.key == "text.encoding" for setting in settings):
+            self.standard_input = self.config.text.encoding
+
+    def _encoding(self, source: Path_) -> str | None:
+        """How a source is decoded; None where units are bytes."""
+        encoding = encoding_of(self.config.text)
+        standard_input = encoding is not None and os.fspath(source) == "-"
+        return self.standard_input if standard_input else encoding
+
     def read(self, source: Path_, notice: Notice = lambda message: None) -> str:
-        """The text in a file, read as the corpus was: in the configured encoding, or, where the
-        unit is the byte, with a lone surrogate for each byte that is not UTF-8."""
-        return read_text(source, encoding_of(self.config.text), notice)
+        """The text in a file, in the encoding of the corpus, or on standard input ("-"), in UTF-8;
+        where the unit is the byte, with a lone surrogate for each that is not UTF-8."""
+        return read_text(source, self._encoding(source), notice)
 
     def read_blocks(self, source: Path_, notice: Notice = lambda message: None) -> Iterator[str]:
         """What `read` gives, in blocks."""
-        return read_blocks(source, encoding_of(self.config.text), notice)
+        return read_blocks(source, self._encoding(source), notice)
 
     def read_lines(
         self, source: Path_, notice: Notice = lambda message: None
-    ) -> Iterator[list[str]]:
-        """The lines in a file, some at a time, read as `read` does; of a pipe those that are
-        there, without waiting for more."""
-        return read_lines(source, encoding_of(self.config.text), notice)
+    ) -> Iterator[list[Line]]:
+        """The lines in a file, some at a time, in the same encoding; of a pipe those that are
+        there, without waiting for more. What cannot be decoded is no error: see
+        `charlstm.corpus.read_lines`."""
+        return read_lines(source, self._encoding(source), notice)
 
     def _sampling(self, options: Mapping[str, Any]) -> SampleConfig:
         """How samples are made, with these options over the configuration's section `sample`; its
@@ -158,6 +175,11 @@ class LanguageModel:
             match=None if match is None else self._matcher(match),
         )
 
+    def check_match(self, expression: str, before: str) -> None:
+        """Raise `UsageError` where nothing that can follow a text matches an expression as a
+        whole."""
+        self._matcher(expression).start(before, self.config.sample.length)
+
     def complete(
         self, seeds: Sequence[str], *, rng_seed: int | None = None, **options: Any
     ) -> Iterator[str]:
@@ -221,14 +243,14 @@ class LanguageModel:
     def units_of_lines(self, lines: Sequence[str]) -> Iterator[Iterator[Scored]]:
         """The same for lines, which are without their ends, each by itself; their ends are units
         too."""
-        v = self.vocabulary
+        v, line_break = self.vocabulary, self.vocabulary.line_break
         short = [line for line in lines if len(line) <= LONG]
         nats = iter(self.line_scorer.surprisals(short))
         for line in lines:
             if len(line) <= LONG:
-                yield iter([(v.split(v.normalised(f"{line}\n")), next(nats).tolist())])
+                yield iter([(v.split(v.normalised(line + line_break)), next(nats).tolist())])
             else:
-                scored = self.units(between_line_ends(line))
+                scored = self.units(between_line_ends(line, line_break))
                 next(scored)  # the line end before it
                 yield scored
 
@@ -238,7 +260,8 @@ class LanguageModel:
         return surprisals(self.model, v.encode(text), charged=v.charged)
 
     def evaluate_lines(self, lines: Sequence[str]) -> list[Evaluation]:
-        """Score lines, which are without their ends, each by itself: as the text "\\nLINE\\n"."""
+        """Score lines, which are without their ends, each by itself: as the text "\\nLINE\\n", or
+        "\\nLINE\\r\\n" where the lines of the corpus end so."""
         return self.line_scorer(lines)
 
     @cached_property

@@ -30,7 +30,7 @@ from numpy.typing import DTypeLike
 from charlstm.arrays import Array
 from charlstm.config import TextConfig
 from charlstm.errors import CorpusError, OutputError, UsageError
-from charlstm.sniff import likely_cause
+from charlstm.sniff import likely_cause, likely_encoding
 from charlstm.vocabulary import (
     CENSUSES,
     ESCAPED,
@@ -183,6 +183,9 @@ def _sniffed(
     """The same blocks. Where the first one is not what it is read as, that is a notice; where it
     cannot even be decoded, and `strict`, a `CorpusError`."""
     beginning = next(blocks, b"")
+    if encoding is not None and codecs.lookup(encoding).name in MARKS:
+        while len(beginning) < 4 and (more := next(blocks, b"")):  # until a mark is whole
+            beginning += more
     cause = likely_cause(beginning[:SAMPLE], encoding)
     if cause is not None:
         if encoding is not None and strict:
@@ -197,35 +200,107 @@ def _sniffed(
 UNSTREAMED = ("idna", "punycode", "unicode-escape")
 """Encodings whose incremental decoders in Python lose their way between two blocks."""
 
+MARKS = {
+    "utf-16": {codecs.BOM_UTF16_LE: "-le", codecs.BOM_UTF16_BE: "-be"},
+    "utf-32": {codecs.BOM_UTF32_LE: "-le", codecs.BOM_UTF32_BE: "-be"},
+}
+"""Byte order marks of encodings that have two orders, and the order that each stands for."""
+
+SUPERSETS = {
+    "euc_kr": "cp949",
+    "shift_jis": "cp932",
+    "gb2312": "gb18030",
+    "gbk": "gb18030",
+    "big5": "cp950",
+    "iso8859-9": "cp1254",
+    "iso8859-11": "cp874",
+    "tis-620": "cp874",
+}
+"""Encodings whose names are given to files of their larger successors, by which they are decoded.
+Browsers do the same. `Latin1` is one more."""
+
+
+class Latin1(codecs.IncrementalDecoder):
+    """Decodes what is called Latin-1 and is cp1252; its five undefined bytes are the control
+    characters that they are in Latin-1."""
+
+    TABLE = "".join(
+        chr(byte) if character == "\ufffd" else character
+        for byte, character in enumerate(bytes(range(256)).decode("cp1252", "replace"))
+    )
+
+    def decode(self, data: bytes, final: bool = False) -> str:  # type: ignore[override]
+        return codecs.charmap_decode(data, self.errors, self.TABLE)[0]
+
+
+def _incremental(encoding: str, errors: str = "strict") -> codecs.IncrementalDecoder:
+    """A decoder for an encoding, by the name that `codecs.lookup` has for it."""
+    if encoding == "iso8859-1":
+        return Latin1(errors)
+    return codecs.getincrementaldecoder(SUPERSETS.get(encoding, encoding))(errors)
+
+
+BYTE_ESCAPES = "charlstm-byte-escapes"
+"""The error handler that makes a lone surrogate, U+DC80 to U+DCFF, of each byte that cannot be
+decoded in any encoding. Unlike `ESCAPED` it does so with bytes below 0x80, too, and the way back
+is closed."""
+
+
+def _escape_bytes(e: UnicodeError) -> tuple[str, int]:
+    if not isinstance(e, UnicodeDecodeError):
+        raise e
+    return "".join(chr(0xDC80 | byte) for byte in e.object[e.start : e.end]), e.end
+
+
+codecs.register_error(BYTE_ESCAPES, _escape_bytes)
+
+
+def _in_order(encoding: str, beginning: bytes) -> str:
+    """An encoding with the byte order of a file that begins so. A file without a mark is in the
+    order of this machine, as it is for `bytes.decode`."""
+    encoding = codecs.lookup(encoding).name
+    for mark, order in MARKS.get(encoding, {}).items():
+        if beginning.startswith(mark):
+            return encoding + order
+    native = "-le" if sys.byteorder == "little" else "-be"
+    return encoding + native if encoding in MARKS else encoding
+
 
 def _decoder(encoding: str, beginning: bytes) -> codecs.IncrementalDecoder:
-    """A decoder for a file, by its encoding and its first bytes.
+    """A decoder for a file, by its encoding and its first bytes."""
+    name = codecs.lookup(encoding).name
+    if any(beginning.startswith(mark) for mark in MARKS.get(name, {})):
+        return _incremental(name)  # which drops the mark
+    return _incremental(_in_order(name, beginning))
 
-    Of UTF-16 and UTF-32 Python's incremental decoders demand a byte order mark. A file without
-    one is in the order of this machine, as it is for `bytes.decode`.
-    """
-    encoding = codecs.lookup(encoding).name
-    marks = {
-        "utf-16": (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE),
-        "utf-32": (codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE),
-    }
-    if encoding in marks and not beginning.startswith(marks[encoding]):
-        encoding += "-le" if sys.byteorder == "little" else "-be"
-    return codecs.getincrementaldecoder(encoding)()
+
+class _Place:
+    """How far the reading of a file is."""
+
+    def __init__(self) -> None:
+        self.bytes, self.line, self.column = 0, 1, 1
+        """Bytes before it; the line and the character in it, both from 1."""
+
+    def move(self, text: str) -> None:
+        """Move on over the text that was decoded."""
+        breaks = text.count("\n")
+        self.line += breaks
+        self.column = len(text) - text.rfind("\n") if breaks else self.column + len(text)
+
+    def __str__(self) -> str:
+        return f"line {self.line:,}, column {self.column:,}"
 
 
 def read_blocks(
     source: str | os.PathLike[str],
     encoding: str | None = "utf-8",
     notice: Notice = _ignore,
-    promptly: bool = False,
     reading: Reading | None = None,
 ) -> Iterator[str]:
-    """As `read_text`, but the text comes in blocks; `promptly`, what is there comes at once. A
-    `reading` may end before the file does."""
+    """As `read_text`, but the text comes in blocks. A `reading` may end before the file does."""
     name = _name(source)
-    blocks = _read_bytes(source, promptly, reading)
-    blocks = _sniffed(blocks, name, encoding, notice, strict=not promptly)
+    blocks = _read_bytes(source, reading=reading)
+    blocks = _sniffed(blocks, name, encoding, notice, strict=True)
     if encoding is None:
         escaping = codecs.getincrementaldecoder("utf-8")(ESCAPED)
         for data in itertools.chain(blocks, [b""]):
@@ -235,20 +310,26 @@ def read_blocks(
         blocks = iter([b"".join(blocks)])
     beginning = next(blocks, b"")
     decoder = _decoder(encoding, beginning)
-    end = 0  # of the block, in bytes from the beginning of the file
+    place = _Place()
     at_start = True
     for data in itertools.chain([beginning], blocks, [b""]):
-        end += len(data)
+        before = decoder.getstate()
         try:
             whole = reading is None or not reading.over  # else it may end within a character
             text = decoder.decode(data, final=whole and not data)
             text.encode("utf-32-le")  # some encodings let lone surrogates through
-        except UnicodeDecodeError as e:  # its object ends with the block, but may begin before it
-            place, byte = end - len(e.object) + e.start, e.object[e.start]
+        except UnicodeDecodeError as e:  # its object begins with what was left of other blocks
+            left = len(e.object) - len(data)
+            decoder.setstate(before)
+            good = decoder.decode(data[: max(0, e.start - left)])
+            place.move(good.removeprefix("\ufeff") if at_start else good)
             raise CorpusError(
-                f"{name}: byte {place} (0x{byte:02x}) is not valid {encoding}; "
-                "convert the file, or name its encoding with --set text.encoding=NAME"
+                f"{name}: byte {place.bytes - left + e.start} (0x{e.object[e.start]:02x}), "
+                f"{place}, is not valid {encoding}; {_remedy(encoding, e.object)}"
             ) from None
+        except UnicodeEncodeError as e:
+            place.move(text[: e.start])
+            raise CorpusError(f"{name}: {place}, is not valid {encoding}") from None
         except UnicodeError:
             raise CorpusError(f"{name}: is not valid {encoding}") from None
         if at_start and text:
@@ -256,7 +337,19 @@ def read_blocks(
             if text[0] == "\ufeff":
                 notice(f"{name}: dropped the byte order mark at its start")
                 text = text[1:]
+        place.bytes += len(data)
+        place.move(text)
         yield text
+
+
+def _remedy(encoding: str, data: bytes) -> str:
+    """What to do about bytes that are not in an encoding."""
+    likely = likely_encoding(data, encoding)
+    if likely is not None:
+        return f"it may be {likely}: name that with --set text.encoding={likely}"
+    if encoding != "utf-8":  # it has been named
+        return "convert the file to UTF-8, or leave the bytes out"
+    return "convert the file, or name its encoding with --set text.encoding=NAME"
 
 
 def read_text(
@@ -272,22 +365,127 @@ def read_text(
     return "".join(read_blocks(source, encoding, notice))
 
 
+# --- lines -------------------------------------------------------------------------------------
+
+
+class Line(str):
+    """The text of a line, without its end. A byte that cannot be decoded is a lone surrogate."""
+
+    raw: bytes
+    """The bytes that it came as, its end included; where the last line has none, with one."""
+    column: bytes
+    """The same, for the last column of a table, which is in ASCII: as UTF-8, where the encoding
+    is one that cannot stand beside ASCII."""
+    bad: int
+    """The place, from 1, of the first byte in it that cannot be decoded; 0 where there is none."""
+
+    @classmethod
+    def of(cls, text: str, raw: bytes, in_table: bool = True) -> Line:
+        """From a text and bytes that still have their end."""
+        text = text.removesuffix("\n").removesuffix("\r")
+        bad = 0
+        try:
+            text.encode()
+        except UnicodeEncodeError as e:
+            bad = e.start + 1
+        line = cls(text)
+        line.raw, line.bad = raw, bad
+        line.column = raw if in_table else text.encode("utf-8", "replace") + b"\n"
+        return line
+
+
 def read_lines(
     source: str | os.PathLike[str], encoding: str | None = "utf-8", notice: Notice = _ignore
-) -> Iterator[list[str]]:
-    """The lines of a file, without their ends, some at a time: those of a block together, and
-    those that come through a pipe as soon as they are complete. Raises what `read_text` raises."""
-    waiting: list[str] = []
-    for text in read_blocks(source, encoding, notice, promptly=True):
-        *lines, last = text.split("\n")
+) -> Iterator[list[Line]]:
+    """The lines of a file, some at a time: those of a block together, and those that come through
+    a pipe as soon as they are complete.
+
+    A line ends with a line feed, and a carriage return before it belongs to the end. Bytes that
+    cannot be decoded end nothing: the lines that have some say so, and so does one notice at the
+    end. A byte order mark stays in the bytes of the first line, and is no part of its text. Raises
+    `UsageError` for a missing file and `CorpusError` for one that cannot be read.
+    """
+    name = _name(source)
+    blocks = _read_bytes(source, promptly=True)
+    blocks = _sniffed(blocks, name, encoding, notice, strict=False)
+    beginning = next(blocks, b"")
+    encoded = "utf-8" if encoding is None else _in_order(encoding, beginning)
+    decode = _line_decoder(encoded, ESCAPED if encoding is None else BYTE_ESCAPES)
+    end = _line_end(encoded)
+    in_table = end == b"\n"
+    number, damaged, first = 0, 0, ""
+    for lines in _raw_lines(itertools.chain([beginning], blocks), end):
+        found = []
+        for raw in lines:
+            text = decode(raw)
+            if not number and encoding is not None:
+                text = text.removeprefix("\ufeff")
+                if not text:  # nothing but a mark
+                    continue
+            line = Line.of(text, raw if raw.endswith(end) else raw + end, in_table)
+            number += 1
+            if line.bad and encoding is not None:
+                damaged += 1
+                first = first or f"line {number:,}, column {line.bad:,}"
+            found.append(line)
+        yield found
+    if damaged:
+        lines_of = "1 line" if damaged == 1 else f"{damaged:,} lines"
+        where = f"at {first}" if damaged == 1 else f"the first at {first}"
+        notice(
+            f"{lines_of} of {name} had bytes that are not {str(encoding).upper()}, {where}; "
+            "they count as outside the vocabulary"
+        )
+
+
+def _line_end(encoding: str) -> bytes:
+    """What a line feed is in an encoding."""
+    if encoding.startswith(("utf-16", "utf-32")):
+        return "\n".encode(encoding)
+    try:
+        return b"\n" if b"\n".decode(encoding) == "\n" else "\n".encode(encoding)
+    except UnicodeError:
+        return b"\n"
+
+
+def _line_decoder(encoding: str, errors: str) -> Callable[[bytes], str]:
+    """Decodes line after line."""
+    decoder = _incremental(encoding, errors)
+
+    def decode(raw: bytes) -> str:
+        try:
+            if encoding in UNSTREAMED:
+                return raw.decode(encoding, errors)
+            # a line that lacks an end is the last one
+            return decoder.decode(raw, final=not raw.endswith(end))
+        except UnicodeError:  # an encoding without such handlers
+            return "".join(chr(0xDC80 | byte) for byte in raw.removesuffix(end))
+
+    end = _line_end(encoding)
+    return decode
+
+
+def _raw_lines(blocks: Iterable[bytes], end: bytes) -> Iterator[list[bytes]]:
+    """The lines in blocks of bytes, with their ends, some at a time."""
+    width = len(end)  # bytes of a code unit
+    waiting: list[bytes] = []  # of a line that has not ended
+    rest = b""  # of a code unit that is not whole
+    for block in blocks:
+        data = rest + block
+        whole = len(data) - len(data) % width
+        data, rest = data[:whole], data[whole:]
+        units = np.frombuffer(data, f"u{width}")
+        ends = (np.flatnonzero(units == np.frombuffer(end, f"u{width}")[0]) + 1) * width
+        places = [0, *ends.tolist()]
+        lines = [data[a:b] for a, b in itertools.pairwise(places)]
         if lines:
-            lines[0] = "".join([*waiting, lines[0]])
+            lines[0] = b"".join([*waiting, lines[0]])
             waiting = []
             yield lines
-        waiting.append(last)
-    rest = "".join(waiting)
-    if rest:
-        yield [rest]
+        waiting.append(data[places[-1] :])
+    last = b"".join([*waiting, rest])
+    if last:
+        yield [last]
 
 
 def encoding_of(config: TextConfig) -> str | None:

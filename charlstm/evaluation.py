@@ -147,24 +147,27 @@ def evaluate(
     return Evaluation(scored, outside, total, unit)
 
 
-def between_line_ends(line: str) -> Iterator[str]:
-    """The text by which a line is scored, "\\nLINE\\n", in blocks."""
+def between_line_ends(line: str, line_break: str) -> Iterator[str]:
+    """The text by which a line is scored, "\\nLINE\\n", in blocks. What ends it, is what ends the
+    lines of the model's corpus."""
     yield "\n"
     yield from (line[at : at + LONG] for at in range(0, len(line), LONG))
-    yield "\n"
+    yield line_break
 
 
 class LineScorer:
     """Scores lines, each by itself, as the model met them while it learnt: after a line end.
 
     The score of a line is that of the text "\\nLINE\\n": from a zero state a line end is given,
-    which is not scored, and then the line and its end are predicted. Many lines are scored side
+    which is not scored, and then the line and its end are predicted. For a model of a corpus with
+    CRLF that end is "\\r\\n", however the line came. Many lines are scored side
     by side, the long with the long ones; what stands beside a line changes nothing but roundings.
     One of more than `LONG` characters is scored alone, block by block.
     """
 
     def __init__(self, model: Model, vocabulary: Vocabulary) -> None:
         self.model, self.vocabulary = model, vocabulary
+        self.line_break = vocabulary.line_break
         self.unrolled: dict[int, Unrolled] = {}  # by width
 
     def __call__(self, lines: Sequence[str]) -> list[Evaluation]:
@@ -180,15 +183,17 @@ class LineScorer:
 
     def _alone(self, line: str) -> Evaluation:
         """The score of a long line."""
-        blocks = map(self.vocabulary.ids, self.vocabulary.blocks(between_line_ends(line)))
+        blocks = map(
+            self.vocabulary.ids, self.vocabulary.blocks(between_line_ends(line, self.line_break))
+        )
         return evaluate(self.model, blocks, self.vocabulary)
 
     def surprisals(self, lines: Sequence[str]) -> list[Array]:
-        """For each line the nats (N + 1,), float64, of its N units and of its end."""
+        """For each line the nats (N + E,), float64, of its N units and the E of its end."""
         return self.of_ids(self._ids(lines))
 
     def _ids(self, lines: Sequence[str]) -> list[Array]:
-        return [self.vocabulary.encode(f"\n{line}\n") for line in lines]
+        return [self.vocabulary.encode(f"\n{line}{self.line_break}") for line in lines]
 
     def of_ids(self, ids: Sequence[Array], state: State | None = None) -> list[Array]:
         """For each of some texts (N,), N > 0, the nats (N - 1,), float64, of its units but the

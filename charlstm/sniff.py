@@ -7,6 +7,7 @@ code and logs do not have.
 from __future__ import annotations
 
 import codecs
+import re
 import sys
 import unicodedata
 
@@ -117,3 +118,40 @@ def _utf8(beginning: bytes, encoding: str) -> bool:
     if encoding in WIDE:
         return b"\0" not in beginning and len(beginning) > CERTAIN
     return sum(byte >= 0x80 for byte in beginning) >= CERTAIN
+
+
+LEGACY = {
+    "utf-8": ("", 0.0),
+    "cp949": ("\uac00-\ud7a3", 0.5),
+    "euc_jp": ("\u3041-\u30fe", 0.3),
+    "cp932": ("\u3041-\u30fe", 0.3),
+    "gb18030": ("\u4e00-\u9fff\u3000-\u303f\uff01-\uff5e", 0.9),
+    "cp1252": ("\u00c0-\u00ff\u2018-\u2026\u20ac", 0.9),
+}
+"""Encodings that files are often in, in the order that they are tried in: characters that text in
+them has, and the least share that these are of what is not ASCII."""
+
+FEW = 0.25
+"""The most that is not ASCII in a text of Latin letters."""
+
+
+def likely_encoding(data: bytes, encoding: str) -> str | None:
+    """The encoding that bytes, which are not in the stated one, seem to be in."""
+    if encoding in WIDE or b"\0" in data:
+        return None
+    for name, (usual, share) in LEGACY.items():
+        try:
+            text = codecs.getincrementaldecoder(name)().decode(data)
+        except UnicodeDecodeError:
+            continue
+        strange = [c for c in text if not c.isascii()]
+        if name == "utf-8":
+            plausible = len(strange) * 3 >= CERTAIN
+        else:
+            found = len(re.findall(f"[{usual}]", "".join(strange)))
+            plausible = found > 0 and found >= share * len(strange)
+        if name == "cp1252":
+            plausible = plausible and len(strange) <= FEW * len(text)
+        if plausible and name != encoding:
+            return name
+    return None

@@ -9,7 +9,6 @@ Python's error handler "surrogateescape".
 from __future__ import annotations
 
 import codecs
-import json
 import sys
 import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -21,6 +20,7 @@ import numpy as np
 from charlstm.arrays import Array
 from charlstm.config import UNIT_NAMES, TextConfig
 from charlstm.errors import CorpusError, VocabularyError
+from charlstm.visible import escaped
 
 UNKNOWN = -1
 """The id of a unit outside a vocabulary that has no entry for such."""
@@ -132,6 +132,12 @@ class Vocabulary:
         """Whether an id stands for the same here and there."""
         return (self.unit, self.units) == (other.unit, other.units)
 
+    @property
+    def line_break(self) -> str:
+        """What ends the lines of the corpus: a line feed, in most with a carriage return or not."""
+        returns, feeds = (self.counts[self.encode(c)].sum() if c in self else 0 for c in "\r\n")
+        return "\r\n" if 0 < feeds <= 2 * returns else "\n"
+
     def __contains__(self, unit: str) -> bool:
         """Whether a unit is known; `UNK` itself, where it is one that a text can have."""
         return not self.outside(unit).any()
@@ -167,8 +173,9 @@ class Vocabulary:
     def shown(self, most: int = 60) -> str:
         """Some of the units, as a line shows them after their number."""
         listed = self.listed()
-        text = listed[:most] if isinstance(listed, str) else " ".join(map(str, listed[:most]))
-        return f": {json.dumps(text, ensure_ascii=False)}" + " …" * (len(listed) > most)
+        between = "" if isinstance(listed, str) else " "
+        text = between.join(escaped(str(unit)) for unit in listed[:most]).replace('"', r"\"")
+        return f': "{text}"' + " …" * (len(listed) > most)
 
     def encode(self, text: str) -> Array:
         """Ids (N,) int32 of a text; `unknown` for what is outside."""

@@ -500,7 +500,10 @@ def test_stops_of_each(names: Path) -> None:
 
 def test_unknown_in_a_line(names: Path) -> None:
     process = run("sample", "--each", "-m", names, stdin="Ka\nK한a\n")
-    fails(process, 2, "line 2 of standard input", "'한' at position 1")
+    fails(process, 2, "1 line was not continued: line 2 of standard input", "'한' at position 1")
+    first, second = process.stdout.decode().splitlines()
+    assert first.startswith("Ka")
+    assert second == "K한a"
     skipped = run("sample", "--each", "-m", names, "--unknown", "skip", stdin="Ka\nK한a\n")
     assert skipped.stdout.splitlines()[1].startswith(b"Ka")
     assert b"1 character of line 2" in skipped.stderr

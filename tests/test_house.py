@@ -26,7 +26,7 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 ROOMS = [
     *("errors", "arrays", "cells", "parameters", "optimizers"),
-    *("config", "vocabulary", "sniff", "corpus", "recurrent", "layers", "model"),
+    *("config", "visible", "vocabulary", "sniff", "corpus", "recurrent", "layers", "model"),
     *("lock", "files", "archive", "checkpoint", "evaluation", "flow", "patterns", "sampling"),
     *("shards", "ranks", "training", "api", "cli"),
 ]

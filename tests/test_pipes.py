@@ -7,9 +7,11 @@ import math
 import re
 import subprocess
 import sys
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+import click
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -20,10 +22,14 @@ import charlstm
 import charlstm.evaluation
 from charlstm.api import LanguageModel
 from charlstm.cells import CELLS
-from charlstm.cli.evaluate import escaped
+from charlstm.cli import COMMANDS
+from charlstm.cli.options import Number
+from charlstm.config import Setting, _keys, check
 from charlstm.corpus import Corpus, read_lines
+from charlstm.errors import ConfigError
 from charlstm.evaluation import UNKNOWN_NATS, LineScorer, evaluate, surprisals
 from charlstm.model import Model
+from charlstm.visible import escaped
 from charlstm.vocabulary import Vocabulary
 
 UNITS = ("char", "byte", "word")
@@ -169,11 +175,15 @@ def test_any_lines(lines: list[str]) -> None:
 )
 @pytest.mark.parametrize("block", [1, 2, 3, 1000])
 def test_read_lines(data: str, block: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A line ends at a line feed and nowhere else; the last one need not have one."""
+    """A line ends at a line feed and nowhere else; the last one need not have one. A carriage
+    return before it is no part of the text, but of the bytes."""
     monkeypatch.setattr("charlstm.corpus.BLOCK", block)
     (tmp_path / "t").write_bytes(data.encode())
     lines = [line for batch in read_lines(tmp_path / "t") for line in batch]
-    assert lines == (data.split("\n")[:-1] if data.endswith("\n") or not data else data.split("\n"))
+    expected = data.split("\n")[:-1] if data.endswith("\n") or not data else data.split("\n")
+    assert lines == [line.removesuffix("\r") for line in expected]
+    assert [line.raw.decode() for line in lines] == [f"{line}\n" for line in expected]
+    assert not any(line.bad for line in lines)
 
 
 @pytest.mark.parametrize("options", [["--lines"], ["--above", "-1"], ["--lines", "--chars"]])
@@ -243,7 +253,7 @@ def test_nothing_to_score(english: Path) -> None:
 
 
 def test_bytes_that_are_no_text(tmp_path: Path) -> None:
-    """A model of bytes passes any line on as it is; one of characters says what is wrong."""
+    """A model of bytes passes any line on as it is."""
     data = b"caf\xe9 \xff\xfe\nplain\n"
     path = trained(tmp_path / "m.npz", TEXT, 20, **{"text.unit": "byte", "text.valid": 0.0})
     assert run("evaluate", "--above", "0", "-m", path, stdin=data).stdout == data
@@ -251,8 +261,6 @@ def test_bytes_that_are_no_text(tmp_path: Path) -> None:
     assert [row.split(b"\t", 2)[2] for row in rows] == data.splitlines()
     (first, _) = run("evaluate", "--lines", "--json", "-m", path, stdin=data).stdout.splitlines()
     assert json.loads(first)["line"] == data.splitlines()[0].decode("utf-8", "replace")
-    characters = trained(tmp_path / "c.npz", TEXT, 20)
-    fails(run("evaluate", "--lines", "-m", characters, stdin=data), 3, "byte 3 (0xe9)")
 
 
 # --- filters -----------------------------------------------------------------------------------
@@ -317,10 +325,53 @@ def test_a_threshold_of_a_reference(english: Path, tmp_path: Path) -> None:
         (["-m", "b", "--chars"], ["one model"]),
         (["-m", "b", "--below", "2"], ["one model"]),
         (["--above", "much"], ["--above"]),
+        (["--above", "nan"], ["--above", "nan"]),
+        (["--below", "-NaN"], ["--below", "-NaN"]),
+        (["--quantile", "nan", "--reference", "r"], ["--quantile", "nan"]),
     ],
 )
 def test_options_that_do_not_go_together(options: list[str], parts: list[str]) -> None:
     fails(run("evaluate", "-m", "a", *options, "-"), 2, *parts)
+
+
+@pytest.mark.parametrize(
+    ("q", "notice", "passed"),
+    [
+        ("0", "3 of 5 lines of ref have", b"zz\nzzzz qqqq\n"),  # the lowest, and its equals
+        ("0.5", "3 of 5 lines of ref have", b"zz\nzzzz qqqq\n"),
+        ("0.8", "4 of 5 lines of ref have", b"zzzz qqqq\n"),
+        ("1", "5 of 5 lines of ref have", b""),
+    ],
+)
+def test_what_a_threshold_means(
+    english: Path, tmp_path: Path, q: str, notice: str, passed: bytes
+) -> None:
+    """The notice says how many lines are not above it."""
+    reference = "The lamp\nThe lamp\nThe lamp\nzz\nzzzz qqqq\n"
+    (tmp_path / "ref").write_text(reference)
+    options = ("--quantile", q, "--reference", "ref")
+    process = run("evaluate", "-m", english, *options, cwd=tmp_path, stdin=reference)
+    assert notice in process.stderr.decode()
+    assert process.stdout == passed
+
+
+@pytest.mark.parametrize("command", list(COMMANDS))
+def test_no_option_takes_nan(command: str) -> None:
+    """Options for numbers are keys, whole numbers or `Number`."""
+    for parameter in getattr(import_module(f"charlstm.cli.{command}"), command).params:
+        kind = parameter.type
+        assert isinstance(kind, Number) or not isinstance(kind, click.types.FloatParamType)
+        assert not isinstance(kind, click.FloatRange) or isinstance(kind, Number)
+
+
+def test_no_key_takes_nan() -> None:
+    numbers = 0
+    for key, field in _keys().items():
+        for value in (math.nan, np.float64("nan")):
+            with pytest.raises(ConfigError):
+                check([Setting(key, value, "a test")])
+        numbers += isinstance(field.default, float)
+    assert numbers > 5
 
 
 # --- several models ----------------------------------------------------------------------------
@@ -372,6 +423,18 @@ def test_models_that_cannot_be_compared(english: Path, tmp_path: Path) -> None:
     [
         *(("a", "a"), (" ", " "), ("\n", r"\n"), ("\t", r"\t"), ("\\", r"\\"), ("\x1b", r"\x1b")),
         *(("가", "가"), ("🚢", "🚢"), ("\u2028", r"\u2028"), ("\u200f", r"\u200f")),
+        *(
+            (c, f"\\u{ord(c):04x}")
+            for c in "\ufe0f\u3164\u034f\u200b\u200c\u2060\ufeff\u0301\u3000"
+        ),
+        *((c, f"\\u{ord(c):04x}") for c in "\u202e\u2066\u2003\u115f\u2800\u0e31\u180e\udcff"),
+        *(("\xa0", r"\xa0"), ("\xad", r"\xad"), ("\U000e0041", r"\U000e0041")),
+        *(
+            ("cafe\u0301", "cafe\u0301"),
+            ("\u0301a", r"\u0301a"),
+            ("a\u200d\u0301", r"a\u200d\u0301"),
+        ),
+        *(("é", "é"), ("ア", "ア"), ("ㅏ", "ㅏ"), ("ن", "ن"), ("!", "!")),
     ],
 )
 def test_escaped(text: str, expected: str) -> None:
@@ -418,8 +481,58 @@ def test_colour(of_unit: Path) -> None:
     for lines in ([], ["--lines"]):
         out = run("evaluate", "--chars", "--color", *lines, "-m", of_unit, stdin=text).stdout
         plain = re.sub(r"\x1b\[[0-9;]*m", "", out.decode())
-        assert plain == text.replace("\x1b", r"\x1b").replace("\\\n", "\\\\\n")
+        assert plain == text.replace("\x1b", r"\x1b")
         codes = re.findall(rb"\x1b\[([0-9;]*)m", out)
         assert set(codes) <= {b"", b"0;32", b"0;33", b"0;31", b"0;1;37;41"}
         assert codes[-1] == b""
         assert len(codes) > 3
+
+
+@pytest.mark.parametrize("unit", UNITS)
+@pytest.mark.parametrize(
+    "text",
+    [
+        "می\u200cخواهم",
+        "cafe\u0301",
+        "👩\u200d💻",
+        "❤\ufe0f",
+        "ก\u0e31น",
+        "👍🏽",
+        "הי\u200f!",
+        "a\u00adb",
+    ],
+)
+def test_colour_tears_nothing(unit: str, text: str, of_unit: Path) -> None:
+    """What makes one shape stays together, and what is invisible there stays."""
+    out = run("evaluate", "--chars", "--color", "-m", of_unit, stdin=f"the {text} sea\n").stdout
+    assert re.sub(r"\x1b\[[0-9;]*m", "", out.decode()) == f"the {text} sea\n"
+    for c in "\u200c\u0301\u200d\ufe0f\u0e31🏽\u200f":
+        assert f"m{c}" not in out.decode()
+    assert "\u200d\x1b" not in out.decode()
+
+
+def test_colour_obeys_nothing(english: Path) -> None:
+    text = "a\x1b]0;x\x07b\x9bc\u202ed\u2066e\u2028f\n"
+    out = run("evaluate", "--chars", "--color", "-m", english, stdin=text).stdout.decode()
+    plain = re.sub(r"\x1b\[[0-9;]*m", "", out)
+    assert plain == r"a\x1b]0;x\x07b\x9bc\u202ed\u2066e\u2028f" + "\n"
+
+
+def test_info_shows_what_is_invisible(tmp_path: Path) -> None:
+    """Each unit of the vocabulary by itself."""
+    text = 'e\u0301a\u200cb\ufe0f\u3164\u00a0\u202ec\\"\n' * 9
+    for unit, expected in (
+        ("char", r': "\n\"\\abce\xa0\u0301\u200c\u202e\u3164\ufe0f"'.replace(r"\n", r"\n", 1)),
+        ("word", r"e\u0301a"),
+    ):
+        path = trained(tmp_path / f"{unit}.npz", text, 2, **{"text.unit": unit, "text.valid": 0.0})
+        (row,) = [
+            line
+            for line in run("info", path).stdout.decode().split("\n")
+            if line.startswith("vocabulary")
+        ]
+        if unit == "char":
+            assert row.endswith(expected)
+        else:
+            assert "e\u0301a\\u200cb\\ufe0f\\u3164" in row
+            assert row.isascii() or all(c.isprintable() for c in row)

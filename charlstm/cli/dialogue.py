@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import sys
-import unicodedata
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from charlstm.cli.streams import notice, terminal, write
 from charlstm.errors import CharLSTMError, UsageError
+from charlstm.visible import harmless
 
 if TYPE_CHECKING:
     from charlstm.api import LanguageModel
@@ -152,9 +152,5 @@ class Dialogue:
 
 
 def _readable(text: str) -> str:
-    """A text for a terminal, which is to obey nothing that a model writes: control characters are
-    escaped, bytes that are not UTF-8 replaced."""
-    text = text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
-    return "".join(
-        ascii(c)[1:-1] if unicodedata.category(c) == "Cc" and c not in "\n\t" else c for c in text
-    )
+    """A text for a terminal, which is to obey nothing that a model writes."""
+    return harmless(text.encode("utf-8", "surrogateescape").decode("utf-8", "replace"))

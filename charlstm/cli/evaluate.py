@@ -11,11 +11,13 @@ from typing import TYPE_CHECKING
 
 import click
 
-from charlstm.cli.options import config_options, debug_option, settings
-from charlstm.cli.streams import check_one_user, notice, write
+from charlstm.cli.options import Number, config_options, debug_option, settings
+from charlstm.cli.streams import check_one_user, notice, printable, write
+from charlstm.visible import escaped, harmless, joins
 
 if TYPE_CHECKING:
     from charlstm.api import LanguageModel, Scored
+    from charlstm.corpus import Line
     from charlstm.evaluation import Evaluation
     from charlstm.vocabulary import Vocabulary
 
@@ -48,14 +50,14 @@ SURPRISING = "0;1;37;41"
     help="Score every line by itself: bits per character, characters, line.",
 )
 @click.option(
-    "--above", type=float, metavar="BITS", help="Pass only lines of more bits per character."
+    "--above", type=Number(), metavar="BITS", help="Pass only lines of more bits per character."
 )
 @click.option(
-    "--below", type=float, metavar="BITS", help="Pass only lines of fewer bits per character."
+    "--below", type=Number(), metavar="BITS", help="Pass only lines of fewer bits per character."
 )
 @click.option(
     "--quantile",
-    type=click.FloatRange(0.0, 1.0),
+    type=Number(0.0, 1.0),
     metavar="Q",
     help="Pass only lines of more bits per character than a share Q of those of --reference.",
 )
@@ -113,7 +115,7 @@ def evaluate(
         check_one_user("input", ["-m", *(name for name, reads in readers.items() if reads)])
     languages = {path: load(path) for path in paths}
     for language in languages.values():
-        language.config = language.config.updated(gathered)
+        language.configure(gathered)
     language = languages[paths[0]]
     wanted = language.config.evaluate
     if len(languages) > 1:
@@ -198,7 +200,7 @@ def _blocks(language: LanguageModel, sources: Sequence[str]) -> Iterator[str]:
 # --- lines -------------------------------------------------------------------------------------
 
 
-def _batches(language: LanguageModel, sources: Sequence[str]) -> Iterator[list[str]]:
+def _batches(language: LanguageModel, sources: Sequence[str]) -> Iterator[list[Line]]:
     """The lines of the texts, those that come through a pipe as soon as they are there."""
     for source in sources:
         yield from language.read_lines(source, notice)
@@ -206,32 +208,30 @@ def _batches(language: LanguageModel, sources: Sequence[str]) -> Iterator[list[s
 
 def _scored(
     language: LanguageModel, sources: Sequence[str]
-) -> Iterator[list[tuple[str, Evaluation]]]:
+) -> Iterator[list[tuple[Line, Evaluation]]]:
     for lines in _batches(language, sources):
         yield list(zip(lines, language.evaluate_lines(lines), strict=True))
 
 
-def _raw(text: str) -> bytes:
-    """A text as it was read: lone surrogates are bytes."""
-    return text.encode("utf-8", "surrogateescape")
-
-
 def _shown(text: str) -> str:
-    """A text for JSON."""
-    return _raw(text).decode("utf-8", "replace")
+    """A text for JSON: lone surrogates, which are bytes, are replaced where they are not UTF-8."""
+    try:
+        return text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+    except UnicodeEncodeError:  # some encodings have lone surrogates of their own
+        return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
 
 
-def _object(line: str, score: Evaluation) -> bytes:
+def _object(line: Line, score: Evaluation) -> bytes:
     document = {**score.to_dict(), "line": _shown(line)}
     return (json.dumps(document, ensure_ascii=False) + "\n").encode()
 
 
-def _row(line: str, score: Evaluation) -> bytes:
-    return f"{score.bits_per_unit:.4f}\t{score.units}\t".encode() + _raw(line) + b"\n"
+def _row(line: Line, score: Evaluation) -> bytes:
+    return f"{score.bits_per_unit:.4f}\t{score.units}\t".encode() + line.column
 
 
 def _each(language: LanguageModel, sources: Sequence[str], as_json: bool) -> None:
-    show: Callable[[str, Evaluation], bytes] = _object if as_json else _row
+    show: Callable[[Line, Evaluation], bytes] = _object if as_json else _row
     for batch in _scored(language, sources):
         write(b"".join(show(line, score) for line, score in batch))
 
@@ -247,7 +247,7 @@ def _filter(
     passed = False
     for batch in _scored(language, sources):
         passing = [
-            _object(line, score) if as_json else _raw(line) + b"\n"
+            _object(line, score) if as_json else line.raw
             for line, score in batch
             if (above is None or score.bits_per_unit > above)
             and (below is None or score.bits_per_unit < below)
@@ -268,8 +268,9 @@ def _threshold(language: LanguageModel, reference: str, quantile: float) -> floa
     if not bits:
         raise CorpusError(f"{reference}: has no lines to compare with")
     threshold = float(np.quantile(bits, quantile, method="inverted_cdf"))
+    within = sum(of_line <= threshold for of_line in bits)
     notice(
-        f"{quantile:.10g} of {len(bits):,} lines of {reference} have at most {threshold:.4f} bits "
+        f"{within:,} of {len(bits):,} lines of {reference} have at most {threshold:.4f} bits "
         f"per {language.vocabulary.name}: passing lines of more"
     )
     return threshold
@@ -290,7 +291,8 @@ def _compare(languages: dict[str, LanguageModel], sources: Sequence[str], lines:
                 f"{first} and {path} cannot be compared: models of words agree on what a line "
                 "costs only where their vocabularies are equal"
             )
-    if len({language.config.text.encoding for language in languages.values()}) > 1:
+    encodings = {language.config.text.encoding for language in languages.values()}
+    if len(encodings) > 1 and any(source != "-" for source in sources):
         notice(f"reading in the encoding of {first}")
     names = list(languages)
     for batch in _batches(one, sources):
@@ -303,14 +305,14 @@ def _compare(languages: dict[str, LanguageModel], sources: Sequence[str], lines:
             name, margin = names[bits.index(least)], second - least
             if one.config.evaluate.json:
                 document = {
-                    "model": name,
+                    "model": printable(name),
                     "margin": margin,
-                    "bits": dict(zip(names, bits, strict=True)),
+                    "bits": dict(zip(map(printable, names), bits, strict=True)),
                     "line": _shown(line),
                 }
                 rows.append((json.dumps(document, ensure_ascii=False) + "\n").encode())
             else:
-                rows.append(f"{name}\t{margin:.4f}\t".encode() + _raw(line) + b"\n")
+                rows.append(os.fsencode(name) + f"\t{margin:.4f}\t".encode() + line.column)
         write(b"".join(rows))
 
 
@@ -341,11 +343,6 @@ def _bits(nats: float) -> float:
     return nats / log(2)
 
 
-def escaped(text: str) -> str:
-    """Characters that would break or hide in a line as escapes of Python's, such as \\n."""
-    return "".join("\\\\" if c == "\\" else c if c.isprintable() else ascii(c)[1:-1] for c in text)
-
-
 def _table(units: Units, as_json: bool) -> None:
     """A row for each unit that is scored, with the bits of the text or line so far."""
     for scored in units:
@@ -356,7 +353,7 @@ def _table(units: Units, as_json: bool) -> None:
             total += of_unit
             bits, so_far = _bits(of_unit), _bits(total)
             if as_json:
-                document = {"text": text, "bits": bits, "total": so_far}
+                document = {"text": _shown(text), "bits": bits, "total": so_far}
                 rows.append(json.dumps(document, ensure_ascii=False) + "\n")
             else:
                 rows.append(f"{escaped(text)}\t{bits:.4f}\t{so_far:.4f}\n")
@@ -367,10 +364,12 @@ def _table(units: Units, as_json: bool) -> None:
 
 
 def _coloured(vocabulary: Vocabulary, units: Units) -> None:
-    """The text with each unit in the colour of its bits; what a terminal would obey is escaped."""
+    """The text with each unit in the colour of its bits; what makes one shape with the unit before
+    it is in the colour of that."""
     limits, colours = list(COLOURS), [*COLOURS.values(), SURPRISING]
     for scored in units:
-        parts, current, readable = [], "", _readable(vocabulary)
+        parts: list[str] = []
+        current, before, readable = "", "", _readable(vocabulary)
         for unit, of_unit in _each_unit(scored):
             text = readable(unit)
             if not text:
@@ -379,11 +378,17 @@ def _coloured(vocabulary: Vocabulary, units: Units) -> None:
             bits = _bits(of_unit)
             place = 0 if bits != bits else bisect_left(limits, bits)
             colour = "" if text.isspace() and place == 0 else colours[place]
+            if joins(before, text):
+                colour = current
+            elif len(parts) > ROWS:
+                write("".join([*parts, "\x1b[m" if current else ""]))
+                parts, current = [], ""
+            before = text
             if colour != current:
                 parts.append(f"\x1b[{colour}m")
                 current = colour
-            parts.append("".join(c if c in "\n\t" else escaped(c) for c in text))
-            if "\n" in text or len(parts) > ROWS:
+            parts.append(harmless(text))
+            if "\n" in text:
                 parts.append("\x1b[m" if current else "")
                 write("".join(parts))
                 parts, current = [], ""

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from charlstm.cli.options import debug_option
-from charlstm.cli.streams import check_one_user, notice, write
+from charlstm.cli.streams import check_one_user, notice, printable, write
 from charlstm.errors import CheckpointError, UsageError
 
 if TYPE_CHECKING:
@@ -72,7 +72,7 @@ def info(
     chars = p["step"] * t.batch * t.length
     best = checkpoint.in_use
     document: dict[str, Any] = {
-        "file": str(path),
+        "file": printable(path),
         "bytes": checkpoint.size,
         "format": VERSION,
         "sha256": checkpoint.digest,
@@ -104,7 +104,7 @@ def info(
             f"{best[1] / math.log(2):.4f} bits per {name} ({best[1]:.4f} nats) at step {best[0]:,}"
         )
     )
-    source = "standard input" if path == "-" else path
+    source = "standard input" if path == "-" else printable(path)
     lines = {
         "checkpoint": f"{source} ({document['bytes']:,} bytes, format {VERSION})",
         "sha256": checkpoint.digest,
@@ -139,10 +139,10 @@ def _verify(
         if read.sha256 != checkpoint.progress["corpus"]["sha256"]:
             raise CheckpointError(f"{path}: whole, but not trained on this text")
     if as_json:
-        document = {"file": path, "sha256": checkpoint.digest, "whole": True}
+        document = {"file": printable(path), "sha256": checkpoint.digest, "whole": True}
         write(json.dumps(document | ({"corpus": True} if corpus else {})) + "\n")
         return
-    source = "standard input" if path == "-" else path
+    source = "standard input" if path == "-" else printable(path)
     write(f"{source}: whole, sha256 {checkpoint.digest}\n")
     if corpus:
         write("trained on this text\n")

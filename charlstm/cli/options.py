@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -24,6 +25,20 @@ class Utf8(click.ParamType):  # type: ignore[type-arg, unused-ignore]
             return os.fsencode(value).decode("utf-8")
         except UnicodeError:
             self.fail("is not valid UTF-8", param, ctx)
+
+
+class Number(click.FloatRange):
+    """A number in a range. NaN, which is in none, is refused, too."""
+
+    name = "number"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
+        number = float(super().convert(value, param, ctx))
+        if math.isnan(number):
+            self.fail(f"{value!r} is not a number", param, ctx)
+        return number
 
 
 def _set_debug(ctx: click.Context, param: click.Parameter, value: bool) -> None:

@@ -5,16 +5,19 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
+from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from charlstm.cli.options import Utf8, config_options, debug_option, model_option, settings
 from charlstm.cli.streams import check_one_user, notice, write
+from charlstm.errors import UsageError
 
 if TYPE_CHECKING:
     from charlstm.api import LanguageModel
-    from charlstm.sampling import Completer, Completion, Piece
+    from charlstm.corpus import Line
+    from charlstm.sampling import Completer, Completion, Piece, Seed
 
 
 @click.command()
@@ -197,7 +200,7 @@ def sample(
     gathered = settings(configs, sets, options)
     check(gathered)  # a wrong option is told before a missing model
     language = load(model)
-    language.config = language.config.updated(gathered)
+    language.configure(gathered)
     errors = "replace" if as_json else "surrogateescape"
     how = _How(language, best_of, beam, match, rng_seed, as_json, errors)
     if each:
@@ -256,7 +259,7 @@ def _alone(option: str, what: str, others: set[str]) -> None:
 
 
 def _end_lines(language: LanguageModel) -> None:
-    """Let samples end with their line."""
+    """Let samples end with their line: where its end, which may be CRLF, begins."""
     from charlstm.config import Setting
 
     stop = [*language.config.sample.stop, "\r\n", "\n"]
@@ -302,35 +305,67 @@ class _How:
         )
 
     def each_line(self, skip: bool) -> None:
-        """Continue the lines of standard input, those of a pipe as soon as they are there."""
-        from charlstm.sampling import best_of
-
-        language, N, number = self.language, self.best_of, 0
+        """Continue the lines of standard input, those of a pipe as soon as they are there. One
+        that cannot be continued, since the model does not know its units or nothing that can follow
+        matches, comes out as it is, and is an error at the end."""
+        language, number, left = self.language, 0, 0
+        first: UsageError | None = None
         if language.config.sample.count != 1:
             raise click.UsageError("--each continues each line once; leave out sample.count")
         completer = self.completer() if self.beam is None else None
         for lines in language.read_lines("-", notice):
-            names = [f"line {number + k + 1} of standard input" for k in range(len(lines))]
-            texts = [
-                _known(language, line, skip, name) for line, name in zip(lines, names, strict=True)
-            ]
-            completions: Iterator[Completion]
-            if completer is None:
-                assert self.beam is not None
-                completions = (
-                    language.beam(text, self.beam, errors=self.errors, what=name, match=self.match)
-                    for text, name in zip(texts, names, strict=True)
-                )
-            else:
-                seeds = [language.seed(t, name) for t, name in zip(texts, names, strict=True)]
-                repeated = [seed for seed in seeds for _ in range(N)]
-                completions = best_of(completer(repeated, number * N), N)
+            seeds: list[Seed | None] = []
+            for n, line in enumerate(lines, number + 1):
+                name = f"line {n} of standard input"
+                try:
+                    seed = language.seed(_known(language, line, skip, name), name)
+                    if self.match is not None:
+                        language.check_match(self.match, seed[1])
+                    seeds.append(seed)
+                except UsageError as e:
+                    seeds.append(None)
+                    first, left = first or e, left + 1
+            completions = self._completions(completer, seeds, number)
             number += len(lines)
-            for text, completion in zip(texts, completions, strict=True):
+            for line, each, completion in zip(lines, seeds, completions, strict=True):
+                if each is None or completion is None:
+                    self._as_it_is(line)
+                    continue
+                _, text = each
                 shown = text if language.config.sample.echo else ""
                 printer = _Json(text) if self.as_json else _Plain(shown, "")
                 printer.piece(_piece(0, completion))
                 printer.end()
+        if first is not None:
+            lines_are = "1 line was" if left == 1 else f"{left:,} lines were"
+            raise UsageError(f"{lines_are} not continued: {first}")
+
+    def _completions(
+        self, completer: Completer | None, seeds: list[Seed | None], number: int
+    ) -> Iterator[Completion | None]:
+        """A completion of each seed that there is. The first one is number `number` from 0: the
+        random numbers of a seed are those of its place, whatever stands before it."""
+        from charlstm.sampling import best_of
+
+        language, N = self.language, self.best_of
+        for there, group in groupby(enumerate(seeds, number), lambda seed: seed[1] is not None):
+            places, some = zip(*group, strict=True)
+            if not there:
+                yield from some
+            elif self.beam is not None:
+                for _, text in some:
+                    yield language.beam(text, self.beam, errors=self.errors, match=self.match)
+            elif completer is not None:
+                repeated = [seed for seed in some for _ in range(N)]
+                yield from best_of(completer(repeated, places[0] * N), N)
+
+    def _as_it_is(self, line: Line) -> None:
+        """Let a line go on that cannot be continued."""
+        if self.as_json:
+            document = {"seed": _Json(line).seed, "text": "", "nats": None, "stop": "unknown"}
+            write(json.dumps(document, ensure_ascii=False) + "\n")
+        else:
+            write(line.raw if self.language.config.sample.echo else b"\n")
 
     def chosen(self, text: str, unique: bool, novel: str | None, printer: _Json | _Plain) -> int:
         """Continue a seed with the samples that are wanted; return the exit code."""
@@ -351,9 +386,7 @@ class _How:
             return " ".join(text.split()) if v.unit == "word" else v.normalised(text).rstrip()
 
         if novel is not None:
-            known = {line(each) for lines in language.read_lines(novel, notice) for each in lines}
-            known.add("")
-
+            known = {"", *map(line, language.read(novel, notice).split("\n"))}
         cut = 0
 
         def accept(completion: Completion) -> bool:

@@ -27,10 +27,19 @@ def write(text: str | bytes | memoryview) -> None:
         raise ReaderGone from None
 
 
+def printable(name: str) -> str:
+    """The name of a file, or a text that has one in it: bytes that are not UTF-8 as escapes such
+    as \\xff."""
+    try:
+        return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    except UnicodeEncodeError:  # lone surrogates that are no bytes
+        return name.encode("utf-8", "backslashreplace").decode()
+
+
 def notice(message: str) -> None:
     """Say something on standard error. Where that is closed or full, go on without it."""
     with contextlib.suppress(OSError, ValueError, AttributeError):
-        sys.stderr.write(f"charlstm: {message}\n")
+        sys.stderr.write(f"charlstm: {printable(message)}\n")
         sys.stderr.flush()
 
 

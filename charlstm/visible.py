@@ -1,0 +1,76 @@
+"""What of a text a reader can see: the rest is escaped, as Python does.
+
+In a table, where each entry stands alone, everything is escaped that could not be seen or told
+apart. In running text what is invisible has a work to do, as the joiners of Persian words and of
+emoji have. So it stays, and only what a terminal would obey is escaped.
+"""
+
+from __future__ import annotations
+
+import unicodedata
+
+IGNORABLE = frozenset(
+    map(
+        chr,
+        (
+            *(0x034F, 0x115F, 0x1160, 0x17B4, 0x17B5, 0x3164, 0xFFA0),
+            *range(0x180B, 0x1810),
+            *range(0xFE00, 0xFE10),
+            *range(0xE0100, 0xE01F0),
+            0x2800,
+        ),
+    )
+)
+"""Letters and marks that show nothing: those of Unicode's Default_Ignorable_Code_Point that are
+not of the category Cf, and the Braille pattern without dots."""
+
+OBEYED = frozenset(map(chr, (*range(0x2028, 0x202F), *range(0x2066, 0x206A))))
+"""What orders a terminal about beside control characters: line and paragraph separators, and
+controls of direction that hold until another one. Marks of direction (U+200E, U+200F) order
+nothing about."""
+
+JOINER = "\u200d"
+
+
+def _escape(character: str) -> str:
+    return "\\\\" if character == "\\" else ascii(character)[1:-1]
+
+
+def _mark(character: str) -> bool:
+    return unicodedata.category(character).startswith("M")
+
+
+def escaped(text: str) -> str:
+    """An entry of a table, with escapes for all that breaks it, hides in it or looks like
+    something else: controls, format characters, blanks other than the space, marks that stand on
+    nothing, and backslashes."""
+    parts, alone = [], True
+    for c in text:
+        hidden = c == "\\" or not c.isprintable() or c in IGNORABLE or (alone and _mark(c))
+        parts.append(_escape(c) if hidden else c)
+        alone = hidden or c.isspace()
+    return "".join(parts)
+
+
+def harmless(text: str) -> str:
+    """Running text for a terminal, with escapes for what it would obey, line ends and tabs aside;
+    bytes that are not UTF-8 are replaced."""
+    return "".join(
+        "\ufffd"
+        if (kind := unicodedata.category(c)) == "Cs"
+        else _escape(c)
+        if c in OBEYED or (kind == "Cc" and c not in "\n\t")
+        else c
+        for c in text
+    )
+
+
+def joins(before: str, text: str) -> bool:
+    """Whether a text makes one shape with the text before it, which nothing may tear: marks,
+    joiners and what follows them, skin tones, invisible letters."""
+    if not before or not text or before[-1].isspace():
+        return False
+    c = text[0]
+    format_character = unicodedata.category(c) == "Cf" and c not in OBEYED
+    skin = "\U0001f3fb" <= c <= "\U0001f3ff"
+    return before.endswith(JOINER) or _mark(c) or format_character or c in IGNORABLE or skin
