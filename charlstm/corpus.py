@@ -212,32 +212,40 @@ SUPERSETS = {
     "gb2312": "gb18030",
     "gbk": "gb18030",
     "big5": "cp950",
+    "iso8859-1": "cp1252",
     "iso8859-9": "cp1254",
     "iso8859-11": "cp874",
     "tis-620": "cp874",
 }
-"""Encodings whose names are given to files of their larger successors, by which they are decoded.
-Browsers do the same. `Latin1` is one more."""
+"""Encodings whose names are given to files of their larger successors, by which they are decoded;
+browsers do the same."""
+
+CODE_PAGES = ("cp1252", "cp1254", "cp874")
+"""Of these, encodings of one byte a character. A byte that they leave undefined is the control
+character that it was before them, so that any file can be decoded as it could be then."""
 
 
-class Latin1(codecs.IncrementalDecoder):
-    """Decodes what is called Latin-1 and is cp1252; its five undefined bytes are the control
-    characters that they are in Latin-1."""
+class _CodePage(codecs.IncrementalDecoder):
+    """Decodes one of `CODE_PAGES`."""
 
-    TABLE = "".join(
-        chr(byte) if character == "\ufffd" else character
-        for byte, character in enumerate(bytes(range(256)).decode("cp1252", "replace"))
-    )
+    def __init__(self, encoding: str, errors: str) -> None:
+        super().__init__(errors)
+        undefined = "\ufffe"  # for charmap_decode
+        self.table = "".join(
+            c if c != "\ufffd" else chr(byte) if byte < 0xA0 else undefined
+            for byte, c in enumerate(bytes(range(256)).decode(encoding, "replace"))
+        )
 
     def decode(self, data: bytes, final: bool = False) -> str:  # type: ignore[override]
-        return codecs.charmap_decode(data, self.errors, self.TABLE)[0]
+        return codecs.charmap_decode(data, self.errors, self.table)[0]
 
 
 def _incremental(encoding: str, errors: str = "strict") -> codecs.IncrementalDecoder:
     """A decoder for an encoding, by the name that `codecs.lookup` has for it."""
-    if encoding == "iso8859-1":
-        return Latin1(errors)
-    return codecs.getincrementaldecoder(SUPERSETS.get(encoding, encoding))(errors)
+    larger = SUPERSETS.get(encoding, encoding)
+    if encoding in SUPERSETS and larger in CODE_PAGES:
+        return _CodePage(larger, errors)
+    return codecs.getincrementaldecoder(larger)(errors)
 
 
 BYTE_ESCAPES = "charlstm-byte-escapes"

@@ -126,12 +126,12 @@ LEGACY = {
     "euc_jp": ("\u3041-\u30fe", 0.3),
     "cp932": ("\u3041-\u30fe", 0.3),
     "gb18030": ("\u4e00-\u9fff\u3000-\u303f\uff01-\uff5e", 0.9),
-    "cp1252": ("\u00c0-\u00ff\u2018-\u2026\u20ac", 0.9),
+    "cp1252": ("\u00c0-\u00ff\u2013-\u2026\u20ac", 0.9),
 }
 """Encodings that files are often in, in the order that they are tried in: characters that text in
 them has, and the least share that these are of what is not ASCII."""
 
-FEW = 0.25
+FEW = 0.35
 """The most that is not ASCII in a text of Latin letters."""
 
 
