@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from charlstm.cli.options import debug_option
-from charlstm.cli.streams import check_one_user, notice, printable, write
+from charlstm.cli.streams import check_one_user, notice, printable, to_json, write
 from charlstm.errors import CheckpointError, UsageError
 
 if TYPE_CHECKING:
@@ -93,7 +93,7 @@ def info(
         "config": config.to_dict(),
     }
     if as_json:
-        write(json.dumps(document, ensure_ascii=False) + "\n")
+        write(to_json(document))
         return
     m = config.model
     trained = document["trained"]
@@ -140,7 +140,7 @@ def _verify(
             raise CheckpointError(f"{path}: whole, but not trained on this text")
     if as_json:
         document = {"file": printable(path), "sha256": checkpoint.digest, "whole": True}
-        write(json.dumps(document | ({"corpus": True} if corpus else {})) + "\n")
+        write(to_json(document | ({"corpus": True} if corpus else {})))
         return
     source = "standard input" if path == "-" else printable(path)
     write(f"{source}: whole, sha256 {checkpoint.digest}\n")
@@ -155,7 +155,7 @@ def _show_flow(checkpoint: Checkpoint, text: str, as_json: bool) -> None:
     language = LanguageModel(checkpoint)
     flow = gradient_flow(language, language.read_blocks(text, notice))
     if as_json:
-        write(json.dumps(flow.to_dict()) + "\n")
+        write(to_json(flow.to_dict()))
         return
     write("lag" + "".join(f"{name:>12}{'of lag 0':>12}" for name in flow.norms) + "\n")
     for lag, norms in enumerate(zip(*flow.norms.values(), strict=True)):

@@ -9,7 +9,7 @@ import os
 import sys
 from typing import IO, TYPE_CHECKING, Any, BinaryIO
 
-from charlstm.cli.streams import ReaderGone, write
+from charlstm.cli.streams import ReaderGone, to_json, write
 from charlstm.errors import OutputError, UsageError
 
 if TYPE_CHECKING:
@@ -92,7 +92,7 @@ class Log:
         self._line(line)
 
     def _line(self, line: dict[str, Any]) -> None:
-        text = json.dumps(line) + "\n"
+        text = to_json(line)
         if self.file is not None:
             with contextlib.suppress(OSError):
                 self.file.write(text)

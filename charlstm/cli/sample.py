@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator
 from itertools import groupby
@@ -11,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from charlstm.cli.options import Utf8, config_options, debug_option, model_option, settings
-from charlstm.cli.streams import check_one_user, notice, write
+from charlstm.cli.streams import check_one_user, notice, to_json, write
 from charlstm.errors import UsageError
 
 if TYPE_CHECKING:
@@ -363,7 +362,7 @@ class _How:
         """Let a line go on that cannot be continued."""
         if self.as_json:
             document = {"seed": _Json(line).seed, "text": "", "nats": None, "stop": "unknown"}
-            write(json.dumps(document, ensure_ascii=False) + "\n")
+            write(to_json(document))
         else:
             write(line.raw if self.language.config.sample.echo else b"\n")
 
@@ -456,7 +455,7 @@ class _Json:
             self.texts[piece.sample] = text
             return
         document = {"seed": self.seed, "text": text, "nats": piece.nats, "stop": piece.stop}
-        write(json.dumps(document, ensure_ascii=False) + "\n")
+        write(to_json(document))
 
     def end(self) -> None:
         pass

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import json
+import math
 import sys
 from collections.abc import Iterable
+from typing import Any
 
 from charlstm.errors import OutputError, UsageError
 
@@ -25,6 +28,23 @@ def write(text: str | bytes | memoryview) -> None:
         sys.stdout.flush()
     except BrokenPipeError:
         raise ReaderGone from None
+
+
+def to_json(document: Any) -> str:
+    """A line of JSON; null stands for a number that is not finite, for which JSON has no name."""
+
+    def finite(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {key: finite(each) for key, each in value.items()}
+        if isinstance(value, list):
+            return [finite(each) for each in value]
+        return None if isinstance(value, float) and not math.isfinite(value) else value
+
+    try:
+        text = json.dumps(document, ensure_ascii=False, allow_nan=False)
+    except ValueError:
+        text = json.dumps(finite(document), ensure_ascii=False, allow_nan=False)
+    return text + "\n"
 
 
 def printable(name: str) -> str:
