@@ -354,7 +354,7 @@ def _remedy(encoding: str, data: bytes) -> str:
     """What to do about bytes that are not in an encoding."""
     likely = likely_encoding(data, encoding)
     if likely is not None:
-        return f"it may be {likely}: name that with --set text.encoding={likely}"
+        return f"it seems to be {likely}; if so, --set text.encoding={likely}"
     if encoding != "utf-8":  # it has been named
         return "convert the file to UTF-8, or leave the bytes out"
     return "convert the file, or name its encoding with --set text.encoding=NAME"
