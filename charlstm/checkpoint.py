@@ -31,25 +31,22 @@ from __future__ import annotations
 import contextlib
 import copy
 import hashlib
-import io
 import itertools
 import json
 import math
 import os
 import re
-import secrets
-import stat
-import struct
-import zipfile
-import zlib
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 from numpy.typing import DTypeLike
 
+from charlstm.archive import BadArchive as _Bad
+from charlstm.archive import pack, unpack
 from charlstm.arrays import Array
 from charlstm.cells import CELLS
 from charlstm.config import Config, from_dict
@@ -60,15 +57,13 @@ from charlstm.errors import (
     OutputError,
     UsageError,
 )
-from charlstm.lock import Lock
+from charlstm.files import replacing, spare_places
 from charlstm.model import Model, State, state_widths, weight_shapes
 from charlstm.optimizers import OPTIMIZERS
 from charlstm.vocabulary import EOS, NO_CHARACTER, UNK, Bytes, Characters, Vocabulary, Words
 
 FORMAT = "charlstm checkpoint"
 VERSION = 1
-
-_EPOCH = (1980, 1, 1, 0, 0, 0)  # the same contents are the same bytes
 
 
 @dataclass
@@ -111,7 +106,9 @@ class Checkpoint:
     """(P,) flat weights that did best at the looks of the run, where `best` are those of its end.
     With them training goes on: its end may lie elsewhere then."""
     digest: str = ""
-    """SHA-256 of the file's contents, in hexadecimal; known once written or read."""
+    """SHA-256 of the file's contents, in hexadecimal; known once written or read, …"""
+    size: int = 0
+    """… and so is its length in bytes."""
 
     @property
     def in_use(self) -> tuple[int, float] | None:
@@ -220,88 +217,48 @@ def _members(checkpoint: Checkpoint) -> Iterator[tuple[str, bytes, memoryview]]:
         yield name, _header(dtype, shape), array.reshape(-1).view(np.uint8).data
 
 
-def write_checkpoint(path: str | os.PathLike[str], checkpoint: Checkpoint) -> None:
-    """Write the file so that, whatever happens, `path` holds the old or the new one, whole.
+def write_checkpoint(
+    path: str | os.PathLike[str],
+    checkpoint: Checkpoint,
+    like: str | os.PathLike[str] | None = None,
+) -> None:
+    """Write the file so that, whatever happens, `path` holds the old or the new one, whole; see
+    `charlstm.files.replacing`. Raises `OutputError`."""
+    with replacing(path, like) as file:
+        stream_checkpoint(file.write, checkpoint)
 
-    A temporary file in the same directory is written, synced and renamed. Raises `OutputError`.
-    Who writes a path more than once, or over a time, holds its lock meanwhile (`claim`).
-    """
-    target = Path(os.path.realpath(path))  # a symbolic link stays one
+
+def rescued(
+    path: str | os.PathLike[str] | None, checkpoint: Checkpoint, why: object
+) -> OutputError:
+    """Write a checkpoint that `path`, None for a stream, did not take to another place, as private
+    as it was to be. Returns the error that names the place; it begins with `why`."""
+    for place in spare_places(path):
+        with contextlib.suppress(OutputError):
+            write_checkpoint(place, checkpoint, place if path is None else path)
+            return OutputError(f"{why}; the model is saved as {place}; move it where you want it")
+    return OutputError(f"{why}; the model could not be saved anywhere else either")
+
+
+def stream_checkpoint(put: Callable[[bytes | memoryview], object], checkpoint: Checkpoint) -> None:
+    """Hand the bytes of the file to `put`, from the first to the last."""
     digest = hashlib.sha256()
-    try:
-        with _temporary(target) as file:
-            with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
+    size = 0
 
-                def add(name: str, header: bytes, contents: memoryview) -> None:
-                    info = zipfile.ZipInfo(name + ".npy", _EPOCH)
-                    info.create_system, info.external_attr = 3, 0o644 << 16
-                    info.file_size = len(header) + len(contents)
-                    with archive.open(info, "w") as member:
-                        member.write(header)
-                        member.write(contents)
+    def members() -> Iterator[tuple[str, list[bytes | memoryview]]]:
+        for name, header, contents in _members(checkpoint):
+            digest.update(name.encode() + b"\0" + header)
+            digest.update(contents)
+            yield name + ".npy", [header, contents]
+        yield "sha256.npy", [_header("|u1", (32,)), digest.digest()]
 
-                for name, header, contents in _members(checkpoint):
-                    digest.update(name.encode() + b"\0" + header)
-                    digest.update(contents)
-                    add(name, header, contents)
-                add("sha256", _header("|u1", (32,)), memoryview(digest.digest()))
-            file.flush()
-            os.fsync(file.fileno())
-            file.close()
-            os.replace(file.name, target)
-        _sync_directory(target.parent)
-    except OSError as e:
-        raise OutputError(f"{path}: cannot be written: {e.strerror or e}") from e
-    checkpoint.digest = digest.hexdigest()
+    def counted(part: bytes | memoryview) -> None:
+        nonlocal size
+        size += len(part)
+        put(part)
 
-
-@contextlib.contextmanager
-def _temporary(target: Path) -> Iterator[BinaryIO]:
-    """A new file beside `target`, gone at the end unless it has been renamed."""
-    path = target.parent / f".{target.name}.{secrets.token_hex(4)}.tmp"
-    try:
-        with open(path, "xb") as file:
-            yield file
-    finally:
-        path.unlink(missing_ok=True)
-
-
-def _sync_directory(directory: Path) -> None:
-    if not hasattr(os, "O_DIRECTORY"):  # not possible, nor needed, on Windows
-        return
-    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def claim(path: str | os.PathLike[str]) -> Lock:
-    """Take the lock on a path that is going to be written, and remove what runs that were killed
-    have left there. Raises at once the error that writing would end in, and `BusyError` where
-    another process is at it."""
-    lock = Lock(path)
-    try:
-        _sweep(lock.target)
-    except BaseException:
-        lock.release()
-        raise
-    return lock
-
-
-def _sweep(target: Path) -> None:
-    """Remove temporary files of `target`. Only who holds its lock may: nobody else has one then."""
-    ours = re.compile(rf"\.{re.escape(target.name)}\.[0-9a-f]{{8}}\.tmp")
-    for path in target.parent.iterdir():
-        if not ours.fullmatch(path.name):
-            continue
-        with contextlib.suppress(OSError):  # another user's; it is in nobody's way
-            if stat.S_ISREG(path.lstat().st_mode):
-                with open(path, "rb") as file:
-                    beginning = file.read(4)
-                # of an archive; what lost power may be empty, or zeros
-                if beginning in (b"PK\x03\x04", b"", bytes(4)):
-                    path.unlink()
+    pack(members(), counted)
+    checkpoint.digest, checkpoint.size = digest.hexdigest(), size
 
 
 # --- reading -----------------------------------------------------------------------------------
@@ -309,12 +266,14 @@ def _sweep(target: Path) -> None:
 
 def read_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
     """Read a checkpoint strictly: exactly the members, types and shapes that its configuration
-    implies, checksums and digest right, weights finite.
+    implies, around them the bytes that writing them makes, digest right, weights finite. The path
+    "-" is standard input.
 
     Raises `UsageError` where there is no file and `CheckpointError` for anything else.
     """
+    name = "standard input" if os.fspath(path) == "-" else path
     try:
-        data = Path(path).read_bytes()
+        data = _read_bytes(path)
     except FileNotFoundError:
         raise UsageError(
             f"{path}: no such checkpoint; "
@@ -323,17 +282,26 @@ def read_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
     except IsADirectoryError:
         raise CheckpointError(f"{path}: is a directory, not a checkpoint") from None
     except OSError as e:
-        raise CheckpointError(f"{path}: cannot be read: {e.strerror}") from None
+        raise CheckpointError(f"{name}: cannot be read: {e.strerror}") from None
     except ValueError:
         raise UsageError(f"{os.fspath(path)!r}: not a file name") from None
     try:
         return _decode(data)
     except _Bad as e:
-        raise CheckpointError(f"{path}: {e}") from None
+        raise CheckpointError(f"{name}: {e}") from None
 
 
-class _Bad(Exception):
-    """What is wrong with the bytes of a checkpoint."""
+def _read_bytes(path: str | os.PathLike[str]) -> bytes:
+    """What is in a file, or on standard input."""
+    if not os.fspath(path):
+        raise UsageError("an empty name is not that of a checkpoint; name one with -m")
+    if os.fspath(path) != "-":
+        return Path(path).read_bytes()
+    if sys.stdin is None:
+        raise CheckpointError("standard input cannot be read")
+    if sys.stdin.isatty():
+        raise UsageError("standard input is a terminal; pipe a checkpoint in, or name a file")
+    return sys.stdin.buffer.read()
 
 
 def _decode(data: bytes) -> Checkpoint:
@@ -402,41 +370,18 @@ def _decode(data: bytes) -> Checkpoint:
         None if good is None else standing("good/", good),
         flat("looked") if looked else None,
         digest,
+        len(data),
     )
 
 
 def _unzip(data: bytes) -> dict[str, memoryview]:
     """The members of the archive, by name without `.npy`."""
-    if data[:4] != b"PK\x03\x04":
-        raise _Bad("not a checkpoint" if data else "an empty file, not a checkpoint")
-    if data[-22:-18] != b"PK\x05\x06" or data[-2:] != b"\0\0":
-        raise _Bad("a truncated or damaged checkpoint: the archive does not end where it should")
     members: dict[str, memoryview] = {}
-    whole, at = memoryview(data), 0
-    try:
-        with zipfile.ZipFile(io.BytesIO(data)) as archive:
-            for info in archive.infolist():
-                name = info.filename.removesuffix(".npy")
-                if info.compress_type != zipfile.ZIP_STORED or info.flag_bits & 0x1:
-                    raise _Bad(f"not a checkpoint: {name!r} is compressed or encrypted")
-                if name in members or name == info.filename:
-                    raise _Bad(f"not a checkpoint: unexpected member {info.filename!r}")
-                if info.header_offset != at:  # one after the other, nothing hidden between
-                    raise _Bad(f"a damaged checkpoint: {name!r} is not where it should be")
-                with archive.open(info):  # checks the header in front of the contents
-                    at += 30 + sum(struct.unpack("<2H", data[at + 26 : at + 30]))
-                contents = whole[at : at + info.file_size]
-                at += info.file_size
-                sizes = {info.file_size, info.compress_size, len(contents)}
-                if len(sizes) > 1 or zlib.crc32(contents) != info.CRC:
-                    raise _Bad(f"a damaged checkpoint: {name!r} is not what was written")
-                members[name] = contents
-            if at != archive.start_dir:
-                raise _Bad("a damaged checkpoint: something stands between its members")
-    except _Bad:
-        raise
-    except Exception as e:  # zipfile raises many kinds on hostile bytes, all with one meaning
-        raise _Bad(f"a damaged checkpoint: {type(e).__name__}: {e!s:.200}") from None
+    for file, contents in unpack(data):
+        name = file.removesuffix(".npy")
+        if name in members or name == file:
+            raise _Bad(f"not a checkpoint: unexpected member {file!r:.80}")
+        members[name] = contents
     if "metadata" not in members or "sha256" not in members:
         raise _Bad("not a checkpoint: an archive of something else")
     return members

@@ -12,6 +12,7 @@ import codecs
 import dataclasses
 import difflib
 import math
+import os
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -122,6 +123,12 @@ def _steps_check(value: Any) -> tuple[int, ...]:
     if any(isinstance(v, bool) or not isinstance(v, int) or v < 0 for v in value):
         raise ValueError
     return tuple(value)
+
+
+def _text_check(value: Any) -> str:
+    if not isinstance(value, str):
+        raise ValueError
+    return value
 
 
 def _texts_check(value: Any) -> tuple[str, ...]:
@@ -281,6 +288,8 @@ class SampleConfig:
     """The generating of text."""
 
     temperature: float = _number(0.8, 0.0)
+    seed: str = _key("", "a text", _text_check)
+    """What is continued where no seed is given."""
     length: int = _integer(200, 0)
     top_k: int = _integer(0, 0)
     top_p: float = _number(1.0, 0.0, 1.0, above=True)
@@ -370,8 +379,8 @@ SECTIONS = tuple(section.name for section in dataclasses.fields(Config))
 def _unknown(where: str, what: str, name: str, known: Iterable[str]) -> ConfigError:
     known = list(known)
     near = difflib.get_close_matches(name, known, 1, 0.5)
-    if not near and "." in name:  # the right name in the wrong section, or none
-        near = [k for k in known if k.endswith("." + name.rpartition(".")[2])][:1]
+    if "." in name:  # the right name in the wrong section, or none
+        near = [k for k in known if k.endswith("." + name.rpartition(".")[2])][:1] or near
     listed = f"known are {', '.join(known)}" if len(known) <= 10 else "see configs/default.yaml"
     hint = f"did you mean {near[0]}?" if near else listed
     return ConfigError(f"{where}: unknown {what} {_shown(name)}; {hint}")
@@ -562,11 +571,15 @@ def bundled() -> dict[str, Path]:
 
 def read_config(name: str) -> list[Setting]:
     """The settings of a bundled configuration (by name) or of a YAML file (by path)."""
+    if not name:
+        raise ConfigError("--config: an empty name; give a configuration's name or a YAML file")
     known = bundled()
     path = known.get(name, Path(name))
     try:
         data = path.read_bytes()
     except FileNotFoundError:
+        if Path(name).suffix in (".yaml", ".yml") or os.path.dirname(name):
+            raise ConfigError(f"{name}: no such file; check the name") from None
         raise _unknown("--config", "configuration", name, known) from None
     except OSError as e:
         raise ConfigError(f"{name}: cannot be read: {e.strerror}") from None

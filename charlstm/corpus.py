@@ -91,7 +91,7 @@ def _ignore(message: str) -> None:
 def _name(source: str | os.PathLike[str]) -> str:
     """What messages call a source."""
     name = os.fspath(source)
-    return "standard input" if name == "-" else name
+    return "standard input" if name == "-" else name or "an empty name"
 
 
 class Reading:

@@ -177,7 +177,7 @@ class LineScorer:
         outside = [int(np.count_nonzero(of_line[1:] == v.unknown)) for of_line in ids]
         short = (
             Evaluation(len(nats), unknown, float(np.sum(nats)), v.unit)
-            for nats, unknown in zip(self._surprisals(ids), outside, strict=True)
+            for nats, unknown in zip(self.of_ids(ids), outside, strict=True)
         )
         return [next(short) if len(line) <= LONG else self._alone(line) for line in lines]
 
@@ -190,22 +190,25 @@ class LineScorer:
 
     def surprisals(self, lines: Sequence[str]) -> list[Array]:
         """For each line the nats (N + E,), float64, of its N units and the E of its end."""
-        return self._surprisals(self._ids(lines))
+        return self.of_ids(self._ids(lines))
 
     def _ids(self, lines: Sequence[str]) -> list[Array]:
         return [self.vocabulary.encode(f"\n{line}{self.line_break}") for line in lines]
 
-    def _surprisals(self, ids: Sequence[Array]) -> list[Array]:
+    def of_ids(self, ids: Sequence[Array], state: State | None = None) -> list[Array]:
+        """For each of some texts (N,), N > 0, the nats (N - 1,), float64, of its units but the
+        first, from a zero state or from another one, each array (1, H)."""
         found = [np.empty(len(of_line) - 1) for of_line in ids]
         order = sorted(range(len(ids)), key=lambda k: -len(ids[k]))
         for at in range(0, len(order), WIDTH):
             group = order[at : at + WIDTH]
-            self._score([ids[k] for k in group], [found[k] for k in group])
+            before = self.model.zero_state(1) if state is None else state
+            together = [np.repeat(s, len(group), axis=0) for s in before]
+            self._score([ids[k] for k in group], [found[k] for k in group], together)
         return found
 
-    def _score(self, ids: Sequence[Array], found: Sequence[Array]) -> None:
+    def _score(self, ids: Sequence[Array], found: Sequence[Array], state: State) -> None:
         """Write the nats of at most `WIDTH` lines, the longest first, into `found`."""
-        state = self.model.zero_state(len(ids))
         left = len(ids)
         for start in range(0, len(found[0]), STEPS):
             while len(found[left - 1]) <= start:

@@ -30,6 +30,9 @@ except ImportError:  # Windows
 LONGEST = 512
 """Bytes. A longer file is no lock of ours, whatever its name is."""
 
+SIGNED = re.compile(r"(\d+) (\S+)\n")
+"""What the holder of a lock writes into it: its process and the machine."""
+
 SIGNING = 1.0
 """Seconds that the holder of a lock may need to write its name into it."""
 
@@ -70,7 +73,7 @@ class Lock:
             descriptor = os.open(self.path, flags, 0o666)
             try:
                 info = os.fstat(descriptor)
-                if not stat.S_ISREG(info.st_mode) or info.st_size > LONGEST:
+                if not (stat.S_ISREG(info.st_mode) and _is_lock(descriptor)):
                     raise OutputError(
                         f"{path}: cannot be written: {self.path.name} beside it, which should be "
                         "its lock, is something else; move that away"
@@ -90,6 +93,7 @@ class Lock:
                         "no other run writes there"
                     )
                 if self._stands(info):
+                    os.lseek(descriptor, 0, os.SEEK_SET)
                     os.ftruncate(descriptor, 0)
                     os.write(descriptor, f"{os.getpid()} {socket.gethostname()}\n".encode())
                     return descriptor
@@ -116,13 +120,23 @@ def _lock(descriptor: int) -> None:
         os.lseek(descriptor, 0, os.SEEK_SET)
 
 
+def _text(descriptor: int) -> str:
+    """The beginning of a file; one that is too long for a lock is recognised by it."""
+    os.lseek(descriptor, 0, os.SEEK_SET)
+    return os.read(descriptor, LONGEST + 1).decode("utf-8", "replace")
+
+
+def _is_lock(descriptor: int) -> bool:
+    """Whether a file is a lock: signed, or empty, or zeros since power failed."""
+    text = _text(descriptor)
+    return len(text) <= LONGEST and (not text.strip("\0") or SIGNED.fullmatch(text) is not None)
+
+
 def _holder(descriptor: int) -> str:
     """Who signed a lock."""
     until = time.monotonic() + SIGNING
     while time.monotonic() < until:
-        os.lseek(descriptor, 0, os.SEEK_SET)
-        text = os.read(descriptor, LONGEST).decode("utf-8", "replace")
-        if signed := re.fullmatch(r"(\d+) (\S+)\n", text):
+        if signed := SIGNED.fullmatch(_text(descriptor)):
             return f"process {signed[1]} on {signed[2]}"
         time.sleep(0.01)
     return "another process"

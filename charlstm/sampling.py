@@ -6,14 +6,16 @@ import re
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cache, lru_cache
+from itertools import count as numbers_from
 from itertools import islice
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 from charlstm.arrays import Array
-from charlstm.evaluation import SEGMENT
-from charlstm.model import Model, Stepper
+from charlstm.errors import UsageError
+from charlstm.evaluation import SEGMENT, LineScorer
+from charlstm.model import Model, State, Stepper
 from charlstm.patterns import DEAD, Matcher
 from charlstm.vocabulary import Vocabulary, Writer
 
@@ -48,6 +50,77 @@ BLOCK = 256
 """Units for which random numbers are drawn, or memory is taken, at a time."""
 
 
+def key_of(rng_seed: int | Sequence[int] | None) -> int:
+    """The key of a run's random numbers, from 0 to 2^64 - 1; without a seed, another one each time.
+    Raises `UsageError` for a seed that is no whole number from 0 up."""
+    try:
+        sequence = np.random.SeedSequence(rng_seed)
+    except (TypeError, ValueError):
+        raise UsageError(f"rng_seed is {rng_seed!r}; give a whole number from 0 up") from None
+    return int(sequence.generate_state(1, np.uint64)[0])
+
+
+class Numbers:
+    """The random numbers of samples: by the key of a run, the sample and the place in it. So a
+    sample is the same in whatever way, and beside whatever others, it is asked for."""
+
+    def __init__(self, key: int) -> None:
+        self.key = key
+        self.of_group = lru_cache(2)(self._of_group)
+
+    def of_sample(self, sample: int) -> Iterator[Array]:
+        """Block after block, (BLOCK,), for one sample."""
+        group, row = divmod(sample, GROUP)
+        for block in numbers_from():
+            yield self._generator(group, block, row).random(BLOCK)
+
+    def _of_group(self, group: int, block: int) -> Array:
+        """A block for each of the samples of a group, (GROUP, BLOCK): one by one takes longer."""
+        return self._generator(group, block).random((GROUP, BLOCK))
+
+    def _generator(self, group: int, block: int, row: int = 0) -> np.random.Generator:
+        """At the beginning of a row of a group's block; a count makes four numbers."""
+        counter = np.array([row * BLOCK // 4, 0, block, 0], np.uint64)
+        key = np.array([self.key, group], np.uint64)
+        return np.random.Generator(np.random.Philox(counter=counter, key=key))
+
+
+class StreamNumbers:
+    """The next random number of each of K streams."""
+
+    def __init__(self, K: int, numbers: Numbers) -> None:
+        self.numbers, self.rows = numbers, np.arange(K)
+        self.made = np.zeros(K, np.intp)
+        """How many each stream has used."""
+        self.block = np.zeros((K, BLOCK))
+        self.samples = [0] * K
+
+    def begin(self, k: int, sample: int) -> None:
+        """Let stream k have the numbers of a sample."""
+        self.samples[k], self.made[k] = sample, 0
+        self.fetch(k)
+
+    def fetch(self, k: int) -> None:
+        """Get the next `BLOCK` numbers of stream k."""
+        group, row = divmod(self.samples[k], GROUP)
+        self.block[k] = self.numbers.of_group(group, self.made.item(k) // BLOCK)[row]
+
+    def advance(self) -> None:
+        """Go on to the next number, in all streams."""
+        self.made += 1
+        for k in np.flatnonzero(self.made % BLOCK == 0).tolist():
+            self.fetch(k)
+
+    def take_over(self, other: StreamNumbers, streams: Array) -> None:
+        """Continue the sequences of some streams of another's."""
+        self.made[...], self.block[...] = other.made[streams], other.block[streams]
+        self.samples = [other.samples[k] for k in streams.tolist()]
+
+    def random(self, K: int) -> Array:
+        numbers: Array = self.block[self.rows[:K], self.made % BLOCK]
+        return numbers
+
+
 class Chooser:
     """Draws one of V units for each of K streams, with one random number for each.
 
@@ -61,7 +134,7 @@ class Chooser:
         self,
         K: int,
         V: int,
-        rng: np.random.Generator,
+        rng: np.random.Generator | StreamNumbers,
         temperature: float = 1.0,
         top_k: int = 0,
         top_p: float = 1.0,
@@ -132,8 +205,9 @@ class Piece(NamedTuple):
     text: str
     stop: str | None
     """Why the sample ended with this piece: "length" or "stop"; None while it goes on."""
-    nats: float
-    """-ln p under the model of all units generated so far in this sample."""
+    nats: float = 0.0
+    """What `evaluate` says of this sample's text after its seed, where it has ended and that was
+    asked for; see `Scores`."""
 
 
 class _Tail:
@@ -176,7 +250,7 @@ class _Tail:
             if reason == "length":
                 text += self.held
             if text or reason:
-                yield Piece(piece.sample, text, reason, piece.nats)
+                yield Piece(piece.sample, text, reason)
             if reason:
                 return
 
@@ -204,11 +278,77 @@ def _first_logits(vocabulary: Vocabulary) -> Array:
         return np.asarray(np.log(counts / counts.sum()))
 
 
-def _nats(logits: Array, ids: Array, temperature: float) -> Array:
-    """-ln p (K,) of ids by logits (K, V) that have been divided by the temperature."""
-    y = logits.astype(np.float64) * temperature
-    y -= y.max(axis=1, keepdims=True)
-    return np.asarray(np.log(np.exp(y).sum(axis=1)) - y[np.arange(len(ids)), ids])
+class Score(NamedTuple):
+    """How a model predicts a sample."""
+
+    nats: float
+    """Sum of -ln p over the units of the text that is shown."""
+    drawn: float
+    """The same over all units that were drawn: those of a stop text or of the line end that ended
+    the sample, which are not shown, too."""
+
+
+class Scores:
+    """What `evaluate` says of samples.
+
+    The nats of a text X that continues a seed S are those of S + X less those of S: the sum of
+    -ln p over the units of X under the model itself, `<unk>` included, whatever the temperature and
+    the cuts by which X was drawn. Without a seed a text stands after a line end; where the corpus
+    has none, its first unit is given. Where a stop text cuts a word, what is left of it is scored
+    as the word that it is.
+    """
+
+    def __init__(self, model: Model, vocabulary: Vocabulary, prefix: Array | None = None) -> None:
+        """With a `prefix` (N,), of samples whose seeds all begin with that."""
+        self.scorer, self.vocabulary = LineScorer(model, vocabulary), vocabulary
+        self.state: State | None = None
+        if prefix is not None and len(prefix):
+            self.state = _read(Stepper(model, 1), prefix).state
+
+    def __call__(self, samples: Sequence[tuple[Seed, _Ended]], errors: str) -> list[Score]:
+        """Of seeds, after the prefix, and what continues them, written with `errors`."""
+        contexts = [_context(seed, self.vocabulary) for (seed, _), _ in samples]
+        drawn = [np.append(c, each.ids) for c, (_, each) in zip(contexts, samples, strict=True)]
+        nats = self._nats(drawn)
+        scores = []
+        for context, (seed, each), of_drawn in zip(contexts, samples, nats, strict=True):
+            begin = max(0, len(context) - 1)
+            shown = self._shown(seed[1], each, errors)
+            of_shown = of_drawn[: max(0, len(context) + len(shown) - 1)]
+            if not np.array_equal(shown, each.ids[: len(shown)]):  # a word that was cut
+                (of_shown,) = self._nats([np.append(context, shown)])
+            scores.append(Score(float(of_shown[begin:].sum()), float(of_drawn[begin:].sum())))
+        return scores
+
+    def _shown(self, before: str, each: _Ended, errors: str) -> Array:
+        """The units of the text that is shown."""
+        if self.vocabulary.unit != "byte":
+            return self.vocabulary.encode(each.text)
+        write, length = self.vocabulary.writer(before, errors).write, 0
+        for n, i in enumerate(each.ids.tolist()):
+            if length >= len(each.text) and each.stop != "length":
+                return each.ids[:n]
+            length += len(write(i))
+        return each.ids
+
+    def _nats(self, texts: Sequence[Array]) -> list[Array]:
+        """Of each text (N,) the nats of its units but the first; none of an empty one."""
+        found = iter(self.scorer.of_ids([ids for ids in texts if len(ids)], self.state))
+        return [next(found) if len(ids) else np.empty(0) for ids in texts]
+
+
+def _context(seed: Array, vocabulary: Vocabulary) -> Array:
+    """What a text is read after: its seed, or, without one, a line end."""
+    if len(seed) or vocabulary.line_end is None:
+        return np.asarray(seed, np.intp)
+    return np.array([vocabulary.line_end])
+
+
+def _read(stepper: Stepper, ids: Array) -> Stepper:
+    """The stepper after it has read ids (N,)."""
+    for start in range(0, len(ids), SEGMENT):
+        stepper.read(ids[start : start + SEGMENT])
+    return stepper
 
 
 def _without(model: Model, unit: int) -> Model:
@@ -218,16 +358,18 @@ def _without(model: Model, unit: int) -> Model:
     return without
 
 
-def _one(stepper: Stepper, writer: Writer, length: int, chooser: Chooser) -> Iterator[Piece]:
+def _one(
+    stepper: Stepper, writer: Writer, length: int, chooser: Chooser, blocks: Iterator[Array]
+) -> Iterator[Piece]:
     """One sample, whose logits are `SAFE`, as its chooser would draw it, with as few calls of
     NumPy for a unit as can be: each takes about as long as what it does."""
     logits, cut, exp, accumulate = stepper.logits[0], chooser.cut, np.exp, np.add.accumulate
     p, cumulative = np.empty(len(logits)), np.empty(len(logits))
     column, places, last = p[:, None], memoryview(cumulative), len(logits) - 1  # type: ignore[arg-type]
-    piece_of, write = cache(lambda text: Piece(0, text, None, 0.0)), writer.write
+    piece_of, write = cache(lambda text: Piece(0, text, None)), writer.write
     left = length
-    while True:
-        for number in chooser.rng.random(min(BLOCK, left)).tolist():
+    for block in blocks:
+        for number in block.tolist():
             p[...] = logits
             exp(p, p)
             if cut:
@@ -237,7 +379,7 @@ def _one(stepper: Stepper, writer: Writer, length: int, chooser: Chooser) -> Ite
             left -= 1
             text = write(i)
             if not left:
-                yield Piece(0, text + writer.end(), "length", 0.0)
+                yield Piece(0, text + writer.end(), "length")
                 return
             if text:
                 yield piece_of(text)
@@ -275,23 +417,20 @@ def _all(
     new: Callable[[], _Sample],
     length: int,
     chooser: Chooser,
+    numbers: StreamNumbers,
     logits: Array,
     stops: bool,
-    temperature: float | None,
 ) -> Iterator[Piece]:
-    """Any number of samples, which `new` makes, with texts to stop at or not. With nats, where
-    there is a `temperature`, that the logits have been divided by."""
+    """Any number of samples, which `new` makes, with texts to stop at or not."""
     count = len(logits)
     drawn = np.empty((BLOCK, count), np.int32)  # what the samples behind the shown one wait with
-    totals = np.zeros(count)
     ended: dict[int, Piece] = {}
     shown, sample = 0, new()
     hidden = [new() for _ in range(count)] if stops else []
     for n in range(1, length + 1):
         ids = chooser(logits)
+        numbers.advance()
         units = ids.tolist()
-        if temperature is not None:
-            totals += _nats(logits, ids, temperature)
         if count > 1:
             if n > len(drawn):
                 drawn = np.concatenate([drawn, np.empty_like(drawn)])
@@ -299,7 +438,7 @@ def _all(
             for k in range(shown + 1, count) if stops else ():
                 if k not in ended and hidden[k].take([units[k]])[1]:
                     text, _ = new().take(drawn[:n, k].tolist())
-                    ended[k] = Piece(k, text, "stop", totals.item(k))
+                    ended[k] = Piece(k, text, "stop")
         text, stopped = sample.take([units[shown]])
         while True:
             if n == length and not stopped:
@@ -307,7 +446,7 @@ def _all(
                 text += more
             reason = "stop" if stopped else "length" if n == length else None
             if text or reason:
-                yield Piece(shown, text, reason, totals.item(shown))
+                yield Piece(shown, text, reason)
             if reason is None:
                 break
             shown += 1
@@ -325,7 +464,7 @@ def generate(
     model: Model,
     vocabulary: Vocabulary,
     seed: Array,
-    rng: np.random.Generator,
+    key: int,
     *,
     count: int = 1,
     length: int = 200,
@@ -341,46 +480,62 @@ def generate(
 
     Without a seed a text begins as a line does: after a line end, which is not part of it; where
     the corpus has none, with a unit drawn as often as it stands there. What is outside the
-    vocabulary is never drawn, where that has an entry for it: the model's other probabilities
-    make the whole. Each sample ends before the first text of `stop` that it comes to. With
-    `nats`, pieces carry the model's own surprise at what was drawn. `before` is the text of the
-    seed, where that is not what its ids stand for to the letter: words are told apart from what
-    stands there by a space or not. `errors` is as in `Vocabulary.writer`.
+    vocabulary is never drawn, where that has an entry for it; the model's other probabilities are
+    renormalised. Each sample ends before the first text of `stop` that it comes to. `before` is the
+    text of the seed, where that is not what its ids stand for to the letter: words are told apart
+    from what stands there by a space or not. `errors` is as in `Vocabulary.writer`.
 
     Pieces come in the order of the samples: those of the first as soon as they are settled, and
-    when it has ended, the next one's, which begin with all that it has by then. A unit takes
-    one random number of `rng` for each sample, in their order, whether it has ended or not, and
-    none at temperature 0.
+    when it has ended, the next one's, which begin with all that it has by then. With `nats` there
+    is one piece for each sample, with the nats of its text. Sample k depends on the key, a number
+    from 0 to 2^64 - 1, and on k (`Numbers`), not on how many others there are.
     """
     if length == 0:
-        return iter([Piece(k, "", "length", 0.0) for k in range(count)])
+        return iter([Piece(k, "", "length") for k in range(count)])
     if before is None:
         before = vocabulary.decode(seed)
-    if not len(seed) and vocabulary.line_end is not None:
-        seed = np.array([vocabulary.line_end])
+    if nats:
+        completer = Completer(
+            *(model, vocabulary, key),
+            length=length,
+            temperature=temperature,
+            top_k=top_k,
+            top_p=top_p,
+            stop=stop,
+            nats=True,
+            errors=errors,
+            prefix=seed[:-1],
+        )
+        completions = completer([(seed[-1:], before)] * count)
+        return (Piece(k, c.text, c.stop, c.nats) for k, c in enumerate(completions))
+    context = _context(seed, vocabulary)
     if vocabulary.unknown >= 0:
         model = _without(model, vocabulary.unknown)
-    safe = len(seed) > 0 and _safe(model, temperature)
+    safe = len(context) > 0 and _safe(model, temperature)
     taken = 1.0  # the temperature that the weights take over
     if safe:
         temperature, taken = 1.0, temperature
-    stepper = Stepper(model, 1, sharpness=1.0 / taken)
-    for start in range(0, len(seed), SEGMENT):
-        stepper.read(seed[start : start + SEGMENT])
+    stepper = _read(Stepper(model, 1, sharpness=1.0 / taken), context)
+    numbers = Numbers(key)
+    if safe and count == 1:
+        blocks = numbers.of_sample(0)
+        chooser = Chooser(1, model.V, StreamNumbers(1, numbers), temperature, top_k, top_p, safe)
+        pieces = _one(stepper, vocabulary.writer(before, errors), length, chooser, blocks)
+        return _Tail(stop).pieces(pieces) if stop else pieces
     if count > 1:
         stepper = Stepper(model, count, stepper.state, 1.0 / taken)
-    chooser = Chooser(count, model.V, rng, temperature, top_k, top_p, safe)
-    if safe and count == 1 and not nats:
-        pieces = _one(stepper, vocabulary.writer(before, errors), length, chooser)
-        return _Tail(stop).pieces(pieces) if stop else pieces
+    streams = StreamNumbers(count, numbers)
+    for k in range(count):
+        streams.begin(k, k)
+    chooser = Chooser(count, model.V, streams, temperature, top_k, top_p, safe)
     logits = stepper.logits
-    if not len(seed):
+    if not len(context):
         logits = np.tile(_first_logits(vocabulary), (count, 1))
 
     def new() -> _Sample:
         return _Sample(vocabulary.writer(before, errors), stop)
 
-    return _all(stepper, new, length, chooser, logits, bool(stop), taken if nats else None)
+    return _all(stepper, new, length, chooser, streams, logits, bool(stop))
 
 
 # --- many samples, each by itself --------------------------------------------------------------
@@ -394,55 +549,26 @@ class Completion(NamedTuple):
     stop: str
     """Why it ended: "length", "stop" or "match"."""
     nats: float
-    """-ln p under the model of its units, those of a stop text included, and of the line end that
-    a match ends with."""
+    """What `evaluate` says of the text after its seed, where that was asked for; see `Scores`."""
     units: int
-    """How many they are."""
+    """How many units were drawn, those of a stop text included, and the line end that a match ends
+    with."""
+    drawn_nats: float = 0.0
+    """The nats of these, where that was asked for."""
+
+
+class _Ended(NamedTuple):
+    """A sample that has ended, before it is scored."""
+
+    text: str
+    """What is shown."""
+    stop: str
+    ids: Array
+    """What was drawn (M,)."""
 
 
 Seed = tuple[Array, str]
 """The ids (N,) of a seed, and its text."""
-
-
-class _Numbers:
-    """Random numbers for K streams, each from a sequence of its own: by key, sample and place."""
-
-    def __init__(self, K: int, key: int) -> None:
-        self.rows = np.arange(K)
-        self.made = np.zeros(K, np.intp)
-        """How many each stream has used."""
-        self.block = np.zeros((K, BLOCK))
-        self.samples = [0] * K
-
-        @lru_cache(2)
-        def together(group: int, block: int) -> Array:
-            """The numbers (GROUP, BLOCK) of some samples: one after the other takes longer."""
-            bits = np.random.Philox(
-                counter=np.array([0, 0, block, 0], np.uint64),
-                key=np.array([key, group], np.uint64),
-            )
-            return np.random.Generator(bits).random((GROUP, BLOCK))
-
-        self.together = together
-
-    def begin(self, k: int, sample: int) -> None:
-        """Let stream k have the numbers that belong to a sample."""
-        self.samples[k], self.made[k] = sample, 0
-        self.go_on(k)
-
-    def go_on(self, k: int) -> None:
-        """The next `BLOCK` numbers of stream k."""
-        group, row = divmod(self.samples[k], GROUP)
-        self.block[k] = self.together(group, self.made.item(k) // BLOCK)[row]
-
-    def take_over(self, other: _Numbers, streams: Array) -> None:
-        """Go on with the sequences of some streams of another's."""
-        self.made[...], self.block[...] = other.made[streams], other.block[streams]
-        self.samples = [other.samples[k] for k in streams.tolist()]
-
-    def random(self, K: int) -> Array:
-        numbers: Array = self.block[self.rows[:K], self.made % BLOCK]
-        return numbers
 
 
 class _Slots:
@@ -451,9 +577,9 @@ class _Slots:
     def __init__(self, completer: Completer, K: int) -> None:
         c = completer
         self.stepper = Stepper(c.model, K, sharpness=1.0 / c.taken)
-        self.numbers = _Numbers(K, c.key)
+        self.numbers = StreamNumbers(K, c.numbers)
         self.chooser = Chooser(
-            *(K, c.model.V, self.numbers, c.temperature, c.top_k, c.top_p, c.safe)  # type: ignore[arg-type]
+            *(K, c.model.V, self.numbers, c.temperature, c.top_k, c.top_p, c.safe)
         )
         self.drawn = np.empty((K, min(BLOCK, c.length)), np.int32)
 
@@ -487,7 +613,8 @@ class Completer:
         match: Matcher | None = None,
     ) -> None:
         self.match, stop = match, () if match else stop
-        self.vocabulary, self.key, self.length, self.nats = vocabulary, key, length, nats
+        self.vocabulary, self.numbers, self.length = vocabulary, Numbers(key), length
+        self.scores = Scores(model, vocabulary, prefix) if nats else None
         if vocabulary.unknown >= 0:
             model = _without(model, vocabulary.unknown)
         self.model, self.top_k, self.top_p = model, top_k, top_p
@@ -495,11 +622,9 @@ class Completer:
         self.safe = vocabulary.line_end is not None and _safe(model, temperature)
         self.temperature, self.taken = (1.0, temperature) if self.safe else (temperature, 1.0)
         self.ends = _may_end(vocabulary, stop)
-        self.origin = Stepper(model, 1)
-        for start in range(0, 0 if prefix is None else len(prefix), SEGMENT):
-            assert prefix is not None
-            self.origin.read(prefix[start : start + SEGMENT])
-        self.slots: dict[int, _Slots] = {}
+        self.origin = _read(Stepper(model, 1), np.empty(0, np.intp) if prefix is None else prefix)
+        self.idle: dict[int, list[_Slots]] = {}
+        """Streams that no generator uses, by their number."""
 
     def __call__(self, seeds: Sequence[Seed], first: int = 0) -> Iterator[Completion]:
         """A completion of each seed, in their order, the first of which has the number `first`.
@@ -511,23 +636,44 @@ class Completer:
             yield from (Completion("", "length", 0.0, 0) for _ in seeds)
             return
         K = min(WIDTH, 1 << (max(len(seeds), 1) - 1).bit_length())
-        ended: dict[int, Completion] = {}
-        left = self._run(self._slots(K), seeds, first, ended)
-        for n in range(len(seeds)):
-            while n not in ended:
-                next(left)
-            yield ended.pop(n)
+        ended: dict[int, _Ended] = {}
+        found: dict[int, Completion] = {}
+        used = [self._take(K)]
+        running = self._run(used, seeds, first, ended)
+        try:
+            for n in range(len(seeds)):
+                while n not in ended and n not in found:
+                    next(running)
+                if n not in found:
+                    found |= self._completed(seeds, ended)
+                    ended.clear()
+                yield found.pop(n)
+        finally:
+            for slots in used:
+                self.idle[len(slots.numbers.rows)].append(slots)
 
-    def _slots(self, K: int) -> _Slots:
-        """K streams; they keep their buffers."""
-        if K not in self.slots:
-            self.slots[K] = _Slots(self, K)
-        return self.slots[K]
+    def _completed(self, seeds: Sequence[Seed], ended: dict[int, _Ended]) -> dict[int, Completion]:
+        """What has ended, with its nats where these are asked for."""
+        scores = [Score(0.0, 0.0)] * len(ended)
+        if self.scores is not None:
+            samples = [(seeds[n], each) for n, each in ended.items()]
+            scores = self.scores(samples, self.errors)
+        return {
+            n: Completion(each.text, each.stop, score.nats, len(each.ids), score.drawn)
+            for (n, each), score in zip(ended.items(), scores, strict=True)
+        }
+
+    def _take(self, K: int) -> _Slots:
+        """K streams that no other generator uses; they keep their buffers."""
+        idle = self.idle.setdefault(K, [])
+        return idle.pop() if idle else _Slots(self, K)
 
     def _run(
-        self, slots: _Slots, seeds: Sequence[Seed], first: int, ended: dict[int, Completion]
+        self, used: list[_Slots], seeds: Sequence[Seed], first: int, ended: dict[int, _Ended]
     ) -> Iterator[None]:
-        """Put into `ended` what has ended, step after step."""
+        """Put into `ended` what has ended, step after step. The streams are the last `used` ones;
+        what is taken besides is put there."""
+        slots = used[-1]
         stepper, numbers, chooser = slots.stepper, slots.numbers, slots.chooser
         logits, made, K = stepper.logits, numbers.made, len(stepper.logits)
         waiting, rows = iter(range(len(seeds))), np.arange(K)
@@ -537,17 +683,17 @@ class Completer:
         idle: list[int] = []  # streams for which there is no seed left
         match, states = self.match, np.full(K, DEAD)
         begins = states.tolist()  # the state that each stream has when it begins to write
-        totals: Array = np.zeros(K)
         writers, texts, taken = [self.vocabulary.writer()] * K, [""] * K, [0] * K
 
         def end(k: int) -> bool:
             """Take what stream k has drawn; whether that ends it."""
             text, searched = texts[k], len(texts[k])
             units = slots.drawn[k, taken[k] : made[k]].tolist()
+            ids = slots.drawn[k, : made[k]].copy()
             if match:
                 closed = bool(units) and units[-1] in match.line_ends
                 text = "".join(map(writers[k].write, units[:-1] if closed else units))
-                ended[number[k]] = Completion(text, "match", totals.item(k), made.item(k))
+                ended[number[k]] = _Ended(text, "match", ids)
                 return True
             text += "".join(map(writers[k].write, units))
             full = made[k] == self.length
@@ -558,20 +704,18 @@ class Completer:
             if place is None and not full:
                 return False
             reason = "length" if place is None else "stop"
-            ended[number[k]] = Completion(text[:place], reason, totals.item(k), made.item(k))
+            ended[number[k]] = _Ended(text[:place], reason, ids)
             return True
 
         def fill(k: int) -> None:
             """Give stream k a seed that waits, or one more where that ends at once."""
             for n in waiting:
                 ids, before = seeds[n]
-                if not len(ids) and self.vocabulary.line_end is not None:
-                    ids = np.array([self.vocabulary.line_end])
+                ids = _context(ids, self.vocabulary)
                 number[k], texts[k], taken[k] = n, "", 0
                 writers[k] = self.vocabulary.writer(before, self.errors)
                 numbers.begin(k, first + n)
                 stepper.begin(k, self.origin)
-                totals[k] = 0.0
                 states[k] = DEAD
                 if match:
                     begins[k] = match.start(before, self.length)
@@ -579,7 +723,7 @@ class Completer:
                     reading[k] = ids.tolist()[::-1]
                     return
                 y = _first_logits(self.vocabulary)[None]
-                of_one: Any = _Numbers(1, self.key)
+                of_one = StreamNumbers(1, self.numbers)
                 of_one.begin(0, first + n)
                 allowed = None
                 if match:
@@ -590,7 +734,6 @@ class Completer:
                 choose = Chooser(1, len(y[0]), of_one, self.temperature, self.top_k, self.top_p)
                 i = choose(y, allowed)
                 slots.drawn[k, 0], made[k] = i[0], 1
-                totals[k] = _nats(y, i, 1.0)[0]
                 if match:
                     begins[k] = match.table.item(begins[k], i.item())
                 if not (self.length == 1 or self.ends[i[0]]) or not end(k):
@@ -612,8 +755,6 @@ class Completer:
                 allowed = match.allowed(states, left)
             ids = chooser(logits, allowed)
             if writing.any():
-                if self.nats:
-                    totals += np.where(writing, _nats(logits, ids, self.taken), 0.0)
                 most = int(made.max())
                 if most >= slots.drawn.shape[1]:
                     slots.drawn = np.hstack([slots.drawn, np.empty_like(slots.drawn)])
@@ -628,7 +769,7 @@ class Completer:
                         writing[k] = False
                         fill(k)
                 for k in np.flatnonzero(writing & (made % BLOCK == 0)).tolist():
-                    numbers.go_on(k)
+                    numbers.fetch(k)
             yield
             for k, units in list(reading.items()):
                 ids[k] = units.pop()
@@ -638,14 +779,15 @@ class Completer:
             if match and NARROW <= K // 2 <= len(idle) < K:
                 # matches are as different in length as can be: go on with half as many streams
                 keep = np.argsort(np.isin(rows, idle), kind="stable")[: K // 2]
-                half = self._slots(K // 2)
+                half = self._take(K // 2)
+                used.append(half)
                 half.stepper.take_over(stepper, keep)
                 half.numbers.take_over(numbers, keep)
                 half.drawn = slots.drawn[keep]
                 places = {k: place for place, k in enumerate(keep.tolist())}
                 idle = [places[k] for k in idle if k in places]
                 reading = {places[k]: units for k, units in reading.items()}
-                ids, writing, states, totals = (x[keep] for x in (ids, writing, states, totals))
+                ids, writing, states = (x[keep] for x in (ids, writing, states))
                 number, begins, taken = ([x[k] for k in places] for x in (number, begins, taken))
                 writers, texts = [writers[k] for k in places], [texts[k] for k in places]
                 slots, K, rows = half, K // 2, rows[: K // 2]
@@ -677,24 +819,25 @@ def _may_end(vocabulary: Vocabulary, stop: Sequence[str]) -> Array:
 
 
 def best_of(completions: Iterable[Completion], N: int) -> Iterator[Completion]:
-    """Of every N completions the one with the fewest nats per unit, the first of equals."""
+    """Of every N completions the one whose drawn units have the fewest nats on average, the first
+    of equals."""
     each = iter(completions)
     while group := list(islice(each, N)):
-        yield min(group, key=lambda c: c.nats / max(c.units, 1))
+        yield min(group, key=lambda c: c.drawn_nats / max(c.units, 1))
 
 
 def accepted(
-    completer: Completer, seed: Seed, count: int, N: int, accept: Callable[[str], bool]
+    completer: Completer, seed: Seed, count: int, N: int, accept: Callable[[Completion], bool]
 ) -> Iterator[Completion]:
-    """The first `count` completions of a seed, each the best of N, whose text is accepted; fewer
-    where `TRIES` in a row are not."""
+    """The first `count` completions of a seed, each the best of N, that are accepted; fewer where
+    `TRIES` in a row are not."""
     made = misses = 0
     while count:
         some = max(count, FEWEST)
         samples = best_of(completer([seed] * (some * N), made * N), N)
         made += some
         for completion in samples:
-            if accept(completion.text):
+            if accept(completion):
                 misses = 0
                 count -= 1
                 yield completion
@@ -728,20 +871,16 @@ def beam(
     texts to stop at have no say then. Raises `UsageError` where nothing that can follow matches.
     """
     ids, before = seed
+    of_seed, scores = ids, Scores(model, vocabulary)
     stop = () if match else stop
     states: Array = np.array([match.start(before, length) if match else DEAD])
     if not length:
         return Completion("", "length", 0.0, 0)
     if vocabulary.unknown >= 0:
         model = _without(model, vocabulary.unknown)
-    origin = Stepper(model, 1)
-    logits: Array = origin.logits
-    if not len(ids) and vocabulary.line_end is None:
-        logits = _first_logits(vocabulary)[None]
-    elif not len(ids):
-        ids = np.array([vocabulary.line_end])
-    for start in range(0, len(ids), SEGMENT):
-        origin.read(ids[start : start + SEGMENT])
+    ids = _context(ids, vocabulary)
+    origin = _read(Stepper(model, 1), ids)
+    logits: Array = origin.logits if len(ids) else _first_logits(vocabulary)[None]
     V, ends = model.V, _may_end(vocabulary, stop)
     if match:
         ends[list(match.line_ends)] = True
@@ -749,25 +888,26 @@ def beam(
     for k in range(N):
         stepper.begin(k, origin)
     totals, texts = np.zeros(1), np.empty((1, 0), np.int32)
-    best: Completion | None = None
+    best: _Ended | None = None
+    fewest = np.inf  # nats of the best
 
-    def matched(text: Array, nats: float) -> Completion:
+    def matched(text: Array) -> _Ended:
         """What a text is if it ends here and matches."""
         closed = match is not None and len(text) > 0 and text[-1] in match.line_ends
         write = vocabulary.writer(before, errors).write
         shown = "".join(map(write, text[: len(text) - closed].tolist()))
-        return Completion(shown, "match", nats, len(text))
+        return _Ended(shown, "match", text)
 
-    def ended(text: Array, nats: float) -> Completion | None:
+    def ended(text: Array) -> _Ended | None:
         """What a text is if it ends here."""
         if match:
-            return matched(text, nats)
+            return matched(text)
         writer, full = vocabulary.writer(before, errors), len(text) == length
         shown = "".join(map(writer.write, text.tolist())) + (writer.end() if full else "")
         place = stop_in(shown, stop)
         if place is None and not full:
             return None
-        return Completion(shown[:place], "length" if place is None else "stop", nats, len(text))
+        return _Ended(shown[:place], "length" if place is None else "stop", text)
 
     for n in range(1, length + 1):
         y = logits[: len(totals)].astype(np.float64)
@@ -776,8 +916,8 @@ def beam(
         if match:
             left = np.full(len(states), length - n + 1)
             for k in np.flatnonzero(match.over(states, left)).tolist():
-                if best is None or totals[k] < best.nats:
-                    best = matched(texts[k], totals.item(k))
+                if totals[k] < fewest:
+                    best, fewest = matched(texts[k]), totals.item(k)
             nats[~match.allowed(states, left)] = np.inf
         nats = nats.reshape(-1)
         # as many as surely have N among them that go on
@@ -790,13 +930,13 @@ def beam(
         order = some[np.argsort(nats[some], kind="stable")]
         streams, units = [], []
         for place in order[np.isfinite(nats[order])].tolist():
-            if best is not None and nats[place] >= best.nats:
+            if nats[place] >= fewest:
                 break
             k, i = divmod(place, V)
             if ends[i] or n == length:
-                completion = ended(np.append(texts[k], i), nats.item(place))
-                if completion is not None:
-                    best = completion
+                completed = ended(np.append(texts[k], i))
+                if completed is not None:
+                    best, fewest = completed, nats.item(place)
                     continue
             streams.append(k)
             units.append(i)
@@ -812,12 +952,13 @@ def beam(
         stepper.reorder(np.array(filled))
         logits = stepper.step([*units, *[0] * (N - len(units))])
     assert best is not None
-    return best
+    (score,) = scores([((of_seed, before), best)], errors)
+    return Completion(best.text, best.stop, score.nats, len(best.ids), score.drawn)
 
 
-_ESCAPES = {"n": "\n", "t": "\t", "r": "\r", "\\": "\\"}
+_ESCAPES = {"n": "\n", "t": "\t", "r": "\r", "0": "\0", "\\": "\\"}
 
 
 def unescape(text: str) -> str:
-    """Replace the escapes that are awkward to type in a shell: \\n, \\t, \\r and \\\\."""
-    return re.sub(r"\\([ntr\\])", lambda match: _ESCAPES[match[1]], text)
+    """Replace the escapes that are awkward to type in a shell: \\n, \\t, \\r, \\0 and \\\\."""
+    return re.sub(r"\\([ntr0\\])", lambda match: _ESCAPES[match[1]], text)

@@ -21,16 +21,17 @@ from typing import Any, NamedTuple, cast
 import numpy as np
 
 from charlstm.arrays import Array
-from charlstm.checkpoint import Checkpoint, Standing, claim, in_use, network, write_checkpoint
+from charlstm.checkpoint import Checkpoint, Standing, in_use, network, rescued, write_checkpoint
 from charlstm.config import Config, seconds
 from charlstm.corpus import Corpus, Streams
 from charlstm.errors import DivergedError, OutputError, UsageError
 from charlstm.evaluation import HeldOut
+from charlstm.files import claim
 from charlstm.lock import Lock
 from charlstm.model import State
 from charlstm.optimizers import OPTIMIZERS, Schedule, clip_norm_, clip_value_, norm
 from charlstm.ranks import ALONE, Alone, ranks
-from charlstm.sampling import generate
+from charlstm.sampling import generate, key_of
 from charlstm.shards import Job, Shards, cores
 
 STEPS_AN_EPOCH = 50
@@ -263,6 +264,8 @@ class Training:
         often = 1000 if self.held_out is None else min(self.steps_an_epoch, 1000)
         self.eval_every = t.eval_every or often
         self._sample_at = frozenset(t.sample_at)
+        if t.sample_every or t.sample_at:
+            corpus.vocabulary.encode_strictly(self.config.sample.seed, "sample.seed")
         self._stop = False
         self.spent = 0.0
         """Seconds before the first step that a time limit counts, such as those of reading."""
@@ -500,15 +503,21 @@ class Training:
             self.best if p["final"] and p["best"] else None,
         )
 
-    def save(self) -> None:
-        """Write the checkpoint to `output`."""
+    def save(self, last: bool = False) -> None:
+        """Write the checkpoint to `output`. If that fails and it is the `last` time, write it to
+        another place, which the `OutputError` names."""
         if self.output is None:
             return
         checkpoint = self.checkpoint()
         if self.ranks.rank:
             return
         with self._locked():
-            write_checkpoint(self.output, checkpoint)
+            try:
+                write_checkpoint(self.output, checkpoint)
+            except OutputError as e:
+                if last:
+                    raise rescued(self.output, checkpoint, e) from e
+                raise
         self.digest = checkpoint.digest
 
     @contextlib.contextmanager
@@ -569,7 +578,7 @@ class Training:
         if self.step == 0 and 0 in self._sample_at:
             yield self._event(sample=self.sample())
         if self.finished:
-            self.save()
+            self.save(last=True)
         while not self.finished:
             ends = self.ranks.size == 1 and over()  # before the first step, or asked for since
             now = time.monotonic()
@@ -604,7 +613,7 @@ class Training:
                 yield dataclasses.replace(event, seconds=time.monotonic() - began)
                 if not ends:
                     continue
-                self.save()
+                self.save(last=True)
                 if self.step == 0 and not self._stop:
                     raise DivergedError(
                         f"training diverged at {e}; the time is over and nothing is learnt: try a "
@@ -750,13 +759,13 @@ class Training:
         changes: dict[str, Any] = {}
         if not looked and self.progress["since"][1]:
             if self._stop and self.ranks.size == 1:
-                self.save()  # a second signal ends the process at once
+                self.save(last=True)  # a second signal ends the process at once
             _, valid = self._losses()
             if valid is not None:
                 better = self.best_valid is None or valid < self.best_valid
                 self.progress["final"] = [self.step, valid] if better else None
                 changes = {"valid": valid, "best": better}
-        self.save()
+        self.save(last=True)
         return {**changes, "saved": self.output is not None}
 
     # --- when it diverges ----------------------------------------------------------------------
@@ -817,19 +826,22 @@ class Training:
         )
 
     def sample(self) -> str:
-        """A text from the model as it is now. It draws from a generator of its own, so that
-        looking on changes nothing."""
-        s = self.config.sample
-        rng = np.random.default_rng([self.config.train.rng_seed, self.step])
-        empty = np.empty(0, np.int32)
+        """What `sample` would print from the model as it is now, by the configuration's section of
+        that name. It draws from numbers of its own, so that looking on changes nothing."""
+        s, v = self.config.sample, self.corpus.vocabulary
+        seed = v.normalised(s.seed)
         pieces = generate(
-            self.used,
-            self.corpus.vocabulary,
-            empty,
-            rng,
+            *(self.used, v, v.encode_strictly(seed, "sample.seed")),
+            key_of([self.config.train.rng_seed, self.step]),
+            count=s.count,
             length=s.length,
             temperature=s.temperature,
             top_k=s.top_k,
             top_p=s.top_p,
+            stop=[v.normalised(text) for text in s.stop],
+            before=seed,
         )
-        return "".join(piece.text for piece in pieces)
+        texts = [seed if s.echo else ""] * s.count
+        for piece in pieces:
+            texts[piece.sample] += piece.text
+        return "\n".join(texts)

@@ -27,12 +27,13 @@ from faults.hostile import npy, pack, unpack
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import charlstm.checkpoint
+import charlstm.files
 from charlstm.cells import CELLS
-from charlstm.checkpoint import Checkpoint, claim, read_checkpoint, write_checkpoint
+from charlstm.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
 from charlstm.config import Config, Setting
 from charlstm.corpus import Corpus
 from charlstm.errors import BusyError, CheckpointError, DivergedError, OutputError, UsageError
+from charlstm.files import claim
 from charlstm.lock import Lock
 from charlstm.model import state_widths, weight_shapes
 from charlstm.optimizers import OPTIMIZERS
@@ -373,15 +374,15 @@ def test_failing_write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fault: s
         elif isinstance(fault, str):
             patch.setattr(os, fault, fail)
         else:
-            real = charlstm.checkpoint._temporary
+            real = charlstm.files._temporary
             room = len(written(new)) * int(fault) // 100
 
             @contextmanager
-            def full(target: Path) -> Iterator[Any]:
-                with real(target) as file:
+            def full(*names: Path) -> Iterator[Any]:
+                with real(*names) as file:
                     yield Full(file, room)
 
-            patch.setattr(charlstm.checkpoint, "_temporary", full)
+            patch.setattr(charlstm.files, "_temporary", full)
         with pytest.raises(OutputError, match="No space left") as caught:
             write_checkpoint(path, new)
     assert caught.value.exit_code == 6
@@ -586,19 +587,12 @@ def test_archive_comment(tmp_path: Path, small: bytes) -> None:
 
 
 def test_flipped_headers(tmp_path: Path, small: bytes) -> None:
-    """The bytes of the archive's own records, each replaced by other values."""
-    expected = read(tmp_path, small)
+    """The bytes of the archive's own records, each replaced by other values: timestamps, flags,
+    attributes and copies of sizes too."""
     records = [0, small.rindex(b"PK\x01\x02"), small.rindex(b"PK\x05\x06")]
-    path = tmp_path / "flipped.npz"
     for at in [p for start in records for p in range(start, min(start + 60, len(small)))]:
         for value in {0, 255, small[at] ^ 0x80, (small[at] + 1) % 256} - {small[at]}:
-            path.write_bytes(small[:at] + bytes([value]) + small[at + 1 :])
-            try:
-                back = read_checkpoint(path)
-            except CheckpointError as e:
-                assert str(e).isprintable()
-            else:
-                assert_same(back, expected)
+            refused(tmp_path, small[:at] + bytes([value]) + small[at + 1 :])
 
 
 def test_wrong_checksum(tmp_path: Path, small: bytes) -> None:
@@ -618,7 +612,7 @@ def test_compressed(tmp_path: Path, small: bytes, compression: int) -> None:
 
 def test_encrypted(tmp_path: Path, small: bytes) -> None:
     """A member that says it is encrypted."""
-    at = small.index(b"PK\x01\x02") + 8
+    at = 6
     refused(tmp_path, small[:at] + b"\x01" + small[at + 1 :], "compressed or encrypted")
 
 
@@ -643,7 +637,9 @@ def test_duplicates(tmp_path: Path, small: bytes, name: str) -> None:
     """A member that stands there twice, of which readers take the first or the last."""
     file = io.BytesIO(small)
     with zipfile.ZipFile(file, "a") as archive:
-        archive.writestr(name, archive.read(name))
+        info = zipfile.ZipInfo(name, (1980, 1, 1, 0, 0, 0))
+        info.create_system, info.external_attr = 3, 0o644 << 16
+        archive.writestr(info, archive.read(name))
     refused(tmp_path, file.getvalue(), "unexpected member")
 
 

@@ -21,14 +21,16 @@ import charlstm
 import charlstm.sampling
 from charlstm.cells import CELLS
 from charlstm.corpus import Corpus
-from charlstm.evaluation import surprisals
+from charlstm.evaluation import evaluate, surprisals
 from charlstm.model import Model, Stepper
+from charlstm.patterns import Matcher
 from charlstm.sampling import (
     BLOCK,
     Completer,
     Completion,
+    Numbers,
     Seed,
-    _Numbers,
+    StreamNumbers,
     _Tail,
     accepted,
     beam,
@@ -48,10 +50,17 @@ def seeds_of(v: Vocabulary, texts: list[str]) -> list[Seed]:
 
 def alone(model: Model, v: Vocabulary, text: str, **options: Any) -> tuple[str, str, float]:
     """What `generate` makes of one seed."""
-    rng = np.random.default_rng(0)
-    pieces = list(generate(model, v, v.encode(text), rng, nats=True, before=text, **options))
+    options["errors"] = "surrogateescape"
+    pieces = list(generate(model, v, v.encode(text), 0, before=text, **options))
     assert pieces[-1].stop is not None
-    return "".join(p.text for p in pieces), pieces[-1].stop, pieces[-1].nats
+    shown = "".join(p.text for p in pieces)
+    return shown, pieces[-1].stop, said_by_evaluate(model, v, text, shown)
+
+
+def said_by_evaluate(model: Model, v: Vocabulary, seed: str, text: str) -> float:
+    """The nats of a text after its seed, or, without one, after a line end."""
+    seed = seed or ("" if v.line_end is None else "\n")
+    return evaluate(model, v.encode(seed + text), v).nats - evaluate(model, v.encode(seed), v).nats
 
 
 # --- streams that go on from somewhere ---------------------------------------------------------
@@ -103,7 +112,7 @@ def test_each_as_if_alone(
     monkeypatch.setattr(charlstm.sampling, "WIDTH", width)
     model, v = random_model(unit)
     options: dict[str, Any] = {"length": 25, "temperature": 0.0, "stop": stop}
-    complete = Completer(model, v, 0, nats=True, **options)
+    complete = Completer(model, v, 0, nats=True, errors="surrogateescape", **options)
     found = list(complete(seeds_of(v, SEEDS)))
     for text, completion in zip(SEEDS, found, strict=True):
         expected, reason, nats = alone(model, v, text, **options)
@@ -142,8 +151,7 @@ def test_without_line_ends(monkeypatch: pytest.MonkeyPatch) -> None:
     for letter, share in zip("abc", (1 / 6, 2 / 6, 3 / 6), strict=True):
         assert abs(sum(c.text[0] == letter for c in found) / n - share) < 0.025
     for c in found[:20]:
-        expected = -math.log(("abc".index(c.text[0]) + 1) / 6)
-        assert c.nats == pytest.approx(expected + surprisals(model, v.encode(c.text))[0])
+        assert c.nats == pytest.approx(surprisals(model, v.encode(c.text))[0])
     one = Completer(model, v, 1, length=9, temperature=1.0, stop=["b"])
     for c in one([(v.encode(""), "")] * 50):
         assert "b" not in c.text
@@ -171,18 +179,92 @@ def test_draws_follow_the_model() -> None:
 
 def test_numbers() -> None:
     """Every sample has its own, without an end, and none twice."""
-    numbers = _Numbers(3, 9)
-    for k, sample in enumerate((0, 63, 64)):
-        numbers.begin(k, sample)
-    seen = [numbers.random(3)]
+    streams, samples = StreamNumbers(3, Numbers(9)), (0, 63, 64)
+    for k, sample in enumerate(samples):
+        streams.begin(k, sample)
+    seen = [streams.random(3)]
     for _ in range(2 * BLOCK):
-        numbers.made += 1
-        if numbers.made[0] % BLOCK == 0:
-            for k in range(3):
-                numbers.go_on(k)
-        seen.append(numbers.random(3))
+        streams.advance()
+        seen.append(streams.random(3))
     assert len(np.unique(seen)) == np.size(seen)
     assert abs(np.mean(seen) - 0.5) < 0.04
+    for k, sample in enumerate(samples):
+        blocks = Numbers(9).of_sample(sample)
+        alone = np.concatenate([next(blocks) for _ in range(3)])
+        assert np.array_equal(alone[: len(seen)], np.array(seen)[:, k])
+
+
+@every_unit
+@pytest.mark.parametrize(
+    "options", [{}, {"top_k": 3}, {"temperature": 1.5}, {"stop": ["e", "a b"]}]
+)
+def test_nats_are_what_evaluate_says(unit: str, options: dict[str, Any]) -> None:
+    """Of the text that is shown: without what a stop text hides, under the model with `<unk>`, and
+    whatever the temperature; by `generate`, by a completer and by a beam."""
+    model, v = random_model(unit, text={"max_vocabulary": 12} if unit != "byte" else {})
+    assert unit == "byte" or v.unknown >= 0
+    for seed in ("the sea", "", "the boat went "):
+        seed = v.without_unknown(seed)[0]
+        more: dict[str, Any] = {"length": 25, **options}
+        pieces = generate(
+            *(model, v, v.encode(seed), 3),
+            **more,
+            count=5,
+            nats=True,
+            before=seed,
+            errors="surrogateescape",
+        )
+        one = Completer(model, v, 3, nats=True, errors="surrogateescape", **more)
+        found: list[Any] = [*pieces, *one([(v.encode(seed), seed)] * 5)]
+        if "stop" in options:
+            more |= {"errors": "surrogateescape", "length": 9, "stop": ["e"]}
+            found.append(beam(model, v, (v.encode(seed), seed), 2, **more))
+        assert {c.stop for c in found} <= {"length", "stop"}
+        for c in found:
+            assert c.nats == pytest.approx(said_by_evaluate(model, v, seed, c.text), rel=1e-6)
+
+
+@every_unit
+@pytest.mark.parametrize("options", [{}, {"top_k": 3}, {"stop": ["e"]}, {"temperature": 0.3}])
+def test_a_sample_is_the_same_however_it_is_asked_for(unit: str, options: dict[str, Any]) -> None:
+    """Sample k depends on the key and on k."""
+    model, v = random_model(unit)
+    seed, text = v.encode("the sea"), "the sea"
+    more: dict[str, Any] = {"length": 40, **options}
+
+    def generated(count: int, **others: Any) -> list[str]:
+        pieces = list(generate(model, v, seed, 11, count=count, before=text, **more, **others))
+        return ["".join(p.text for p in pieces if p.sample == k) for k in range(count)]
+
+    many = generated(70)
+    assert len(set(many)) > 30
+    for count in (1, 2, 3, 65):
+        assert generated(count) == many[:count]
+    assert generated(3, nats=True) == many[:3]
+    complete = Completer(model, v, 11, **more)
+    assert [c.text for c in complete([(seed, text)] * 70)] == many
+    assert [c.text for c in complete([(seed, text)] * 5, 65)] == many[65:]
+    prefix = Completer(model, v, 11, prefix=seed[:-1], **more)
+    assert [c.text for c in prefix([(seed[-1:], text)] * 70)] == many
+    if "stop" not in options and unit != "byte":  # a match is UTF-8
+        every = Completer(model, v, 11, match=Matcher(r"(.|\n)*", v), **more)
+        assert next(every([(seed, text)])).text.split("\n")[0] == many[0].split("\n")[0]
+
+
+def test_two_generators_of_one_completer() -> None:
+    """They do not see each other, however their iteration interleaves."""
+    model, v = random_model()
+    complete = Completer(model, v, 5, length=30)
+    seeds = seeds_of(v, ["the sea", "a", "the", ""] * 2)
+    expected = [c.text for c in complete(seeds)], [c.text for c in complete(seeds, 100)]
+    one, two = complete(seeds), complete(seeds, 100)
+    pairs = [(a.text, b.text) for a, b in zip(one, two, strict=True)]
+    assert tuple(map(list, zip(*pairs, strict=True))) == expected
+    left = complete(seeds)
+    next(left)
+    left.close()  # type: ignore[attr-defined]
+    assert [c.text for c in complete(seeds)] == expected[0]
+    assert sum(map(len, complete.idle.values())) <= 3
 
 
 def test_a_prefix_is_read_once() -> None:
@@ -235,7 +317,7 @@ def test_stop_texts(parts: list[str], stops: list[str]) -> None:
 def test_best_of() -> None:
     """The fewest nats per unit of each group, the first of equals."""
     numbers = zip("abcdef", (3, 2, 2, 9, 4, 0), (3, 1, 2, 3, 2, 0), strict=True)
-    each = [Completion(text, "stop", nats, units) for text, nats, units in numbers]
+    each = [Completion(text, "stop", 0.0, units, nats) for text, nats, units in numbers]
     assert [c.text for c in best_of(each, 3)] == ["a", "f"]
     assert [c.text for c in best_of(each, 1)] == [*"abcdef"]
     assert list(best_of([], 2)) == []
@@ -248,14 +330,14 @@ def test_accepted(monkeypatch: pytest.MonkeyPatch) -> None:
     seed: Seed = (v.encode("a"), "a")
     plain = [c.text for c in complete([seed] * 400)]
     wanted = [text for text in plain if text in "aeo"]
-    found = [c.text for c in accepted(complete, seed, 20, 1, lambda text: text in "aeo")]
+    found = [c.text for c in accepted(complete, seed, 20, 1, lambda c: c.text in "aeo")]
     assert found == wanted[:20]
     monkeypatch.setattr(charlstm.sampling, "TRIES", 30)
-    assert list(accepted(complete, seed, 3, 1, lambda text: False)) == []
+    assert list(accepted(complete, seed, 3, 1, lambda c: False)) == []
     seen: set[str] = set()
 
-    def new(text: str) -> bool:
-        return text not in seen and not seen.add(text)  # type: ignore[func-returns-value]
+    def new(c: Completion) -> bool:
+        return c.text not in seen and not seen.add(c.text)  # type: ignore[func-returns-value]
 
     distinct = [c.text for c in accepted(complete, seed, 1000, 1, new)]
     assert len(set(distinct)) == len(distinct) <= len(v)
@@ -279,10 +361,11 @@ def test_a_wide_beam_is_exhaustive(cell: str, stop: list[str]) -> None:
     place = stop_in(best, stop)
     assert found.text == best[:place]
     assert found.stop == ("length" if place is None else "stop")
-    assert found.nats == pytest.approx(texts[best], rel=1e-9)
+    assert found.drawn_nats == pytest.approx(texts[best], rel=1e-9)
+    assert found.nats == pytest.approx(said_by_evaluate(model, v, "ab", found.text), rel=1e-9)
     assert found.units == len(best)
     narrow = beam(model, v, (v.encode("ab"), "ab"), 2, length=length, stop=stop)
-    assert narrow.nats >= found.nats - 1e-9
+    assert narrow.drawn_nats >= found.drawn_nats - 1e-9
 
 
 @every_unit
@@ -292,7 +375,7 @@ def test_a_beam_of_one_is_greedy(unit: str, seed: str) -> None:
     for stop in ([], ["e"], ["\n"]):
         options: dict[str, Any] = {"length": 20, "stop": stop}
         text, reason, nats = alone(model, v, seed, temperature=0.0, **options)
-        found = beam(model, v, (v.encode(seed), seed), 1, **options)
+        found = beam(model, v, (v.encode(seed), seed), 1, errors="surrogateescape", **options)
         assert (found.text, found.stop) == (text, reason)
         assert found.nats == pytest.approx(nats, rel=1e-9)
     assert beam(model, v, (v.encode(seed), seed), 3, length=0).text == ""
@@ -304,7 +387,7 @@ def test_a_beam_without_line_ends() -> None:
     model = Model("rnn", 3, 5, 1, np.float64)
     assert beam(model, v, (v.encode(""), ""), 3, length=1).text == "c"
     found = beam(model, v, (v.encode(""), ""), 3, length=3)
-    assert found.nats == pytest.approx(-math.log(0.5) + 2 * math.log(3))
+    assert found.nats == pytest.approx(2 * math.log(3))  # the first unit is given
 
 
 # --- the command line --------------------------------------------------------------------------

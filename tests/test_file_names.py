@@ -1,70 +1,62 @@
-"""Names of files that are not UTF-8: printed as escapes wherever text is, never a traceback."""
+"""Names of files as users type them: none at all, missing ones, ones that a shell would split."""
 
 from __future__ import annotations
 
-import json
-import os
+import shlex
 from pathlib import Path
 
 import pytest
-from test_cli import fails, run
+from test_cli import CORPORA, fails, run
 
-NAME = os.fsdecode(b"y\xff.npz")
-SHOWN = r"y\xff.npz"
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """With a model and a corpus of such names, and a model of another."""
-    folder = tmp_path_factory.mktemp("names")
-    (folder / os.fsdecode(b"c\xff")).write_text("the sea was calm\n" * 20)
-    options = ("--set", "model.hidden=8", "--steps", "5")
-    for name in (NAME, "en.npz"):
-        process = run("train", os.fsdecode(b"c\xff"), "-o", name, *options, cwd=folder)
-        assert process.returncode == 0, process.stderr
-        shown = SHOWN if name == NAME else name
-        assert f"wrote {shown} after 5 steps" in process.stderr.decode()
-    return folder
-
-
-def test_several_models(folder: Path) -> None:
-    """A table has the bytes of the name, as of the line; JSON is UTF-8."""
-    models = ("-m", NAME, "-m", "en.npz")
-    process = run("evaluate", "--lines", *models, cwd=folder, stdin="the sea\nxq\n")
-    assert process.returncode == 0, process.stderr
-    chosen = [row.split(b"\t")[0] for row in process.stdout.splitlines()]
-    assert set(chosen) <= {b"y\xff.npz", b"en.npz"}
-    process = run("evaluate", "--lines", "--json", *models, cwd=folder, stdin="the sea\nxq\n")
-    rows = [json.loads(row) for row in process.stdout.decode().splitlines()]
-    assert {key for row in rows for key in row["bits"]} == {SHOWN, "en.npz"}
-    assert [os.fsencode(row["model"]) == c for row, c in zip(rows, chosen, strict=True)] == [
-        c == b"en.npz" for c in chosen
-    ]
-
-
-def test_info(folder: Path) -> None:
-    assert SHOWN in run("info", NAME, cwd=folder).stdout.decode().splitlines()[0]
-    assert json.loads(run("info", "--json", NAME, cwd=folder).stdout.decode())["file"] == SHOWN
-    assert run("info", "--verify", NAME, cwd=folder).stdout.decode().startswith(f"{SHOWN}: whole")
-    verified = run("info", "--verify", "--json", NAME, cwd=folder).stdout.decode()
-    assert json.loads(verified)["file"] == SHOWN
+TINY = ("--steps", "2", "--set", "model.hidden=4")
 
 
 @pytest.mark.parametrize(
     "arguments",
     [
-        *(["info", NAME], ["sample", "-m", NAME], ["evaluate", "-m", NAME, "-"]),
-        *(["train", "-", "-c", NAME, "-o", "x"], ["sample", "--set", f"{NAME}=1"]),
-        *(["train", NAME, "-o", "x"], ["evaluate", "-m", "en.npz", NAME]),
-        ["evaluate", "-m", "en.npz", "--quantile", "1", "--reference", NAME, "-"],
+        ["sample", "-m", ""],
+        ["evaluate", "-m", "", "c.txt"],
+        ["info", "-m", ""],
+        ["info", ""],
+        ["train", "c.txt", "-o", ""],
+        ["train", "c.txt", "--log", ""],
+        ["train", "c.txt", "-o", "n.npz", "--valid", ""],
+        ["train", "c.txt", "-c", ""],
+        ["train", "", "-o", "n.npz"],
+        ["evaluate", ""],
+        ["sample", "--seed-file", ""],
+        ["sample", "--novel", ""],
+        ["info", "--verify", "--corpus", ""],
     ],
 )
-def test_errors(folder: Path, tmp_path: Path, arguments: list[str]) -> None:
-    (tmp_path / "en.npz").write_bytes((folder / "en.npz").read_bytes())
-    fails(run(*arguments, cwd=tmp_path), 2, SHOWN)
+def test_an_empty_name(arguments: list[str], tmp_path: Path) -> None:
+    (tmp_path / "c.txt").write_text("a small ferry\n" * 30)
+    assert run("train", "c.txt", *TINY, "-o", "m.npz", cwd=tmp_path).returncode == 0
+    env = {"CHARLSTM_MODEL": "m.npz"}
+    fails(run(*arguments, cwd=tmp_path, env=env), 2, "an empty name")
 
 
-def test_notices(folder: Path) -> None:
-    (folder / os.fsdecode(b"b\xff")).write_bytes(b"the \xff\n")
-    process = run("evaluate", "-m", "en.npz", "--lines", os.fsdecode(b"b\xff"), cwd=folder)
-    assert r"1 line of b\xff had bytes" in process.stderr.decode()
+def test_an_empty_variable_is_none(tmp_path: Path) -> None:
+    (tmp_path / "c.txt").write_text("a small ferry\n" * 30)
+    for command in (["train", "c.txt", *TINY], ["sample"], ["evaluate", "c.txt"], ["info"]):
+        process = run(*command, cwd=tmp_path, env={"CHARLSTM_MODEL": ""})
+        assert process.returncode == 0, process.stderr
+    assert (tmp_path / "charlstm.npz").exists()
+
+
+@pytest.mark.parametrize("name", ["./names.yaml", "names.yaml", "./names", "none/names", "x.yml"])
+def test_a_configuration_file_that_is_missing(name: str, tmp_path: Path) -> None:
+    message = fails(run("train", CORPORA / "hello.txt", "-c", name, cwd=tmp_path), 2, name)
+    assert message.endswith(f"{name}: no such file; check the name")
+
+
+def test_a_configuration_that_is_not_known(tmp_path: Path) -> None:
+    message = fails(run("train", CORPORA / "hello.txt", "-c", "name", cwd=tmp_path), 2)
+    assert "unknown configuration 'name'; did you mean names?" in message
+
+
+@pytest.mark.parametrize("name", ["my model.npz", "it's.npz", "m;ls.npz", "plain.npz"])
+def test_a_hint_can_be_typed(name: str, tmp_path: Path) -> None:
+    process = run("train", CORPORA / "lighthouse.txt", *TINY, "-o", name, cwd=tmp_path)
+    hint = process.stderr.decode().splitlines()[-1].rpartition("try: ")[2]
+    assert shlex.split(hint) == ["charlstm", "sample", "-m", name]

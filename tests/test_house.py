@@ -27,7 +27,7 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 ROOMS = [
     *("errors", "arrays", "cells", "parameters", "optimizers"),
     *("config", "visible", "vocabulary", "sniff", "corpus", "recurrent", "layers", "model"),
-    *("lock", "checkpoint", "evaluation", "flow", "patterns", "sampling"),
+    *("lock", "files", "archive", "checkpoint", "evaluation", "flow", "patterns", "sampling"),
     *("shards", "ranks", "training", "api", "cli"),
 ]
 """Every file of the package, from the ground up."""
@@ -107,7 +107,7 @@ def test_every_command_is_listed() -> None:
     """The table that --help is made of has all modules with a command, and nothing else."""
     assert {p.stem for p in (PACKAGE / "cli").glob("*.py")} == {
         *COMMANDS,
-        *("__init__", "dialogue", "options", "streams"),
+        *("__init__", "dialogue", "log", "options", "streams"),
     }
     assert cli.list_commands(click.Context(cli)) == list(COMMANDS)
     assert cli.get_command(click.Context(cli), "trian") is None

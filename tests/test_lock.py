@@ -169,7 +169,13 @@ class TestLock:
         with pytest.raises(OutputError, match=r"\.m\.npz\.lock beside it"):
             Lock(path)
         assert place.stat().st_size == 10_000
-        place.unlink()
+        place.write_text("a diary\n")
+        with pytest.raises(OutputError, match=r"\.m\.npz\.lock beside it"):
+            Lock(path)
+        assert place.read_text() == "a diary\n"
+        place.write_bytes(bytes(30))  # as power loss leaves one
+        Lock(path).release()
+        assert not place.exists()
         place.mkdir()
         with pytest.raises(OutputError, match="cannot be written"):
             Lock(path)

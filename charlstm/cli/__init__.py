@@ -122,11 +122,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     finally:
         if ends_at_once:
             signal.signal(signal.SIGINT, signal.SIG_DFL)
-        try:
-            if sys.stderr is not None:
-                sys.stderr.flush()
-        except (OSError, ValueError):
-            _silence(sys.stderr)
+        for stream in (sys.stdout, sys.stderr):
+            try:
+                if stream is not None:
+                    stream.flush()
+            except (OSError, ValueError):
+                _silence(stream)
 
 
 def _silence(stream: TextIO | None) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import codecs
-import json
 import os
 from bisect import bisect_left
 from collections.abc import Callable, Iterator, Sequence
@@ -12,7 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from charlstm.cli.options import Number, config_options, debug_option, settings
-from charlstm.cli.streams import notice, printable, write
+from charlstm.cli.streams import check_one_user, notice, printable, to_json, write
 from charlstm.visible import escaped, harmless, joins
 
 if TYPE_CHECKING:
@@ -110,6 +109,9 @@ def evaluate(
     gathered = settings(configs, sets, options)
     check(gathered)
     paths = models or (os.environ.get("CHARLSTM_MODEL") or "charlstm.npz",)
+    if "-" in paths:
+        readers = {"TEXT": "-" in sources, "--reference": reference == "-"}
+        check_one_user("input", ["-m", *(name for name, reads in readers.items() if reads)])
     languages = {path: load(path) for path in paths}
     for language in languages.values():
         language.configure(gathered)
@@ -175,7 +177,7 @@ def _whole(language: LanguageModel, sources: Sequence[str]) -> None:
             f"the text has fewer than two {name}s; at least two are needed, the first is given"
         )
     if language.config.evaluate.json:
-        write(json.dumps(result.to_dict()) + "\n")
+        write(to_json(result.to_dict()))
         return
     perplexity = "perplexity" if result.unit == "char" else f"{name} perplexity"
     rows = {
@@ -220,7 +222,7 @@ def _shown(text: str) -> str:
 
 def _object(line: Line, score: Evaluation) -> bytes:
     document = {**score.to_dict(), "line": _shown(line)}
-    return (json.dumps(document, ensure_ascii=False) + "\n").encode()
+    return to_json(document).encode()
 
 
 def _row(line: Line, score: Evaluation) -> bytes:
@@ -307,7 +309,7 @@ def _compare(languages: dict[str, LanguageModel], sources: Sequence[str], lines:
                     "bits": dict(zip(map(printable, names), bits, strict=True)),
                     "line": _shown(line),
                 }
-                rows.append((json.dumps(document, ensure_ascii=False) + "\n").encode())
+                rows.append(to_json(document).encode())
             else:
                 rows.append(os.fsencode(name) + f"\t{margin:.4f}\t".encode() + line.column)
         write(b"".join(rows))
@@ -351,7 +353,7 @@ def _table(units: Units, as_json: bool) -> None:
             bits, so_far = _bits(of_unit), _bits(total)
             if as_json:
                 document = {"text": _shown(text), "bits": bits, "total": so_far}
-                rows.append(json.dumps(document, ensure_ascii=False) + "\n")
+                rows.append(to_json(document))
             else:
                 rows.append(f"{escaped(text)}\t{bits:.4f}\t{so_far:.4f}\n")
             if len(rows) == ROWS:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from charlstm.cli.options import debug_option
-from charlstm.cli.streams import notice, printable, write
+from charlstm.cli.streams import check_one_user, notice, printable, to_json, write
 from charlstm.errors import CheckpointError, UsageError
 from charlstm.visible import escaped
 
@@ -50,11 +50,12 @@ def info(
     valid: str | None,
 ) -> None:
     """Show what is in a checkpoint: configuration, vocabulary, size, training so far, digest."""
-    from pathlib import Path
-
     from charlstm.checkpoint import VERSION, read_checkpoint
 
-    path = model or file
+    path = file if model is None else model
+    readers = [("-m", path), ("--gradient-flow", text), ("--valid", valid)]
+    readers += [("--corpus", each) for each in corpus]
+    check_one_user("input", [name for name, source in readers if source == "-"])
     if not verify and (corpus or valid):
         raise UsageError("--corpus and --valid say what to --verify; give that too")
     if valid and not corpus:
@@ -73,7 +74,7 @@ def info(
     best = checkpoint.in_use
     document: dict[str, Any] = {
         "file": printable(path),
-        "bytes": Path(path).stat().st_size,
+        "bytes": checkpoint.size,
         "format": VERSION,
         "sha256": checkpoint.digest,
         "parameters": len(checkpoint.best),
@@ -93,7 +94,7 @@ def info(
         "config": config.to_dict(),
     }
     if as_json:
-        write(json.dumps(document, ensure_ascii=False) + "\n")
+        write(to_json(document))
         return
     m = config.model
     trained = document["trained"]
@@ -104,8 +105,9 @@ def info(
             f"{best[1] / math.log(2):.4f} bits per {name} ({best[1]:.4f} nats) at step {best[0]:,}"
         )
     )
+    source = "standard input" if path == "-" else printable(path)
     lines = {
-        "checkpoint": f"{printable(path)} ({document['bytes']:,} bytes, format {VERSION})",
+        "checkpoint": f"{source} ({document['bytes']:,} bytes, format {VERSION})",
         "sha256": checkpoint.digest,
         "network": f"{m.cell}, hidden {_shown(m.hidden)}, layers {m.layers}: "
         f"{document['parameters']:,} parameters",
@@ -139,9 +141,10 @@ def _verify(
             raise CheckpointError(f"{path}: whole, but not trained on this text")
     if as_json:
         document = {"file": printable(path), "sha256": checkpoint.digest, "whole": True}
-        write(json.dumps(document | ({"corpus": True} if corpus else {})) + "\n")
+        write(to_json(document | ({"corpus": True} if corpus else {})))
         return
-    write(f"{printable(path)}: whole, sha256 {checkpoint.digest}\n")
+    source = "standard input" if path == "-" else printable(path)
+    write(f"{source}: whole, sha256 {checkpoint.digest}\n")
     if corpus:
         write("trained on this text\n")
 
@@ -153,7 +156,7 @@ def _show_flow(checkpoint: Checkpoint, text: str, as_json: bool) -> None:
     language = LanguageModel(checkpoint)
     flow = gradient_flow(language, language.read_blocks(text, notice))
     if as_json:
-        write(json.dumps(flow.to_dict()) + "\n")
+        write(to_json(flow.to_dict()))
         return
     write("lag" + "".join(f"{name:>12}{'of lag 0':>12}" for name in flow.norms) + "\n")
     for lag, norms in enumerate(zip(*flow.norms.values(), strict=True)):

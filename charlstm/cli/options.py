@@ -85,7 +85,7 @@ def model_option(f: F) -> F:
         default="charlstm.npz",
         envvar="CHARLSTM_MODEL",
         show_default=True,
-        help="The checkpoint (environment: CHARLSTM_MODEL).",
+        help="The checkpoint (environment: CHARLSTM_MODEL); -: from standard input.",
     )(f)
 
 

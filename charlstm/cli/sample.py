@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator
 from itertools import groupby
@@ -11,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from charlstm.cli.options import Utf8, config_options, debug_option, model_option, settings
-from charlstm.cli.streams import notice, write
-from charlstm.errors import VocabularyError
+from charlstm.cli.streams import check_one_user, notice, to_json, write
+from charlstm.errors import UsageError
 
 if TYPE_CHECKING:
     from charlstm.api import LanguageModel
@@ -28,7 +27,7 @@ if TYPE_CHECKING:
     "--prompt",
     type=Utf8(),
     metavar="TEXT",
-    help=r"Text to continue; \n, \t and \\ are understood.",
+    help=r"Text to continue; \n, \t, \0 and \\ are understood.",
 )
 @click.option("--seed-file", metavar="FILE|-", help="Continue the text in a file, as it is.")
 @click.option(
@@ -52,7 +51,7 @@ if TYPE_CHECKING:
     type=Utf8(),
     multiple=True,
     metavar="TEXT",
-    help=r"End before this text; repeatable; \n, \t and \\ are understood.",
+    help=r"End before this text; repeatable; \n, \t, \0 and \\ are understood.",
 )
 @click.option(
     "--count",
@@ -187,6 +186,10 @@ def sample(
         _alone("--match", "ends with its match", {"--stop"} & given)
     if novel == "-" and (each or seed_file == "-"):
         raise click.UsageError("standard input cannot be the seed and --novel; name a file")
+    if model == "-":
+        readers = {"--seed-file": seed_file == "-", "--novel": novel == "-"}
+        readers |= {"--each": each, "--interactive": interactive}
+        check_one_user("input", ["-m", *(name for name, reads in readers.items() if reads)])
     from charlstm.api import load
     from charlstm.config import Setting, check
     from charlstm.sampling import unescape
@@ -206,7 +209,7 @@ def sample(
     if seed_file is not None:
         text = language.read(seed_file, notice)
     else:
-        text = unescape(seed or "")
+        text = language.config.sample.seed if seed is None else unescape(seed)
         if seed and re.fullmatch(r"\d+", seed):
             notice(f"continuing the text {seed!r}; for a random seed, use --rng-seed {seed}")
     if interactive:
@@ -219,7 +222,7 @@ def sample(
         dialogue = Dialogue(
             language, lambda typed: _known(language, typed, unknown == "skip", "the text"), rng_seed
         )
-        dialogue.run(text if {"--seed", "--seed-file"} & given else None)
+        dialogue.run(text if text or {"--seed", "--seed-file"} & given else None)
         return 0
     text = _known(language, text, unknown == "skip", "the seed")
     seed_shown = text if language.config.sample.echo else ""
@@ -258,7 +261,7 @@ def _end_lines(language: LanguageModel) -> None:
     """Let samples end with their line: where its end, which may be CRLF, begins."""
     from charlstm.config import Setting
 
-    stop = [*language.config.sample.stop, *language.vocabulary.line_break]
+    stop = [*language.config.sample.stop, "\r\n", "\n"]
     language.config = language.config.updated([Setting("sample.stop", stop, "--stop")])
 
 
@@ -302,9 +305,10 @@ class _How:
 
     def each_line(self, skip: bool) -> None:
         """Continue the lines of standard input, those of a pipe as soon as they are there. One
-        with units that the model does not know comes out as it is, and is an error at the end."""
+        that cannot be continued, since the model does not know its units or nothing that can follow
+        matches, comes out as it is, and is an error at the end."""
         language, number, left = self.language, 0, 0
-        first: VocabularyError | None = None
+        first: UsageError | None = None
         if language.config.sample.count != 1:
             raise click.UsageError("--each continues each line once; leave out sample.count")
         completer = self.completer() if self.beam is None else None
@@ -313,24 +317,27 @@ class _How:
             for n, line in enumerate(lines, number + 1):
                 name = f"line {n} of standard input"
                 try:
-                    seeds.append(language.seed(_known(language, line, skip, name), name))
-                except VocabularyError as e:
+                    seed = language.seed(_known(language, line, skip, name), name)
+                    if self.match is not None:
+                        language.check_match(self.match, seed[1])
+                    seeds.append(seed)
+                except UsageError as e:
                     seeds.append(None)
                     first, left = first or e, left + 1
             completions = self._completions(completer, seeds, number)
             number += len(lines)
-            for line, seed, completion in zip(lines, seeds, completions, strict=True):
-                if seed is None or completion is None:
+            for line, each, completion in zip(lines, seeds, completions, strict=True):
+                if each is None or completion is None:
                     self._as_it_is(line)
                     continue
-                _, text = seed
+                _, text = each
                 shown = text if language.config.sample.echo else ""
                 printer = _Json(text) if self.as_json else _Plain(shown, "")
                 printer.piece(_piece(0, completion))
                 printer.end()
         if first is not None:
             lines_are = "1 line was" if left == 1 else f"{left:,} lines were"
-            raise VocabularyError(f"{lines_are} not continued: {first}")
+            raise UsageError(f"{lines_are} not continued: {first}")
 
     def _completions(
         self, completer: Completer | None, seeds: list[Seed | None], number: int
@@ -355,7 +362,7 @@ class _How:
         """Let a line go on that cannot be continued."""
         if self.as_json:
             document = {"seed": _Json(line).seed, "text": "", "nats": None, "stop": "unknown"}
-            write(json.dumps(document, ensure_ascii=False) + "\n")
+            write(to_json(document))
         else:
             write(line.raw if self.language.config.sample.echo else b"\n")
 
@@ -374,15 +381,19 @@ class _How:
         v, known = language.vocabulary, set()
 
         def line(text: str) -> str:
-            """What of a line tells it from others."""
-            if v.unit == "word":
-                return " ".join(text.split())
-            return v.normalised(text).rstrip() if novel else v.normalised(text)
+            """What of a line counts: not the blanks at its end, nor the CR of a CRLF."""
+            return " ".join(text.split()) if v.unit == "word" else v.normalised(text).rstrip()
 
         if novel is not None:
-            known = {line(each) for lines in language.read_lines(novel, notice) for each in lines}
+            known = {"", *map(line, language.read(novel, notice).split("\n"))}
+        cut = 0
 
-        def accept(continuation: str) -> bool:
+        def accept(completion: Completion) -> bool:
+            nonlocal cut
+            if novel is not None and completion.stop == "length":  # no whole line
+                cut += 1
+                return False
+            continuation = completion.text
             whole = line((text + continuation).rpartition("\n")[2] if novel else continuation)
             new = whole not in known
             if unique:
@@ -400,7 +411,8 @@ class _How:
         if found:
             printer.end()
         if found < count:
-            notice(f"found {found} of {count} samples: {TRIES} in a row were not new")
+            cuts = f"; {cut:,} were cut by --length, raise it" if cut else ""
+            notice(f"found {found} of {count} samples: {TRIES} in a row were not new{cuts}")
             return 1
         return 0
 
@@ -412,7 +424,8 @@ def _piece(number: int, completion: Completion) -> Piece:
 
 
 class _Plain:
-    """Samples as text, with something between them. Lone surrogates in it are bytes."""
+    """Samples as text, with something between them, and a line break at the end, or, where a NUL
+    stands between, as for `xargs -0`, that. Lone surrogates in it are bytes."""
 
     def __init__(self, seed: str, separator: str) -> None:
         self.seed, self.separator = seed, separator
@@ -426,7 +439,7 @@ class _Plain:
         write((before + piece.text).encode("utf-8", "surrogateescape"))
 
     def end(self) -> None:
-        write("\n")
+        write(self.separator if self.separator == "\0" else "\n")
 
 
 class _Json:
@@ -442,7 +455,7 @@ class _Json:
             self.texts[piece.sample] = text
             return
         document = {"seed": self.seed, "text": text, "nats": piece.nats, "stop": piece.stop}
-        write(json.dumps(document, ensure_ascii=False) + "\n")
+        write(to_json(document))
 
     def end(self) -> None:
         pass

@@ -3,28 +3,49 @@
 from __future__ import annotations
 
 import contextlib
+import json
+import math
 import re
 import sys
+from collections.abc import Iterable
+from typing import Any
 
-from charlstm.errors import OutputError
+from charlstm.errors import OutputError, UsageError
 
 
 class ReaderGone(Exception):
     """Nobody reads standard output any more, as when it is piped into `head`."""
 
 
-def write(text: str | bytes) -> None:
+def write(text: str | bytes | memoryview) -> None:
     """Write to standard output at once; bytes as they are."""
     if sys.stdout is None:
         raise OutputError("standard output is closed")
     try:
-        if isinstance(text, bytes):
-            sys.stdout.buffer.write(text)
-        else:
+        if isinstance(text, str):
             sys.stdout.write(text)
+        else:
+            sys.stdout.buffer.write(text)
         sys.stdout.flush()
     except BrokenPipeError:
         raise ReaderGone from None
+
+
+def to_json(document: Any) -> str:
+    """A line of JSON; null stands for a number that is not finite, for which JSON has no name."""
+
+    def finite(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {key: finite(each) for key, each in value.items()}
+        if isinstance(value, list):
+            return [finite(each) for each in value]
+        return None if isinstance(value, float) and not math.isfinite(value) else value
+
+    try:
+        text = json.dumps(document, ensure_ascii=False, allow_nan=False)
+    except ValueError:
+        text = json.dumps(finite(document), ensure_ascii=False, allow_nan=False)
+    return text + "\n"
 
 
 def printable(name: str) -> str:
@@ -55,3 +76,12 @@ def terminal(stream: object) -> bool:
         return bool(stream.isatty())  # type: ignore[attr-defined]
     except (AttributeError, ValueError):
         return False
+
+
+def check_one_user(stream: str, users: Iterable[str]) -> None:
+    """Raise `UsageError` where several options of a command want one standard stream."""
+    first, second, *_ = [*users, None, None]
+    if first and second:
+        raise UsageError(
+            f"{first} and {second} both want standard {stream}; name a file for one of them"
+        )

@@ -3,27 +3,29 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import math
+import shlex
 import signal
 import sys
 import time
 from collections.abc import Iterator
 from types import FrameType
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING, Any
 
 import click
 
+from charlstm.cli.log import Log, check_log
 from charlstm.cli.options import config_options, debug_option, settings
-from charlstm.cli.streams import error, notice, terminal
+from charlstm.cli.streams import check_one_user, error, notice, terminal, write
 from charlstm.errors import CharLSTMError, OutputError, UsageError
+from charlstm.files import check_apart
 
 if TYPE_CHECKING:
     from charlstm.ranks import Alone
     from charlstm.training import Record, Training
 
-LOG_EVERY = 100
-"""Steps between two lines of the log that no look at the held-out text asks for."""
+STDOUT = "/dev/stdout"
+"""A name by which standard output is compared with other files, where there is such a name."""
 
 OTHERS_WAIT = 1.0
 """Seconds that a failing rank other than 0 gives that one to fail in the same way."""
@@ -53,7 +55,7 @@ def sources_or_stdin(names: tuple[str, ...], what: str) -> tuple[str, ...]:
     default="charlstm.npz",
     envvar="CHARLSTM_MODEL",
     show_default=True,
-    help="Where the model goes (environment: CHARLSTM_MODEL).",
+    help="Where the model goes (environment: CHARLSTM_MODEL); -: to standard output, at the end.",
 )
 @click.option("--resume", is_flag=True, help="Go on with the output, from where it stands.")
 @click.option("--force", is_flag=True, help="Replace the output.")
@@ -80,7 +82,11 @@ def sources_or_stdin(names: tuple[str, ...], what: str) -> tuple[str, ...]:
 )
 @click.option("--sample-every", metavar="N", help="Show a sample every N steps.")
 @click.option("--rng-seed", metavar="N", help="Another number gives another run (default 0).")
-@click.option("--log", metavar="FILE", help="Write progress to FILE, one JSON object a line.")
+@click.option(
+    "--log",
+    metavar="FILE",
+    help="Write progress to FILE, or standard output (-), one JSON object a line.",
+)
 @click.option("-q", "--quiet", is_flag=True, help="No progress, errors only.")
 @config_options
 @debug_option
@@ -108,6 +114,13 @@ def train(
     if accept_changes and not resume:
         raise UsageError("--accept-changes says how to --resume; give both")
     sources = sources_or_stdin(corpus, "CORPUS")
+    readers = [*(("CORPUS", source) for source in sources), ("--valid", valid)]
+    check_one_user("input", [name for name, source in readers if source == "-"])
+    writers = {"-o": output, "--log": log}
+    check_one_user("output", [name for name, target in writers.items() if target == "-"])
+    to_file: str | None = None if output == "-" else output
+    if to_file is None:
+        _check_stdout(resume)
     gathered = settings(
         configs,
         sets,
@@ -120,12 +133,19 @@ def train(
     with _together(together):
         if together.rank:  # one of them does the talking
             quiet, log = True, None
+        read = api.inputs(sources, valid, configs)
+        target = STDOUT if to_file is None else to_file
+        check_apart("the output", target, read)
+        read.append(("the output", target))
+        if log is not None:
+            check_apart("the log", STDOUT if log == "-" else log, read)
+            check_log(log, resume, force)
         if together.size > 1 and "-" in sources:
             raise UsageError("standard input reaches one rank only; name files that all can read")
         say = (lambda message: None) if quiet else notice
         training = api.train(
             sources,
-            output,
+            to_file,
             settings=gathered,
             valid=valid,
             resume=resume,
@@ -135,6 +155,10 @@ def train(
         )
         for message in training.notices:
             say(message)
+        if to_file is None:
+            say(
+                "the model goes to standard output when training has ended; nothing is saved before"
+            )
         if training.finished:
             say(
                 f"nothing to do: {training.finished}; "
@@ -143,17 +167,15 @@ def train(
             return 0
         with contextlib.ExitStack() as stack:
             signals = stack.enter_context(_Signals(training))
+            log_file = None if log is None else stack.enter_context(Log(log, training, resume))
             progress = stack.enter_context(_Progress(training, quiet))
-            log_file = (
-                None
-                if log is None
-                else stack.enter_context(_Log(log, resume, training.config.text.unit))
-            )
             for record in training:
                 progress.show(record)
                 if log_file is not None:
                     log_file.write(record)
-        say(_summary(training, output))
+        if to_file is None:
+            _write_to_stdout(training)
+        say(_summary(training, to_file))
         guessing, used = math.log(len(training.corpus.vocabulary)), training.in_use
         if used is not None and used[1] > guessing:
             say(
@@ -181,7 +203,33 @@ def _together(ranks: Alone) -> Iterator[None]:
         raise
 
 
-def _summary(training: Training, output: str) -> str:
+def _check_stdout(resume: bool) -> None:
+    """Refuse to write the model to standard output where it cannot go there."""
+    if resume:
+        raise UsageError("--resume continues a file, not a stream; name it with -o")
+    if sys.stdout is None:
+        raise OutputError("standard output is closed")
+    if terminal(sys.stdout):
+        raise UsageError(
+            "a model is nothing to show on a terminal; pipe it on, or name a file with -o"
+        )
+
+
+def _write_to_stdout(training: Training) -> None:
+    """Write the model to standard output; of several ranks the first does."""
+    from charlstm.checkpoint import rescued, stream_checkpoint
+
+    checkpoint = training.checkpoint()
+    if training.ranks.rank:
+        return
+    try:
+        stream_checkpoint(write, checkpoint)
+    except OSError as e:
+        why = f"standard output cannot be written: {e.strerror or e}"
+        raise rescued(None, checkpoint, why) from None
+
+
+def _summary(training: Training, output: str | None) -> str:
     kept, name = training.in_use, training.config.text.name
     held_out = (
         "nothing held out"
@@ -189,11 +237,14 @@ def _summary(training: Training, output: str) -> str:
         else f"held-out {kept[1] / math.log(2):.4f} bits per {name} ({kept[1]:.4f} nats) "
         f"at step {kept[0]:,}"
     )
-    model = "" if output == "charlstm.npz" else f" -m {output}"
-    return (
-        f"wrote {output} after {training.step:,} steps, {training.epoch:.2f} epochs: {held_out}; "
-        f"try: charlstm sample{model}"
+    wrote = (
+        f"wrote {output or 'standard output'} after {training.step:,} steps, "
+        f"{training.epoch:.2f} epochs: {held_out}"
     )
+    if output is None:
+        return wrote
+    model = "" if output == "charlstm.npz" else f" -m {shlex.quote(output)}"
+    return f"{wrote}; try: charlstm sample{model}"
 
 
 class _Signals:
@@ -224,72 +275,26 @@ class _Signals:
             signal.signal(number, handler)
 
 
-class _Log:
-    """One JSON object a line: every look at the held-out text, and a line now and then."""
-
-    def __init__(self, path: str, resume: bool, unit: str) -> None:
-        self.unit = unit
-        try:
-            self.file: TextIO = open(path, "a" if resume else "w", encoding="utf-8")  # noqa: SIM115
-        except OSError as e:
-            raise OutputError(f"{path}: cannot be written: {e.strerror}") from e
-        self.nats, self.steps = 0.0, 0
-
-    def __enter__(self) -> _Log:
-        return self
-
-    def write(self, record: Record) -> None:
-        if math.isfinite(record.train):
-            self.nats, self.steps = self.nats + record.train, self.steps + 1
-        if record.diverged is not None:
-            self.nats, self.steps = 0.0, 0  # of steps that are taken back
-            step, what, finite = record.diverged
-            how = "far_above_guessing" if finite else "not_finite"
-            self._line({"step": record.step, "diverged_at": step, how: what})
-            return
-        if not self.steps or (record.valid is None and record.step % LOG_EVERY):
-            return
-        line = {
-            "step": record.step,
-            "epoch": round(record.epoch, 6),
-            f"{self.unit}s": record.chars,
-            "seconds": round(record.seconds, 3),
-            "train": self.nats / self.steps,
-            "valid": record.valid,
-            "best": record.best,
-            "lr": record.lr,
-            "gradient_norm": record.gradient_norm,
-        }
-        self.nats, self.steps = 0.0, 0
-        self._line(line)
-
-    def _line(self, line: dict[str, Any]) -> None:
-        with contextlib.suppress(OSError):  # a full disk costs the log, not the training
-            self.file.write(json.dumps(line) + "\n")
-            self.file.flush()
-
-    def __exit__(self, *exc: object) -> None:
-        with contextlib.suppress(OSError):
-            self.file.close()
-
-
 class _Progress:
     """A bar on a terminal, a line now and then elsewhere, nothing when quiet."""
 
     def __init__(self, training: Training, quiet: bool) -> None:
+        from charlstm.config import seconds
+
         self.training, self.quiet, self.text = training, quiet, training.config.text
         self.bar: Any = None
         self.shown_at = time.monotonic()
         self.chars_before = training.chars
         self.mean: float | None = None
         self.valid = training.best_valid
+        t, steps = training.config.train, training.total_steps
+        self.max_seconds = None if t.max_time is None else seconds(t.max_time)
+        self.end = None if steps is None else steps * training.B * t.length
         if not quiet and terminal(sys.stderr):
             from tqdm import tqdm
 
-            t = training.config.train
-            total = training.total_steps
             self.bar = tqdm(
-                total=None if total is None else total * t.batch * t.length,
+                total=self.end,
                 initial=training.chars,
                 unit=self.text.unit,
                 unit_scale=True,
@@ -317,16 +322,28 @@ class _Progress:
             if self.bar is not None:
                 self.bar.set_description_str(f"epoch {record.epoch:.1f}", refresh=False)
                 self.bar.set_postfix_str(self._losses(), refresh=False)
+                self.bar.total = self._end(record)
                 self.bar.update(record.chars - self.bar.n)
             elif time.monotonic() - self.shown_at >= PLAIN_SECONDS:
                 self.shown_at = time.monotonic()
+                limit = "" if self.max_seconds is None else f" of {self.max_seconds:.0f} s"
                 speed = (record.chars - self.chars_before) / max(record.seconds, 1e-9)
                 self._line(
-                    f"charlstm: {record.seconds:.0f} s, step {record.step:,}, epoch "
+                    f"charlstm: {record.seconds:.0f} s{limit}, step {record.step:,}, epoch "
                     f"{record.epoch:.1f}, {speed / 1000:.0f}k {self.text.name}s/s, {self._losses()}"
                 )
         except (OSError, ValueError, AttributeError):  # stderr is gone: train on without it
             self.quiet, self.bar = True, None
+
+    def _end(self, record: Record) -> int | None:
+        """Units trained on when the first limit is reached: that of steps and epochs, or that of
+        time if the speed stays as it has been."""
+        if self.max_seconds is None:
+            return self.end
+        done = record.chars - self.chars_before
+        rest = done * (self.max_seconds / max(record.seconds, 1e-9) - 1)
+        by_time = record.chars + max(0, round(rest))
+        return by_time if self.end is None else min(self.end, by_time)
 
     def _losses(self) -> str:
         bits = "" if self.mean is None else f"train {self.mean / math.log(2):.3f}"

@@ -94,6 +94,7 @@ def train(
     ids = np.searchsorted(characters, points)
     cut = int(len(ids) * 0.9)
     held_out = HeldOut(ids[cut:], B)
+    cut = text.rfind("\n", cut - cut // 10, cut) + 1 or cut  # no line that the cut goes through
     learnt = torch.from_numpy(ids[:cut])
     places = torch.arange(B) * cut // B + torch.arange(T + 1)[:, None]
 

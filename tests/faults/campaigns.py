@@ -10,7 +10,6 @@ import copy
 import errno
 import functools
 import gc
-import hashlib
 import io
 import itertools
 import json
@@ -78,21 +77,6 @@ def small() -> bytes:
     with tempfile.TemporaryDirectory() as folder:
         write_checkpoint(Path(folder, "m.npz"), made(3))
         return Path(folder, "m.npz").read_bytes()
-
-
-def contents(checkpoint: Checkpoint) -> str:
-    """A digest of all that was read from a file, so that a silent difference is seen."""
-    sha = hashlib.sha256()
-    parts = [checkpoint.vocabulary.stored(), checkpoint.vocabulary.counts, checkpoint.best]
-    for at in (checkpoint, checkpoint.good):
-        if at is not None:
-            average = [] if at.average is None else [at.average]
-            parts += [at.last, *average, *at.optimizer.values(), *at.state]
-            sha.update(json.dumps(at.progress, sort_keys=True).encode())
-    for array in parts:
-        sha.update(f"{array.dtype} {array.shape}".encode() + array.tobytes())
-    sha.update(json.dumps(checkpoint.config.to_dict(), sort_keys=True).encode())
-    return sha.hexdigest()
 
 
 # --- runs that are disturbed -------------------------------------------------------------------
@@ -311,9 +295,9 @@ def full_disk(n: int | None, seed: int) -> Outcome:
 
 SAVE = """
 import sys
-from charlstm import checkpoint
+from charlstm import checkpoint, files
 from charlstm.errors import OutputError
-checkpoint.secrets.token_hex = lambda n: "deadbeef"  # so that strace knows the file
+files.secrets.token_hex = lambda n: "deadbeef"  # so that strace knows the file
 try:
     checkpoint.write_checkpoint(sys.argv[2], checkpoint.read_checkpoint(sys.argv[1]))
 except OutputError as e:
@@ -433,14 +417,13 @@ class _Reader:
         self.kinds: set[str] = set()
         self.path = Path(folder, "read.npz")
         self.path.write_bytes(small())
-        self.expected = contents(read_checkpoint(self.path))
         command_line("info", str(self.path))  # now all is imported that reading needs
 
-    def __call__(self, data: bytes, what: str, acceptable: bool = True) -> list[str]:
+    def __call__(self, data: bytes, what: str) -> list[str]:
         self.path.unlink()  # or a disk would be made to wait for what it replaces
         self.path.write_bytes(data)
         try:
-            back = read_checkpoint(self.path)
+            read_checkpoint(self.path)
         except CheckpointError as e:
             message = str(e)
             kind = re.sub(r"[\d'].*", "", message.removeprefix(str(self.path)))
@@ -451,9 +434,7 @@ class _Reader:
             return [] if good else [f"{what}: {message!r:.200}"]
         except BaseException as e:
             return [f"{what}: {type(e).__name__}: {e!s:.200}"]
-        if not acceptable:
-            return [f"{what}: was accepted"]
-        return [] if contents(back) == self.expected else [f"{what}: reads as something else"]
+        return [] if data == small() else [f"{what}: accepted though bytes changed"]
 
     def told(self, what: str) -> list[str]:
         """What is wrong with what the command line says of the file that was read last."""
@@ -472,7 +453,7 @@ def hostile_table(n: int | None, seed: int) -> Outcome:
             for what, data in files:
                 trials += 1
                 tracemalloc.start()
-                failures += reader(data, what, acceptable=False)
+                failures += reader(data, what)
                 peak = tracemalloc.get_traced_memory()[1]
                 tracemalloc.stop()
                 if peak > 2 * len(data) + (32 << 20):
@@ -485,7 +466,7 @@ def hostile_table(n: int | None, seed: int) -> Outcome:
 
 
 def damage(n: int | None, seed: int) -> Outcome:
-    """Every byte of a small checkpoint changed, and every truncation: refused, or the same."""
+    """Every byte of a small checkpoint changed, and every truncation: all refused."""
     failures, good = [], small()
     rng = random.Random(seed)
     with tempfile.TemporaryDirectory() as name:
@@ -493,12 +474,12 @@ def damage(n: int | None, seed: int) -> Outcome:
         for at in range(len(good)):
             changed = good[:at] + bytes([good[at] ^ rng.randrange(1, 256)]) + good[at + 1 :]
             failures += reader(changed, f"byte {at}")
-            failures += reader(good[:at], f"truncated to {at}", acceptable=False)
+            failures += reader(good[:at], f"truncated to {at}")
     return 2 * len(good), failures
 
 
 def mutants(n: int | None, seed: int) -> Outcome:
-    """Random damage of several kinds: refused, or the same."""
+    """Random damage of several kinds: refused, unless it changed nothing."""
     assert n is not None
     failures, rng = [], random.Random(seed)
     with tempfile.TemporaryDirectory() as name:
@@ -557,7 +538,7 @@ class Campaign:
 
 CAMPAIGNS = {
     "G1 kill -9": Campaign(kills, 40, 1000),
-    "G2 failing disk": Campaign(full_disk, None, None, 1000),
+    "G2 failing disk": Campaign(full_disk, None, None, 800),
     "G2 failing calls": Campaign(failing_calls, 6, 32),
     "G3 power loss": Campaign(power_loss, 2000, 50_000),
     "G4 hostile files": Campaign(hostile_table, None, None, 118),

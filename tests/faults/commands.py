@@ -250,8 +250,8 @@ from charlstm.training import Training
 
 save = Training.save
 
-def slowly(self):
-    save(self)
+def slowly(self, last=False):
+    save(self, last)
     if self.step > 1:
         print("saving", flush=True)
         time.sleep(100)

@@ -53,6 +53,7 @@ def pack(members: Members, digest: bytes | None = None, compression: int = 0) ->
         for name, contents in [*members.items(), ("sha256.npy", digest)]:
             info = zipfile.ZipInfo(name, (1980, 1, 1, 0, 0, 0))
             info.compress_type = compression
+            info.create_system, info.external_attr = 3, 0o644 << 16
             archive.writestr(info, contents)
     return file.getvalue()
 

@@ -31,18 +31,19 @@ class Mutation:
 
 
 CHECKPOINT, TRAINING = "charlstm/checkpoint.py", "charlstm/training.py"
+FILES = "charlstm/files.py"
 
 MUTATIONS = {
     "fsync": Mutation(
-        CHECKPOINT, "            os.fsync(file.fileno())\n", "",
+        FILES, "            os.fsync(file.fileno())\n", "",
         "tests/test_faults.py G3 and campaign",
     ),
     "fsync of the directory": Mutation(
-        CHECKPOINT, "        os.fsync(descriptor)\n", "        pass\n",
+        FILES, "        os.fsync(descriptor)\n", "        pass\n",
         "tests/test_faults.py G3 and campaign",
     ),
     "rename": Mutation(
-        CHECKPOINT, "os.replace(file.name, target)",
+        FILES, "os.replace(file.name, target)",
         "target.write_bytes(Path(file.name).read_bytes())",
         "tests/test_checkpoint.py failing_write or symbolic or synced",
     ),
@@ -61,7 +62,8 @@ MUTATIONS = {
         "tests/test_checkpoint.py digest",
     ),
     "checksum (CRC-32)": Mutation(
-        CHECKPOINT, "zlib.crc32(contents) != info.CRC", "False", "tests/test_checkpoint.py checksum"
+        "charlstm/archive.py", "if data[at:start] != member.local_header():", "if False:",
+        "tests/test_archive.py every_byte",
     ),
     "finite check (writing)": Mutation(
         CHECKPOINT, "if not np.isfinite(array).all():\n            raise Div",

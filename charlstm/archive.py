@@ -1,0 +1,142 @@
+"""The one form of ZIP archive that a checkpoint has: equal contents are equal bytes.
+
+Members are stored one directly behind the other, with fixed timestamps and attributes, and
+nothing is between or around them (PKWARE, .ZIP File Format Specification, 6.3). What is larger
+than 2 GiB has its sizes and offsets in ZIP64 fields, as Python's zipfile writes them. Reading is
+taking the contents out, and comparing the rest with what would have been written around them.
+"""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+
+LIMIT = (1 << 31) - 1
+"""Bytes. A larger size or offset stands in a ZIP64 field, …"""
+
+MARGIN = 1.05
+"""… and in a member's own header already when it is within this factor of that."""
+
+MODE = 0o644 << 16
+"""The permissions that unpacking gives a member, where ZIP has them."""
+
+DAY = 1 << 5 | 1
+"""The first of January 1980, with which ZIP's time begins."""
+
+ANY = 0xFFFFFFFF
+"""What a field of 32 bits says where the number is in a ZIP64 field."""
+
+
+class BadArchive(Exception):
+    """What is wrong with the bytes of an archive."""
+
+
+@dataclass(frozen=True)
+class Member:
+    """What an archive says of one of its members."""
+
+    name: str
+    size: int
+    crc: int
+    offset: int
+
+    def local_header(self) -> bytes:
+        """What stands before its contents."""
+        name, size, extra = self.name.encode(), self.size, b""
+        large = size * MARGIN > LIMIT
+        if large:
+            size, extra = ANY, struct.pack("<2H2Q", 1, 16, self.size, self.size)
+        fields = (45 if large else 20, 0, 0, 0, DAY, self.crc, size, size, len(name), len(extra))
+        return struct.pack("<4s5H3L2H", b"PK\3\4", *fields) + name + extra
+
+    def entry(self) -> bytes:
+        """Its entry in the central directory."""
+        name, size, offset = self.name.encode(), self.size, self.offset
+        large = []
+        if size > LIMIT:
+            large += [size, size]
+            size = ANY
+        if offset > LIMIT:
+            large.append(offset)
+            offset = ANY
+        extra = struct.pack(f"<2H{len(large)}Q", 1, 8 * len(large), *large) if large else b""
+        # a header of its own that has ZIP64 fields needs the later version, too
+        version = 45 if large or self.size * MARGIN > LIMIT else 20
+        fields = (version, 3, version, 0, 0, 0, 0, DAY, self.crc, size, size)
+        lengths = (len(name), len(extra), 0, 0, 0, MODE, offset)
+        return struct.pack("<4s4B4H3L5H2L", b"PK\1\2", *fields, *lengths) + name + extra
+
+
+def directory(members: list[Member], at: int) -> bytes:
+    """The central directory and the end record, behind members that end at byte `at`."""
+    entries = b"".join(member.entry() for member in members)
+    count, size, offset = len(members), len(entries), at
+    large = b""
+    if count > 0xFFFF or max(size, offset) > LIMIT:
+        large = struct.pack(
+            "<4sQ2H2L4Q", b"PK\6\6", 44, 45, 45, 0, 0, count, count, size, offset
+        ) + struct.pack("<4sLQL", b"PK\6\7", 0, at + size, 1)
+        count, size, offset = min(count, 0xFFFF), min(size, ANY), min(offset, ANY)
+    end = struct.pack("<4s4H2LH", b"PK\5\6", 0, 0, count, count, size, offset, 0)
+    return entries + large + end
+
+
+def pack(
+    members: Iterable[tuple[str, list[bytes | memoryview]]],
+    put: Callable[[bytes | memoryview], object],
+) -> None:
+    """Write an archive, front to back, of members with their contents in parts."""
+    done: list[Member] = []
+    at = 0
+    for name, parts in members:
+        size, crc = 0, 0
+        for part in parts:
+            size, crc = size + len(part), zlib.crc32(part, crc)
+        done.append(Member(name, size, crc, at))
+        header = done[-1].local_header()
+        put(header)
+        for part in parts:
+            put(part)
+        at += len(header) + size
+    put(directory(done, at))
+
+
+def unpack(data: bytes) -> Iterator[tuple[str, memoryview]]:
+    """Yield name and contents, which are not copied, of each member. Raises `BadArchive` unless
+    `pack` would make the same bytes."""
+    if data[:4] != b"PK\3\4":
+        raise BadArchive("not a checkpoint" if data else "an empty file, not a checkpoint")
+    if data[-22:-18] != b"PK\5\6":
+        raise BadArchive(
+            "a truncated or damaged checkpoint: the archive does not end where it should"
+        )
+    whole, at = memoryview(data), 0
+    done: list[Member] = []
+    while data[at : at + 4] == b"PK\3\4" and len(data) - at >= 30:
+        flags, method = struct.unpack_from("<2H", data, at + 6)
+        (size,) = struct.unpack_from("<L", data, at + 22)
+        of_name, of_extra = struct.unpack_from("<2H", data, at + 26)
+        raw = data[at + 30 : at + 30 + of_name]
+        start = at + 30 + of_name + of_extra
+        if flags & 1 or method:
+            raise BadArchive(f"not a checkpoint: {_shown(raw)} is compressed or encrypted")
+        if size == ANY and of_extra == 20 and start <= len(data):
+            (size,) = struct.unpack_from("<Q", data, start - 16)
+        contents = whole[start : start + size]
+        try:
+            member = Member(raw.decode(), len(contents), zlib.crc32(contents), at)
+        except UnicodeDecodeError:
+            raise BadArchive(f"not a checkpoint: unexpected member {_shown(raw)}") from None
+        if data[at:start] != member.local_header():
+            raise BadArchive(f"a damaged checkpoint: {_shown(raw)} is not what was written")
+        done.append(member)
+        yield member.name, contents
+        at = start + size
+    if data[at:] != directory(done, at):
+        raise BadArchive("a damaged checkpoint: its directory is not what was written")
+
+
+def _shown(name: bytes) -> str:
+    return f"{name.decode('utf-8', 'replace')!r:.80}"
