@@ -193,3 +193,22 @@ def test_from_the_command_line(tmp_path: Path) -> None:
     assert short.returncode == 3
     assert "has 5 characters" in short.stderr
     assert info("gone.txt").returncode == 2
+
+
+def test_a_file_of_bytes(tmp_path: Path) -> None:
+    """It is read as bytes, and not decoded."""
+    data = b"caf\xe9 \xff and on\n" * 20
+    (tmp_path / "t").write_bytes(data)
+    settings = {"train.steps": 2, "model.hidden": 5, "text.unit": "byte"}
+    for _ in charlstm.train(tmp_path / "t", tmp_path / "m.npz", settings=settings):
+        pass
+    process = subprocess.run(
+        [sys.executable, "-m", "charlstm", "info", "m.npz", "--gradient-flow", "t", "--json"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+    )
+    assert process.returncode == 0, process.stderr
+    text = data.decode("utf-8", "surrogateescape")
+    flow = charlstm.gradient_flow(charlstm.load(tmp_path / "m.npz"), text)
+    assert json.loads(process.stdout) == flow.to_dict()

@@ -382,3 +382,12 @@ def test_copies_are_found(
     others = run(*options, "--novel", tmp_path / "list").stdout.decode().splitlines()
     assert others
     assert not lines & set(others)
+
+
+def test_length_cuts_no_line_end(crlf: Path) -> None:
+    """A sample whose last character is the first of CRLF does not show it."""
+    options = ("sample", "--each", "-m", crlf, "--rng-seed", "1")
+    for n in ("3", "9", "17"):
+        out = run(*options, "-n", n, "-t", "1", stdin="the sea was\nand\n" * 100).stdout
+        assert b"\r" not in out
+        assert out.count(b"\n") == 200

@@ -261,7 +261,7 @@ def _end_lines(language: LanguageModel) -> None:
     """Let samples end with their line: where its end, which may be CRLF, begins."""
     from charlstm.config import Setting
 
-    stop = [*language.config.sample.stop, "\r\n", "\n"]
+    stop = [*language.config.sample.stop, *language.vocabulary.line_break]
     language.config = language.config.updated([Setting("sample.stop", stop, "--stop")])
 
 
