@@ -19,8 +19,10 @@ from numpy.typing import NDArray
 import charlstm.layers
 import charlstm.recurrent
 from charlstm.cells import CELLS
+from charlstm.config import Config, Setting
 from charlstm.layers import Draws, Drops, Mask
 from charlstm.model import Model, State, Stepper, Unrolled
+from charlstm.training import embedding_start
 
 Array = NDArray[Any]
 Float = type[np.floating[Any]]
@@ -502,12 +504,33 @@ def test_names_and_shapes_of_the_family() -> None:
         Model("gru", 9, 5, 1, tie=True)
 
 
-@pytest.mark.parametrize(("tie", "square"), [(False, 48.0), (True, 1.0)])
-def test_how_an_embedding_begins(tie: bool, square: float) -> None:
-    """Entries of variance 1; tied, rows of length 1 on the mean; layers by their own width."""
+@pytest.mark.parametrize(
+    ("keys", "deviation"),
+    [
+        ({}, 1.0),
+        ({"text.unit": "byte"}, 1.0),
+        ({"text.unit": "word"}, 0.01),
+        ({"model.tie": True}, 48**-0.5),
+        ({"model.tie": True, "text.unit": "word"}, 48**-0.5),
+        ({"model.tie": True, "model.embedding_start": 0.2}, 0.2),
+        ({"model.embedding_start": 0.3, "text.unit": "word"}, 0.3),
+    ],
+)
+@pytest.mark.parametrize("start", ["uniform", "normal"])
+def test_how_an_embedding_begins(keys: dict[str, Any], deviation: float, start: str) -> None:
+    """Entries of variance 1, of words small; tied, rows of length 1 on the mean; or as it is set.
+    Layers begin by their own width, or by what they read."""
+    set_ = {"model.embedding": 48, "model.start": start, **keys}
+    config = Config().updated(Setting(key, value, "test") for key, value in set_.items())
+    tie = config.model.tie
     model = Model("lstm", 200, (64, 16), 2, embedding=48, tie=tie)
-    model.initialise(np.random.default_rng(0))
-    assert float((model.weights["E"] ** 2).sum(axis=1).mean()) == pytest.approx(square, rel=0.03)
+    model.initialise(np.random.default_rng(0), 1.0, start, embedding_start(config))
+    assert float(model.weights["E"].std()) == pytest.approx(deviation, rel=0.03)
+    if start == "normal":
+        reads = {"layer0.Wx": 48, "layer0.Wh": 64, "layer1.Wx": 64, "Wp" if tie else "Wy": 16}
+        for name, n in reads.items():
+            assert float(model.weights[name].std()) == pytest.approx(n**-0.5, rel=0.06)
+        return
     bounds = {"layer0.Wx": 1 / 8, "layer1.Wx": 1 / 4, "Wp" if tie else "Wy": 1 / 4}
     for name, bound in bounds.items():
         assert 0.97 * bound < np.abs(model.weights[name]).max() <= bound
