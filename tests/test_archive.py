@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import sys
 import zipfile
 
 import pytest
@@ -45,7 +46,8 @@ def test_the_records_of_large_files(size: int, offset: int) -> None:
     expected.CRC, expected.header_offset = 77, offset
     member = Member("a.npy", size, 77, offset)
     large = size * 1.05 > zipfile.ZIP64_LIMIT
-    assert member.local_header() == expected.FileHeader(large)
+    if not large or size > LIMIT or sys.version_info >= (3, 11, 4):  # before, others in between
+        assert member.local_header() == expected.FileHeader(large)
 
     class Far(io.BytesIO):
         def tell(self) -> int:

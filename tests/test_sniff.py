@@ -84,7 +84,8 @@ def test_odd_text(kind: str, encoding: str | None) -> None:
 
 def test_the_tree_itself() -> None:
     for path in [*ROOT.glob("*.md"), *ROOT.glob("*/*.py"), *ROOT.glob("corpora/*")]:
-        assert likely_cause(path.read_bytes()[:SAMPLE], "utf-8") is None, path
+        if path.is_file():
+            assert likely_cause(path.read_bytes()[:SAMPLE], "utf-8") is None, path
 
 
 def test_bytes_may_be_anything() -> None:
