@@ -46,8 +46,9 @@ def test_the_records_of_large_files(size: int, offset: int) -> None:
     expected.CRC, expected.header_offset = 77, offset
     member = Member("a.npy", size, 77, offset)
     large = size * 1.05 > zipfile.ZIP64_LIMIT
-    if not large or size > LIMIT or sys.version_info >= (3, 11, 4):  # before, others in between
-        assert member.local_header() == expected.FileHeader(large)
+    if large and size <= LIMIT and sys.version_info < (3, 11, 4):
+        pytest.skip("this zipfile gives sizes between the margin and the limit no ZIP64 fields")
+    assert member.local_header() == expected.FileHeader(large)
 
     class Far(io.BytesIO):
         def tell(self) -> int:
