@@ -16,11 +16,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-__version__ = "0.1.0"
+from charlstm._version import __version__ as __version__
 
 if TYPE_CHECKING:
     from charlstm.api import LanguageModel, gradient_flow, load, train
-    from charlstm.config import Config, Setting
+    from charlstm.config.schema import Config, Setting
     from charlstm.errors import (
         BusyError,
         CharLSTMError,
@@ -32,13 +32,13 @@ if TYPE_CHECKING:
         UsageError,
         VocabularyError,
     )
-    from charlstm.evaluation import Evaluation
-    from charlstm.flow import GradientFlow
-    from charlstm.training import Record, Training
+    from charlstm.scoring.evaluation import Evaluation
+    from charlstm.scoring.flow import GradientFlow
+    from charlstm.training.run import Record, Training
 
 _HOMES = {
     "api": ("LanguageModel", "gradient_flow", "load", "train"),
-    "config": ("Config", "Setting"),
+    "config.schema": ("Config", "Setting"),
     "errors": (
         "BusyError",
         "CharLSTMError",
@@ -50,9 +50,9 @@ _HOMES = {
         "UsageError",
         "VocabularyError",
     ),
-    "evaluation": ("Evaluation",),
-    "flow": ("GradientFlow",),
-    "training": ("Record", "Training"),
+    "scoring.evaluation": ("Evaluation",),
+    "scoring.flow": ("GradientFlow",),
+    "training.run": ("Record", "Training"),
 }
 
 __all__ = [

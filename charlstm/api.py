@@ -14,12 +14,20 @@ from typing import Any
 
 import numpy as np
 
-from charlstm.arrays import Array
-from charlstm.checkpoint import Checkpoint, read_checkpoint
-from charlstm.config import Config, SampleConfig, Setting, bundled, check, read_config, seconds
-from charlstm.corpus import Corpus, Line, Notice, encoding_of, read_blocks, read_lines, read_text
+from charlstm.config.schema import (
+    Config,
+    SampleConfig,
+    Setting,
+    bundled,
+    check,
+    read_config,
+    seconds,
+)
 from charlstm.errors import UsageError
-from charlstm.evaluation import (
+from charlstm.generation.patterns import Matcher
+from charlstm.generation.sampling import Completer, Completion, Piece, Seed, beam, generate, key_of
+from charlstm.nn.arrays import Array
+from charlstm.scoring.evaluation import (
     LONG,
     Evaluation,
     LineScorer,
@@ -28,14 +36,22 @@ from charlstm.evaluation import (
     stream_surprisals,
     surprisals,
 )
-from charlstm.files import check_apart, claim
-from charlstm.flow import POSITIONS, GradientFlow
-from charlstm.flow import gradient_flow as flow_of
-from charlstm.lock import Lock
-from charlstm.patterns import Matcher
-from charlstm.ranks import ranks
-from charlstm.sampling import Completer, Completion, Piece, Seed, beam, generate, key_of
-from charlstm.training import Training, fitted
+from charlstm.scoring.flow import POSITIONS, GradientFlow
+from charlstm.scoring.flow import gradient_flow as flow_of
+from charlstm.storage.checkpoint import Checkpoint, read_checkpoint
+from charlstm.storage.files import check_apart, claim
+from charlstm.storage.lock import Lock
+from charlstm.text.corpus import (
+    Corpus,
+    Line,
+    Notice,
+    encoding_of,
+    read_blocks,
+    read_lines,
+    read_text,
+)
+from charlstm.training.ranks import ranks
+from charlstm.training.run import Training, fitted
 
 Path_ = str | os.PathLike[str]
 
@@ -83,7 +99,7 @@ class LanguageModel:
     ) -> Iterator[list[Line]]:
         """The lines in a file, some at a time, in the same encoding; of a pipe those that are
         there, without waiting for more. What cannot be decoded is no error: see
-        `charlstm.corpus.read_lines`."""
+        `charlstm.text.corpus.read_lines`."""
         return read_lines(source, self._encoding(source), notice)
 
     def _sampling(self, options: Mapping[str, Any]) -> SampleConfig:
@@ -155,8 +171,8 @@ class LanguageModel:
         match: str | None = None,
         **options: Any,
     ) -> Completer:
-        """What continues many seeds side by side; see `charlstm.sampling.Completer`. Options are
-        as for `sample`; with `match`, a regular expression, each continuation matches it as a
+        """What continues many seeds side by side: `charlstm.generation.sampling.Completer`. Options
+        are as for `sample`; with `match`, a regular expression, each continuation matches it as a
         whole. Raises `UsageError` for an expression that is not understood, and the completer
         where none of its matches can be made."""
         s = self._sampling(options)
@@ -286,9 +302,9 @@ def gradient_flow(model: LanguageModel, text: str | Iterable[str], lags: int = 5
     …), the norm of d loss_t / d state_(t-k) at the lags k = 0 … `lags`, as its mean over many t.
 
     A gradient that falls by a factor at every step cannot teach what lies far back. What exactly
-    is measured, `charlstm.flow.gradient_flow` says; of a long text, which may come in blocks, it is
-    the beginning. Raises `CorpusError` for a text of fewer than `lags` + 2 characters, and
-    `UsageError` for `lags` below 0.
+    is measured, `charlstm.scoring.flow.gradient_flow` says; of a long text, which may come in
+    blocks, it is the beginning. Raises `CorpusError` for a text of fewer than `lags` + 2
+    characters, and `UsageError` for `lags` below 0.
     """
     _check_number("lags", lags, 0)
     v = model.vocabulary

@@ -8,7 +8,7 @@ import zipfile
 
 import pytest
 
-from charlstm.archive import ANY, LIMIT, BadArchive, Member, directory, pack, unpack
+from charlstm.storage.archive import ANY, LIMIT, BadArchive, Member, directory, pack, unpack
 
 MEMBERS = {"a.npy": b"some bytes", "b/c.npy": b"", "d.npy": bytes(1000)}
 

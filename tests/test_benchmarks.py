@@ -21,7 +21,7 @@ import peers
 import train_speed
 
 import charlstm
-from charlstm.model import Model, Unrolled
+from charlstm.nn.model import Model, Unrolled
 
 Array = NDArray[Any]
 

@@ -27,17 +27,17 @@ from faults.hostile import npy, pack, unpack
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import charlstm.files
-from charlstm.cells import CELLS
-from charlstm.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
-from charlstm.config import Config, Setting
-from charlstm.corpus import Corpus
+import charlstm.storage.files
+from charlstm.config.schema import Config, Setting
 from charlstm.errors import BusyError, CheckpointError, DivergedError, OutputError, UsageError
-from charlstm.files import claim
-from charlstm.lock import Lock
-from charlstm.model import state_widths, weight_shapes
-from charlstm.optimizers import OPTIMIZERS
-from charlstm.training import Training
+from charlstm.nn.cells import CELLS
+from charlstm.nn.model import state_widths, weight_shapes
+from charlstm.nn.optimizers import OPTIMIZERS
+from charlstm.storage.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
+from charlstm.storage.files import claim
+from charlstm.storage.lock import Lock
+from charlstm.text.corpus import Corpus
+from charlstm.training.run import Training
 
 TEXT = "a small ferry, 배, 🛶\n" * 60
 
@@ -374,7 +374,7 @@ def test_failing_write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fault: s
         elif isinstance(fault, str):
             patch.setattr(os, fault, fail)
         else:
-            real = charlstm.files._temporary
+            real = charlstm.storage.files._temporary
             room = len(written(new)) * int(fault) // 100
 
             @contextmanager
@@ -382,7 +382,7 @@ def test_failing_write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fault: s
                 with real(*names) as file:
                     yield Full(file, room)
 
-            patch.setattr(charlstm.files, "_temporary", full)
+            patch.setattr(charlstm.storage.files, "_temporary", full)
         with pytest.raises(OutputError, match="No space left") as caught:
             write_checkpoint(path, new)
     assert caught.value.exit_code == 6
@@ -858,7 +858,7 @@ def test_missing_and_surplus_metadata(tmp_path: Path, small: bytes) -> None:
         part = whole
         for key in path:
             part = part[key]
-        for key in part.keys() - charlstm.checkpoint._ADDED.keys():
+        for key in part.keys() - charlstm.storage.checkpoint._ADDED.keys():
             less = {k: v for k, v in part.items() if k != key}
             if path:
                 refused(tmp_path, with_value(small, path, less))
@@ -895,7 +895,7 @@ def test_a_file_of_before_the_rollbacks(tmp_path: Path, small: bytes) -> None:
     """Files that do not have them, nor say with what they were made, are read as before."""
     progress = document(small)["progress"]
     assert progress["rollbacks"] == []
-    for name in charlstm.checkpoint._ADDED:
+    for name in charlstm.storage.checkpoint._ADDED:
         del progress[name]
     back, expected = (
         read(tmp_path, with_value(small, ("progress",), progress)),

@@ -428,7 +428,8 @@ class TestTrain:
     def test_divergence_that_a_smaller_step_cures(self, tmp_path: Path) -> None:
         """It is told, it stands in the file, and info shows it."""
         script = (
-            "import sys; from charlstm.cli import main; from charlstm.training import Training\n"
+            "import sys\nfrom charlstm.cli import main\n"
+            "from charlstm.training.run import Training\n"
             "do = Training._do_step\n"
             "def step(self, *a):\n"
             "    if self.step == 70 and not self.progress['rollbacks']:\n"

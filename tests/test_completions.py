@@ -18,13 +18,9 @@ from test_cli import CORPORA, ROOT, fails, run
 from test_pipes import TEXT, UNITS, random_model, trained
 
 import charlstm
-import charlstm.sampling
-from charlstm.cells import CELLS
-from charlstm.corpus import Corpus
-from charlstm.evaluation import evaluate, surprisals
-from charlstm.model import Model, Stepper
-from charlstm.patterns import Matcher
-from charlstm.sampling import (
+import charlstm.generation.sampling
+from charlstm.generation.patterns import Matcher
+from charlstm.generation.sampling import (
     BLOCK,
     Completer,
     Completion,
@@ -38,7 +34,11 @@ from charlstm.sampling import (
     generate,
     stop_in,
 )
-from charlstm.vocabulary import Vocabulary
+from charlstm.nn.cells import CELLS
+from charlstm.nn.model import Model, Stepper
+from charlstm.scoring.evaluation import evaluate, surprisals
+from charlstm.text.corpus import Corpus
+from charlstm.text.vocabulary import Vocabulary
 
 every_unit = pytest.mark.parametrize("unit", UNITS)
 SEEDS = ["the sea", "", "a", "배가 나루", "went out\ncalm", "the boat " * 30, "שלום", "o"]
@@ -109,7 +109,7 @@ def test_each_as_if_alone(
     unit: str, stop: list[str], width: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Without chance each seed goes on as `generate` lets it, whatever stands beside it."""
-    monkeypatch.setattr(charlstm.sampling, "WIDTH", width)
+    monkeypatch.setattr(charlstm.generation.sampling, "WIDTH", width)
     model, v = random_model(unit)
     options: dict[str, Any] = {"length": 25, "temperature": 0.0, "stop": stop}
     complete = Completer(model, v, 0, nats=True, errors="surrogateescape", **options)
@@ -332,7 +332,7 @@ def test_accepted(monkeypatch: pytest.MonkeyPatch) -> None:
     wanted = [text for text in plain if text in "aeo"]
     found = [c.text for c in accepted(complete, seed, 20, 1, lambda c: c.text in "aeo")]
     assert found == wanted[:20]
-    monkeypatch.setattr(charlstm.sampling, "TRIES", 30)
+    monkeypatch.setattr(charlstm.generation.sampling, "TRIES", 30)
     assert list(accepted(complete, seed, 3, 1, lambda c: False)) == []
     seen: set[str] = set()
 

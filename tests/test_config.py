@@ -13,8 +13,8 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import charlstm.config
-from charlstm.config import (
+import charlstm.config.schema
+from charlstm.config.schema import (
     KEYS,
     MAX_BYTES,
     MAX_DEPTH,
@@ -377,7 +377,7 @@ def test_bundled_in_an_installed_package(tmp_path: Path, monkeypatch: pytest.Mon
     """Where the package has a folder of configurations inside, that one is used."""
     (tmp_path / "configs").mkdir()
     (tmp_path / "configs" / "own.yaml").write_text("model: {hidden: 3}\n")
-    monkeypatch.setattr(charlstm.config, "__file__", str(tmp_path / "config.py"))
+    monkeypatch.setattr(charlstm.config.schema, "__file__", str(tmp_path / "config" / "schema.py"))
     assert list(bundled()) == ["own"]
     assert read_config("own")[0].value == 3
 

@@ -23,19 +23,18 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-import charlstm.corpus
+import charlstm.text.corpus
 from charlstm.cli import main
-from charlstm.config import Config, Setting, TextConfig, parse_setting
-from charlstm.corpus import (
+from charlstm.config.schema import Config, Setting, TextConfig, parse_setting
+from charlstm.errors import ConfigError, CorpusError, OutputError, UsageError, VocabularyError
+from charlstm.text.corpus import (
     MIN_HELD_OUT,
     PART,
     Corpus,
     Streams,
     read_text,
 )
-from charlstm.errors import ConfigError, CorpusError, OutputError, UsageError, VocabularyError
-from charlstm.training import Training
-from charlstm.vocabulary import (
+from charlstm.text.vocabulary import (
     UNKNOWN,
     CharacterCensus,
     Vocabulary,
@@ -43,6 +42,7 @@ from charlstm.vocabulary import (
     normalised,
     normalised_blocks,
 )
+from charlstm.training.run import Training
 
 texts = st.text(st.characters(exclude_categories=["Cs"]), min_size=1)
 
@@ -57,7 +57,7 @@ def sizes_of(**sizes: int) -> Iterator[None]:
     """Within it, the module's sizes are others: `BLOCK`, `IN_MEMORY`, `RESIDENT`."""
     with pytest.MonkeyPatch.context() as patch:
         for name, size in sizes.items():
-            patch.setattr(charlstm.corpus, name, size)
+            patch.setattr(charlstm.text.corpus, name, size)
         yield
 
 
@@ -298,7 +298,7 @@ def test_wrong_byte_in_other_encodings(tmp_path: Path) -> None:
 
 def test_long_file(tmp_path: Path) -> None:
     """At the size that is in use: characters across the edges, and the place of a wrong byte."""
-    path, n = tmp_path / "text", 2 * charlstm.corpus.BLOCK
+    path, n = tmp_path / "text", 2 * charlstm.text.corpus.BLOCK
     path.write_bytes(b"a" + "한".encode() * n)
     assert read_text(path) == "a" + "한" * n
     path.write_bytes(b"a" + "한".encode() * n + b"\xff")

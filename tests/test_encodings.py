@@ -9,10 +9,10 @@ import pytest
 from test_cli import fails, run
 
 import charlstm
-from charlstm.config import TextConfig
-from charlstm.corpus import CODE_PAGES, SUPERSETS, Corpus, _incremental, read_lines, read_text
+from charlstm.config.schema import TextConfig
 from charlstm.errors import CorpusError
-from charlstm.sniff import likely_encoding
+from charlstm.text.corpus import CODE_PAGES, SUPERSETS, Corpus, _incremental, read_lines, read_text
+from charlstm.text.sniff import likely_encoding
 
 TEXTS = {
     "cp949": "똠방각하 펲시 뷁, 그리고 나루에 배가 닿았다.\n",

@@ -9,14 +9,14 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-import charlstm.evaluation
-from charlstm.cells import CELLS
-from charlstm.config import Config, Setting
-from charlstm.corpus import Corpus
-from charlstm.evaluation import UNKNOWN_NATS, Evaluation, HeldOut, evaluate, surprisals
-from charlstm.model import Model, Unrolled
-from charlstm.training import Training
-from charlstm.vocabulary import UNKNOWN, Characters
+import charlstm.scoring.evaluation
+from charlstm.config.schema import Config, Setting
+from charlstm.nn.cells import CELLS
+from charlstm.nn.model import Model, Unrolled
+from charlstm.scoring.evaluation import UNKNOWN_NATS, Evaluation, HeldOut, evaluate, surprisals
+from charlstm.text.corpus import Corpus
+from charlstm.text.vocabulary import UNKNOWN, Characters
+from charlstm.training.run import Training
 
 Array = NDArray[Any]
 
@@ -80,15 +80,15 @@ def test_independent_of_the_segment(
 ) -> None:
     """The state is carried over every edge."""
     model, ids = make(), some_ids(100, low)
-    monkeypatch.setattr(charlstm.evaluation, "SEGMENT", 1000)
+    monkeypatch.setattr(charlstm.scoring.evaluation, "SEGMENT", 1000)
     expected = surprisals(model, ids)
-    monkeypatch.setattr(charlstm.evaluation, "SEGMENT", segment)
+    monkeypatch.setattr(charlstm.scoring.evaluation, "SEGMENT", segment)
     np.testing.assert_allclose(surprisals(model, ids), expected, rtol=0, atol=1e-12)
 
 
 def test_longer_than_a_segment() -> None:
     """The same at the size that is in use."""
-    model, ids = make(), some_ids(2 * charlstm.evaluation.SEGMENT + 5)
+    model, ids = make(), some_ids(2 * charlstm.scoring.evaluation.SEGMENT + 5)
     np.testing.assert_allclose(surprisals(model, ids), naive(model, ids), rtol=0, atol=1e-11)
 
 

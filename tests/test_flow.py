@@ -14,12 +14,12 @@ import reference
 from numpy.typing import NDArray
 
 import charlstm
-from charlstm.cells import CELLS
-from charlstm.config import Config, Setting
-from charlstm.corpus import Corpus
-from charlstm.flow import POSITIONS, gradient_flow
-from charlstm.model import Model
-from charlstm.training import Training
+from charlstm.config.schema import Config, Setting
+from charlstm.nn.cells import CELLS
+from charlstm.nn.model import Model
+from charlstm.scoring.flow import POSITIONS, gradient_flow
+from charlstm.text.corpus import Corpus
+from charlstm.training.run import Training
 
 Array = NDArray[Any]
 V, K, EPSILON = 6, 4, 1e-5

@@ -20,12 +20,12 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-import charlstm.layers
-import charlstm.recurrent
-from charlstm.cells import CELLS
-from charlstm.layers import Draws, Drops
-from charlstm.model import KEEP_ALL, Hidden, Model, State, Unrolled
-from charlstm.parameters import Parameters
+import charlstm.nn.layers
+import charlstm.nn.recurrent
+from charlstm.nn.cells import CELLS
+from charlstm.nn.layers import Draws, Drops
+from charlstm.nn.model import KEEP_ALL, Hidden, Model, State, Unrolled
+from charlstm.nn.parameters import Parameters
 
 Array = NDArray[Any]
 
@@ -139,8 +139,8 @@ def work_in_pieces(monkeypatch: pytest.MonkeyPatch, cell: str, steps: int) -> No
     """Make the memory that a piece of work may take so small that only `steps` steps of the loop
     over time, and a few positions of the softmax, are done at a time."""
     step_bytes = getattr(CELLS[cell], "activations", 1) * B * H * 8
-    monkeypatch.setattr(charlstm.recurrent, "CACHE_BYTES", steps * step_bytes, raising=False)
-    monkeypatch.setattr(charlstm.layers, "CACHE_BYTES", 1, raising=False)
+    monkeypatch.setattr(charlstm.nn.recurrent, "CACHE_BYTES", steps * step_bytes, raising=False)
+    monkeypatch.setattr(charlstm.nn.layers, "CACHE_BYTES", 1, raising=False)
 
 
 # --- the gradients -------------------------------------------------------------------------------

@@ -14,23 +14,39 @@ import click
 import pytest
 
 import charlstm
-from charlstm.checkpoint import _PROGRESS
 from charlstm.cli import COMMANDS, cli, main
-from charlstm.config import bundled
-from charlstm.corpus import MIN_HELD_OUT
-from charlstm.optimizers import OPTIMIZERS
+from charlstm.config.schema import bundled
+from charlstm.nn.optimizers import OPTIMIZERS
+from charlstm.storage.checkpoint import _PROGRESS
+from charlstm.text.corpus import MIN_HELD_OUT
 
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "charlstm"
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
-ROOMS = [
-    *("errors", "arrays", "cells", "parameters", "optimizers"),
-    *("config", "visible", "vocabulary", "sniff", "corpus", "recurrent", "layers", "model"),
-    *("lock", "files", "archive", "checkpoint", "evaluation", "flow", "patterns", "sampling"),
-    *("shards", "ranks", "training", "api", "cli"),
+HOUSE = {
+    "": ["_version", "errors"],
+    "nn": ["arrays", "cells", "parameters", "optimizers", "recurrent", "layers", "model"],
+    "config": ["schema"],
+    "text": ["visible", "vocabulary", "sniff", "corpus"],
+    "storage": ["lock", "files", "archive", "checkpoint"],
+    "scoring": ["evaluation", "flow"],
+    "generation": ["patterns", "sampling"],
+    "training": ["shards", "ranks", "run"],
+    "api": [],
+    "cli": ["streams", "options", "log", "dialogue", "train", "sample", "evaluate", "info"],
+}
+"""The folders of the package and the files in each, from the ground up."""
+
+FLOORS = [
+    ".".join(filter(None, [folder, name]))
+    for folder, names in HOUSE.items()
+    for name in names or [""]
 ]
-"""Every file of the package, from the ground up."""
+"""Every file of the package, from the ground up; a file imports only from lower floors."""
+
+AROUND = {"__init__", "__main__", *(f"{folder}.__init__" for folder in HOUSE if folder != "api")}
+"""Files without a floor: they name what stands in the house."""
 
 RUNTIME = {"numpy", "click", "tqdm", "yaml"}
 OPTIONAL = {"mpi4py": "ranks.py"}
@@ -55,21 +71,29 @@ def files() -> list[Path]:
     return sorted(PACKAGE.rglob("*.py"))
 
 
+def module(path: Path) -> str:
+    """The dotted name of a file inside the package."""
+    return ".".join(path.relative_to(PACKAGE).with_suffix("").parts)
+
+
 def test_every_file_has_its_floor() -> None:
-    names = {p.relative_to(PACKAGE).parts[0].removesuffix(".py") for p in files()}
-    assert names == {*ROOMS, "__init__", "__main__"}
+    assert {module(path) for path in files()} - AROUND == set(FLOORS)
 
 
 @pytest.mark.parametrize("path", files(), ids=lambda p: str(p.relative_to(PACKAGE)))
 def test_a_file_imports_only_from_below(path: Path) -> None:
-    room = path.relative_to(PACKAGE).parts[0].removesuffix(".py")
-    if room in ("__init__", "__main__"):
+    own = {name.removeprefix("charlstm.") for name in imports(path) if name.startswith("charlstm.")}
+    if (here := module(path)) in AROUND:
         return
-    own = [name.split(".")[1] for name in imports(path) if name.startswith("charlstm.")]
-    for name in own:
-        if name == "__version__" or (name == "cli" and room == "cli"):
-            continue
-        assert ROOMS.index(name) < ROOMS.index(room), f"{room} imports {name}"
+    for name in own & set(FLOORS):
+        assert FLOORS.index(name) < FLOORS.index(here), f"{here} imports {name}"
+    assert own - set(FLOORS) <= set(HOUSE), f"{here} imports {own}"
+
+
+@pytest.mark.parametrize("path", sorted((PACKAGE / "nn").glob("*.py")), ids=lambda p: p.stem)
+def test_the_network_imports_numpy_alone(path: Path) -> None:
+    names = {name for name in imports(path) if not name.startswith("charlstm.nn")}
+    assert {name.split(".")[0] for name in names} - set(sys.stdlib_module_names) <= {"numpy"}
 
 
 @pytest.mark.parametrize("path", files(), ids=lambda p: str(p.relative_to(PACKAGE)))
@@ -125,7 +149,7 @@ def test_help_is_light(arguments: list[str]) -> None:
 import sys
 from charlstm.cli import main
 assert main({arguments}) == 0
-loaded = {{"numpy", "yaml", "tqdm", "charlstm.config", "charlstm.api"}} & set(sys.modules)
+loaded = {{"numpy", "yaml", "tqdm", "charlstm.config.schema", "charlstm.api"}} & set(sys.modules)
 commands = {{name for name in {list(COMMANDS)} if f"charlstm.cli.{{name}}" in sys.modules}}
 assert not loaded, loaded
 assert commands <= {{{arguments[0]!r}}}, commands

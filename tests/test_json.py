@@ -11,8 +11,8 @@ import pytest
 from test_cli import run
 from test_pipes import TEXT, trained
 
-from charlstm.checkpoint import read_checkpoint, write_checkpoint
 from charlstm.cli.streams import to_json
+from charlstm.storage.checkpoint import read_checkpoint, write_checkpoint
 
 
 def refuse(constant: str) -> Any:

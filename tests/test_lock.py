@@ -19,11 +19,11 @@ from typing import Any
 import pytest
 
 import charlstm
-import charlstm.lock
-from charlstm.checkpoint import read_checkpoint
+import charlstm.storage.lock
 from charlstm.errors import BusyError, OutputError, UsageError
-from charlstm.lock import Lock
-from charlstm.training import Training
+from charlstm.storage.checkpoint import read_checkpoint
+from charlstm.storage.lock import Lock
+from charlstm.training.run import Training
 
 ROOT = Path(__file__).parent.parent
 STORY = ROOT / "corpora" / "lighthouse.txt"
@@ -32,7 +32,7 @@ posix = pytest.mark.skipif(os.name != "posix", reason="needs POSIX")
 
 HOLD = """
 import sys
-from charlstm.lock import Lock
+from charlstm.storage.lock import Lock
 lock = Lock(sys.argv[1])
 print("held", flush=True)
 sys.stdin.read()
@@ -139,7 +139,7 @@ class TestLock:
     def test_a_child_does_not_end_it(self, tmp_path: Path) -> None:
         """A forked child that ends leaves the lock to its parent."""
         script = (
-            "import os, sys; from charlstm.lock import Lock; lock = Lock(sys.argv[1])\n"
+            "import os, sys; from charlstm.storage.lock import Lock; lock = Lock(sys.argv[1])\n"
             "child = os.fork()\n"
             "if child == 0: sys.exit()\n"
             "os.waitpid(child, 0)\n"
@@ -198,7 +198,7 @@ class TestLock:
             def refuse(*_: Any) -> None:
                 raise OSError(code, os.strerror(code))
 
-            monkeypatch.setattr(charlstm.lock.fcntl, "flock", refuse)
+            monkeypatch.setattr(charlstm.storage.lock.fcntl, "flock", refuse)
 
         says(errno.ENOSYS)
         settings = {"train.steps": 2}
@@ -217,7 +217,7 @@ class TestLock:
         no lock, and the one that stands at the path is taken instead."""
         path = tmp_path / "m.npz"
         first = [Lock(path)]
-        real, seen = charlstm.lock._lock, []
+        real, seen = charlstm.storage.lock._lock, []
 
         def late(descriptor: int) -> None:
             seen.append(os.fstat(descriptor).st_ino)
@@ -225,7 +225,7 @@ class TestLock:
                 first.pop().release()
             real(descriptor)
 
-        monkeypatch.setattr(charlstm.lock, "_lock", late)
+        monkeypatch.setattr(charlstm.storage.lock, "_lock", late)
         lock = Lock(path)
         assert len(seen) == 2
         assert os.stat(lock.path).st_ino == seen[1]

@@ -16,13 +16,13 @@ import pytest
 import reference
 from numpy.typing import NDArray
 
-import charlstm.layers
-import charlstm.recurrent
-from charlstm.cells import CELLS
-from charlstm.config import Config, Setting
-from charlstm.layers import Draws, Drops, Mask
-from charlstm.model import Model, State, Stepper, Unrolled
-from charlstm.training import embedding_start
+import charlstm.nn.layers
+import charlstm.nn.recurrent
+from charlstm.config.schema import Config, Setting
+from charlstm.nn.cells import CELLS
+from charlstm.nn.layers import Draws, Drops, Mask
+from charlstm.nn.model import Model, State, Stepper, Unrolled
+from charlstm.training.run import embedding_start
 
 Array = NDArray[Any]
 Float = type[np.floating[Any]]
@@ -132,8 +132,8 @@ def test_equals_the_reference(
     """Logits, loss and state are those of the naive model, with and without unknown characters,
     with the work done at once and in pieces of one step and a few positions."""
     if small_pieces:
-        monkeypatch.setattr(charlstm.recurrent, "CACHE_BYTES", 1, raising=False)
-        monkeypatch.setattr(charlstm.layers, "CACHE_BYTES", 1, raising=False)
+        monkeypatch.setattr(charlstm.nn.recurrent, "CACHE_BYTES", 1, raising=False)
+        monkeypatch.setattr(charlstm.nn.layers, "CACHE_BYTES", 1, raising=False)
     model = make_model(cell, layers, V, H)
     state = make_state(model, B)
     unrolled = Unrolled(model, T, B)
@@ -228,7 +228,7 @@ def test_fewer_steps_than_there_is_room_for(
     expected = pass_over(model, ids[:steps], targets[:steps], state, dstate)
     assert_same(pass_over(model, ids[:steps], targets[:steps], state, dstate, T=T), expected)
     step_bytes = getattr(CELLS[cell], "activations", 1) * B * H * 8
-    monkeypatch.setattr(charlstm.recurrent, "CACHE_BYTES", 3 * step_bytes, raising=False)
+    monkeypatch.setattr(charlstm.nn.recurrent, "CACHE_BYTES", 3 * step_bytes, raising=False)
     unrolled = Unrolled(model, T, B)
     unrolled.forward(*(make_text(seed=9)[0], make_state(model, seed=8)))
     unrolled.loss_and_gradient(targets, model.weights.like(), 1.0, make_state(model, seed=7))

@@ -17,9 +17,9 @@ import pytest
 from test_cli import ROOT, fails, run
 
 import charlstm
-from charlstm.checkpoint import read_checkpoint, rescued, write_checkpoint
 from charlstm.errors import OutputError, UsageError
-from charlstm.files import claim, replacing
+from charlstm.storage.checkpoint import read_checkpoint, rescued, write_checkpoint
+from charlstm.storage.files import claim, replacing
 
 posix = pytest.mark.skipif(os.name != "posix", reason="needs POSIX")
 root = pytest.mark.skipif(os.name != "posix" or os.geteuid() != 0, reason="needs root")
@@ -283,7 +283,9 @@ class TestRename:
 
         def claimed(user: int) -> str:
             """What another user is told."""
-            script = f"import os, sys; from charlstm.files import claim; os.setuid({user})\n"
+            script = (
+                f"import os, sys; from charlstm.storage.files import claim; os.setuid({user})\n"
+            )
             # coverage could not write its data as another user, and would say so
             env = {k: v for k, v in os.environ.items() if not k.startswith("COVERAGE_")}
             process = subprocess.run(

@@ -18,13 +18,13 @@ from hypothesis import strategies as st
 from test_cli import CORPORA, fails, run
 from test_pipes import TEXT, every_unit, random_model, trained
 
-from charlstm.corpus import Corpus
 from charlstm.errors import UsageError
-from charlstm.evaluation import surprisals
-from charlstm.model import Model, Stepper
-from charlstm.patterns import NEVER, Matcher
-from charlstm.sampling import Completer, Seed, beam
-from charlstm.vocabulary import Vocabulary
+from charlstm.generation.patterns import NEVER, Matcher
+from charlstm.generation.sampling import Completer, Seed, beam
+from charlstm.nn.model import Model, Stepper
+from charlstm.scoring.evaluation import surprisals
+from charlstm.text.corpus import Corpus
+from charlstm.text.vocabulary import Vocabulary
 
 CHARACTERS = Corpus.from_text("ab1 _-가é\n" * 9, 0.0).vocabulary
 BYTES = Corpus.from_text("ab1\n" * 9, 0.0, unit="byte").vocabulary
@@ -371,7 +371,7 @@ def test_what_cannot_be_matched(monkeypatch: pytest.MonkeyPatch) -> None:
     of_bytes = random_model("byte")[1]
     with pytest.raises(UsageError, match="at least 12 bytes"):
         Matcher("🚢{3}", of_bytes).start("", 9)
-    monkeypatch.setattr("charlstm.patterns.MAX_STATES", 300)
+    monkeypatch.setattr("charlstm.generation.patterns.MAX_STATES", 300)
     with pytest.raises(UsageError, match="too large"):
         Matcher(r"\w{3}", of_bytes)
 

@@ -19,18 +19,18 @@ from hypothesis import strategies as st
 from test_cli import CORPORA, ROOT, fails, run
 
 import charlstm
-import charlstm.evaluation
+import charlstm.scoring.evaluation
 from charlstm.api import LanguageModel
-from charlstm.cells import CELLS
 from charlstm.cli import COMMANDS
 from charlstm.cli.options import Number
-from charlstm.config import Setting, _keys, check
-from charlstm.corpus import Corpus, read_lines
+from charlstm.config.schema import Setting, _keys, check
 from charlstm.errors import ConfigError
-from charlstm.evaluation import UNKNOWN_NATS, LineScorer, evaluate, surprisals
-from charlstm.model import Model
-from charlstm.visible import escaped
-from charlstm.vocabulary import Vocabulary
+from charlstm.nn.cells import CELLS
+from charlstm.nn.model import Model
+from charlstm.scoring.evaluation import UNKNOWN_NATS, LineScorer, evaluate, surprisals
+from charlstm.text.corpus import Corpus, read_lines
+from charlstm.text.visible import escaped
+from charlstm.text.vocabulary import Vocabulary
 
 UNITS = ("char", "byte", "word")
 every_unit = pytest.mark.parametrize("unit", UNITS)
@@ -116,8 +116,8 @@ def test_any_batch_and_order(
 ) -> None:
     """What stands beside a line changes its score by less than 1e-4 bits."""
     model, v = random_model(dtype=dtype)
-    monkeypatch.setattr(charlstm.evaluation, "WIDTH", width)
-    monkeypatch.setattr(charlstm.evaluation, "STEPS", steps)
+    monkeypatch.setattr(charlstm.scoring.evaluation, "WIDTH", width)
+    monkeypatch.setattr(charlstm.scoring.evaluation, "STEPS", steps)
     rng = np.random.default_rng(width)
     lines = [
         "".join(rng.choice(list(TEXT[:60].replace("\n", "")), n)) for n in rng.integers(0, 90, 70)
@@ -177,7 +177,7 @@ def test_any_lines(lines: list[str]) -> None:
 def test_read_lines(data: str, block: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A line ends at a line feed and nowhere else; the last one need not have one. A carriage
     return before it is no part of the text, but of the bytes."""
-    monkeypatch.setattr("charlstm.corpus.BLOCK", block)
+    monkeypatch.setattr("charlstm.text.corpus.BLOCK", block)
     (tmp_path / "t").write_bytes(data.encode())
     lines = [line for batch in read_lines(tmp_path / "t") for line in batch]
     expected = data.split("\n")[:-1] if data.endswith("\n") or not data else data.split("\n")

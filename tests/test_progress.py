@@ -14,7 +14,7 @@ from test_cli import CORPORA, ROOT
 
 import charlstm
 from charlstm.cli.train import _Progress
-from charlstm.training import Training
+from charlstm.training.run import Training
 
 STORY = CORPORA / "lighthouse.txt"
 

@@ -17,16 +17,16 @@ import numpy as np
 import pytest
 
 import charlstm.api
-import charlstm.ranks
-import charlstm.training
-from charlstm.arrays import Array
-from charlstm.checkpoint import read_checkpoint
-from charlstm.config import Config, Setting
-from charlstm.corpus import Corpus
+import charlstm.training.ranks
+import charlstm.training.run
+from charlstm.config.schema import Config, Setting
 from charlstm.errors import OutputError, UsageError
-from charlstm.lock import Lock
-from charlstm.ranks import ALONE, LAUNCHED, Alone, ranks
-from charlstm.training import Training
+from charlstm.nn.arrays import Array
+from charlstm.storage.checkpoint import read_checkpoint
+from charlstm.storage.lock import Lock
+from charlstm.text.corpus import Corpus
+from charlstm.training.ranks import ALONE, LAUNCHED, Alone, ranks
+from charlstm.training.run import Training
 
 ROOT = Path(__file__).parent.parent
 TEXT = (ROOT / "corpora" / "lighthouse.txt").read_text(encoding="utf-8")[:6000]
@@ -64,7 +64,7 @@ def together(
     """Train on `size` ranks, each in a thread."""
     here = threading.local()
     shared: dict[str, Any] = {"barrier": threading.Barrier(size)}
-    monkeypatch.setattr(charlstm.training, "ranks", lambda: here.ranks)
+    monkeypatch.setattr(charlstm.training.run, "ranks", lambda: here.ranks)
     made: list[Any] = [None] * size
 
     def run(rank: int) -> None:
@@ -137,7 +137,7 @@ def test_another_number_of_ranks_is_refused(
 ) -> None:
     path = tmp_path / "m.npz"
     together(monkeypatch, 2, path, **{**LIMITS, "train_steps": 3})
-    monkeypatch.setattr(charlstm.training, "ranks", lambda: ALONE)
+    monkeypatch.setattr(charlstm.training.run, "ranks", lambda: ALONE)
     with pytest.raises(UsageError, match="trained on 2 ranks, this is a run on 1"):
         Training.resume(Corpus.from_text(TEXT), read_checkpoint(path), path)
 
@@ -150,7 +150,7 @@ def test_another_number_of_ranks_can_be_accepted(
     path = tmp_path / "m.npz"
     together(monkeypatch, 2, path, **{**LIMITS, "train_steps": 23})
     before = read_checkpoint(path)
-    monkeypatch.setattr(charlstm.training, "ranks", lambda: ALONE)
+    monkeypatch.setattr(charlstm.training.run, "ranks", lambda: ALONE)
     training = Training.resume(
         Corpus.from_text(TEXT), read_checkpoint(path), path, accept_changes=True
     )
@@ -162,7 +162,7 @@ def test_another_number_of_ranks_can_be_accepted(
     assert len(list(training)) == 7
     after = read_checkpoint(path)
     assert (after.progress["ranks"], after.config.train.batch) == (1, 12)
-    monkeypatch.setattr(charlstm.training, "ranks", lambda: Threads(1, 5, {}))
+    monkeypatch.setattr(charlstm.training.run, "ranks", lambda: Threads(1, 5, {}))
     with pytest.raises(UsageError, match="cannot share its 12 streams"):
         Training.resume(Corpus.from_text(TEXT), after, path, accept_changes=True)
 
@@ -210,7 +210,7 @@ def test_a_save_that_fails_on_rank_0_stops_none(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """Only rank 0 knows of it; the others must not wait for it, nor it for them."""
-    write, failed = charlstm.training.write_checkpoint, []
+    write, failed = charlstm.training.run.write_checkpoint, []
 
     def once_full(path: Any, checkpoint: Any) -> None:
         if not failed:
@@ -218,7 +218,7 @@ def test_a_save_that_fails_on_rank_0_stops_none(
             raise OutputError("the disk is full")
         write(path, checkpoint)
 
-    monkeypatch.setattr(charlstm.training, "write_checkpoint", once_full)
+    monkeypatch.setattr(charlstm.training.run, "write_checkpoint", once_full)
     together(
         monkeypatch, 2, tmp_path / "m.npz", **{**LIMITS, "train_steps": 20, "train_save_every": 7}
     )
@@ -227,7 +227,7 @@ def test_a_save_that_fails_on_rank_0_stops_none(
 
 
 def test_without_a_launcher_nothing_is_imported() -> None:
-    code = "import sys, charlstm.training as t; print(t.ranks().size, 'mpi4py' in sys.modules)"
+    code = "import sys, charlstm.training.run as t; print(t.ranks().size, 'mpi4py' in sys.modules)"
     env = {k: v for k, v in os.environ.items() if k not in LAUNCHED} | {"PYTHONPATH": str(ROOT)}
     done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True)
     assert done.stdout.split() == ["1", "False"], done.stderr
@@ -281,7 +281,7 @@ mpi = pytest.mark.skipif(
 FAULTY = """
 import os, sys
 from charlstm.cli import main
-from charlstm.training import Training
+from charlstm.training.run import Training
 
 do = Training._do_step
 

@@ -11,12 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-import charlstm.sampling
-from charlstm.cells import CELLS
-from charlstm.corpus import Corpus
-from charlstm.evaluation import surprisals
-from charlstm.model import Model, Stepper
-from charlstm.sampling import (
+import charlstm.generation.sampling
+from charlstm.generation.sampling import (
     MANY,
     Chooser,
     Numbers,
@@ -26,7 +22,11 @@ from charlstm.sampling import (
     generate,
     unescape,
 )
-from charlstm.vocabulary import Characters, Vocabulary, code_points
+from charlstm.nn.cells import CELLS
+from charlstm.nn.model import Model, Stepper
+from charlstm.scoring.evaluation import surprisals
+from charlstm.text.corpus import Corpus
+from charlstm.text.vocabulary import Characters, Vocabulary, code_points
 
 Array = NDArray[Any]
 
@@ -437,7 +437,7 @@ def test_seed_longer_than_a_segment(monkeypatch: pytest.MonkeyPatch) -> None:
     text, nats = run()
     assert nats == pytest.approx(surprisals(model, v.encode(seed + text))[-30:].sum(), rel=1e-12)
     for segment in (1, 2, 7, 33, 34, 35):
-        monkeypatch.setattr(charlstm.sampling, "SEGMENT", segment)
+        monkeypatch.setattr(charlstm.generation.sampling, "SEGMENT", segment)
         assert run() == (text, pytest.approx(nats, rel=1e-12))
     monkeypatch.undo()
     long = "abcde" * 400
@@ -559,7 +559,7 @@ def script(rows: list[str], stops: list[str], **options: Any) -> list[Piece]:
             return np.asarray(next(ids))
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(charlstm.sampling, "Chooser", Script)
+        patch.setattr(charlstm.generation.sampling, "Chooser", Script)
         return list(
             generate(
                 make(letters="ab"),

@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 
 import charlstm
 import charlstm.api
-import charlstm.corpus
-import charlstm.evaluation
+import charlstm.scoring.evaluation
+import charlstm.text.corpus
 from charlstm.api import LanguageModel
 from charlstm.cli import main
 
@@ -62,7 +62,7 @@ def test_blocks_do_not_show(
     """Wherever they end, in words and between a letter and its accent: not in a bit."""
     language = languages[unit]
     ids = language.vocabulary.encode(OTHER)
-    whole = charlstm.evaluation.evaluate(language.model, ids, language.vocabulary)
+    whole = charlstm.scoring.evaluation.evaluate(language.model, ids, language.vocabulary)
     assert language.evaluate(OTHER) == whole
     nats = language.surprisals(OTHER)
     assert whole.nats == pytest.approx(nats.sum(), rel=1e-12)
@@ -104,7 +104,7 @@ def test_long_lines(
     lines = ["a short one", OTHER.replace("\n", " "), "", "é" * 300, "another"]
     expected = language.evaluate_lines(lines)
     units = [list(scored) for scored in language.units_of_lines(lines)]
-    monkeypatch.setattr(charlstm.evaluation, "LONG", 100)
+    monkeypatch.setattr(charlstm.scoring.evaluation, "LONG", 100)
     monkeypatch.setattr(charlstm.api, "LONG", 100)
     for got, want in zip(language.evaluate_lines(lines), expected, strict=True):
         assert (got.units, got.unknown, got.unit) == (want.units, want.unknown, want.unit)
@@ -146,7 +146,7 @@ def test_what_is_printed(
     assert main([*arguments, *options]) == 0
     whole = capsysbinary.readouterr().out
     assert whole
-    monkeypatch.setattr(charlstm.corpus, "BLOCK", 37)
+    monkeypatch.setattr(charlstm.text.corpus, "BLOCK", 37)
     assert main([*arguments, *options]) == 0
     blocks = capsysbinary.readouterr().out
     if "--lines" in options:  # which stand beside other lines: roundings, in the last digit shown

@@ -16,14 +16,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-import charlstm.training
-from charlstm.arrays import Array
-from charlstm.config import Config, Setting
-from charlstm.corpus import Corpus
-from charlstm.evaluation import HeldOut
-from charlstm.model import Model, Unrolled
-from charlstm.shards import Job, Shards
-from charlstm.training import Training, fitted
+import charlstm.training.run
+from charlstm.config.schema import Config, Setting
+from charlstm.nn.arrays import Array
+from charlstm.nn.model import Model, Unrolled
+from charlstm.scoring.evaluation import HeldOut
+from charlstm.text.corpus import Corpus
+from charlstm.training.run import Training, fitted
+from charlstm.training.shards import Job, Shards
 
 CORPORA = Path(__file__).parent.parent / "corpora"
 V, H, T, B = 11, 9, 6, 7
@@ -144,7 +144,7 @@ def test_a_worker_ends_with_its_leader(tmp_path: Path) -> None:
     script = tmp_path / "leader.py"
     script.write_text(
         "import sys, time\n"
-        "from charlstm.shards import Job, Shards\n"
+        "from charlstm.training.shards import Job, Shards\n"
         "s = Shards(Job('rnn', 3, 4, 1, 5, 2, 2), 2)\n"
         "s.start_workers()\n"
         "print(s.workers[0].process.pid, flush=True)\n"
@@ -190,7 +190,7 @@ def running(pid: int) -> bool:
 
 
 def trained(monkeypatch: pytest.MonkeyPatch, path: Path, **train: object) -> Training:
-    monkeypatch.setattr(charlstm.training, "WORKERS_AFTER", 0.0)
+    monkeypatch.setattr(charlstm.training.run, "WORKERS_AFTER", 0.0)
     settings = {"model.hidden": 8, "train.batch": 32, "train.length": 10, "train.eval_every": 40}
     settings |= {f"train.{key}": value for key, value in train.items()}
     text = (CORPORA / "lighthouse.txt").read_text(encoding="utf-8")[:20_000]

@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 
 from charlstm.cli import main
-from charlstm.config import TextConfig
-from charlstm.corpus import SAMPLE, Corpus
+from charlstm.config.schema import TextConfig
 from charlstm.errors import CorpusError
-from charlstm.sniff import likely_cause
+from charlstm.text.corpus import SAMPLE, Corpus
+from charlstm.text.sniff import likely_cause
 
 ROOT = Path(__file__).parent.parent
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from test_cli import CORPORA, ROOT, fails, run
 
-from charlstm.checkpoint import read_checkpoint
+from charlstm.storage.checkpoint import read_checkpoint
 
 STORY = CORPORA / "lighthouse.txt"
 TINY = ("--steps", "20", "--set", "model.hidden=4", "--set", "train.eval_every=5")

@@ -16,9 +16,9 @@ import pytest
 from numpy.typing import NDArray
 
 import charlstm
-from charlstm.layers import Draws, Drops
-from charlstm.model import Model, State, Unrolled
-from charlstm.optimizers import OPTIMIZERS, Adagrad, clip_norm_, norm
+from charlstm.nn.layers import Draws, Drops
+from charlstm.nn.model import Model, State, Unrolled
+from charlstm.nn.optimizers import OPTIMIZERS, Adagrad, clip_norm_, norm
 
 torch = pytest.importorskip("torch")
 torch.set_num_threads(1)  # at these sizes a second thread only costs

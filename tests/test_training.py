@@ -14,14 +14,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-import charlstm.training
-from charlstm.checkpoint import read_checkpoint, write_checkpoint
-from charlstm.config import Config, Setting
-from charlstm.corpus import Corpus
+import charlstm.training.run
+from charlstm.config.schema import Config, Setting
 from charlstm.errors import DivergedError, OutputError, UsageError
-from charlstm.evaluation import evaluate
-from charlstm.optimizers import OPTIMIZERS, SCHEDULES
-from charlstm.training import AUTO_STEPS, Divergence, Record, Training, environment, fitted
+from charlstm.nn.optimizers import OPTIMIZERS, SCHEDULES
+from charlstm.scoring.evaluation import evaluate
+from charlstm.storage.checkpoint import read_checkpoint, write_checkpoint
+from charlstm.text.corpus import Corpus
+from charlstm.training.run import AUTO_STEPS, Divergence, Record, Training, environment, fitted
 
 CORPORA = Path(__file__).parent.parent / "corpora"
 
@@ -390,13 +390,13 @@ class TestFamily:
         keys |= {"model_hidden": 8, "model_embedding": 8, "train_steps": 60, "train_lr": 0.1}
         finals = []
         for sparse in (6, 10**9):
-            monkeypatch.setattr(charlstm.training, "SPARSE", sparse)
+            monkeypatch.setattr(charlstm.training.run, "SPARSE", sparse)
             training = Training.start(Corpus.from_text(text), configured(**keys))
             assert training.sparse == (sparse == 6)
             list(training)
             finals.append(training.model.weights.flat.tobytes())
         assert finals[0] == finals[1]
-        monkeypatch.setattr(charlstm.training, "SPARSE", 6)
+        monkeypatch.setattr(charlstm.training.run, "SPARSE", 6)
         assert not Training.start(Corpus.from_text(text), configured(**keys, model_tie=True)).sparse
 
     def test_the_seed_decides_what_is_dropped(self, corpus: Corpus) -> None:
@@ -551,7 +551,7 @@ class TestTrouble:
                 raise OutputError("m.npz: cannot be written: No space left on device")
             write_checkpoint(*arguments)
 
-        monkeypatch.setattr("charlstm.training.write_checkpoint", failing)
+        monkeypatch.setattr("charlstm.training.run.write_checkpoint", failing)
         config = configured(**SMALL, train_steps=10, train_save_every=5)
         records = list(Training.start(corpus, config, path))
         assert [r.step for r in records if r.notice] == [5]
@@ -570,8 +570,8 @@ class TestTrouble:
             write_checkpoint(*arguments)
             now[0] += 0.09
 
-        monkeypatch.setattr("charlstm.training.time", SimpleNamespace(monotonic=lambda: now[0]))
-        monkeypatch.setattr("charlstm.training.write_checkpoint", slowly)
+        monkeypatch.setattr("charlstm.training.run.time", SimpleNamespace(monotonic=lambda: now[0]))
+        monkeypatch.setattr("charlstm.training.run.write_checkpoint", slowly)
         path = tmp_path / "m.npz"
         config = configured(**SMALL, train_eval_every=2, train_steps=20, train_workers=1)
         bests, saves = [], []
@@ -594,7 +594,7 @@ class TestTrouble:
         def failing(*arguments: Any) -> None:
             raise OutputError("full")
 
-        monkeypatch.setattr("charlstm.training.write_checkpoint", failing)
+        monkeypatch.setattr("charlstm.training.run.write_checkpoint", failing)
         with pytest.raises(OutputError):
             list(training)
 
@@ -822,7 +822,7 @@ class TestDivergence:
     ) -> None:
         """As many as there are give the same file."""
         injected(monkeypatch, {34: poisoned("weights nan")})
-        monkeypatch.setattr(charlstm.training, "WORKERS_AFTER", 0.0)
+        monkeypatch.setattr(charlstm.training.run, "WORKERS_AFTER", 0.0)
         files = []
         for workers in (1, 3):
             path = tmp_path / f"{workers}.npz"
@@ -883,7 +883,7 @@ class TestFarAboveGuessing:
         """There is no time to try again: the file holds the state to go on from."""
         now = iter(range(10**6))
         clock = SimpleNamespace(monotonic=lambda: float(next(now)))
-        monkeypatch.setattr("charlstm.training.time", clock)
+        monkeypatch.setattr("charlstm.training.run.time", clock)
         path = tmp_path / "m.npz"
         config = configured(**{**SMALL, "train_lr": 100.0, "train_max_time": "90s"})
         with pytest.raises(DivergedError, match="the time is over and nothing is learnt"):
@@ -908,7 +908,7 @@ class TestTheEnd:
         if how == "time":
             now = [0.0]
             clock = SimpleNamespace(monotonic=lambda: now[0])
-            monkeypatch.setattr("charlstm.training.time", clock)
+            monkeypatch.setattr("charlstm.training.run.time", clock)
         limits = {"steps": {"train_steps": end}, "stop": {}, "time": {"train_max_time": "101s"}}
         training = Training.start(corpus, configured(**SMALL, **limits[how]), path)
         records = []

@@ -13,7 +13,7 @@ from typing import TextIO
 
 import click
 
-from charlstm import __version__
+from charlstm._version import __version__
 from charlstm.cli.options import debug_option
 from charlstm.cli.streams import ReaderGone, error
 from charlstm.errors import CharLSTMError

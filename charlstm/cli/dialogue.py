@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from charlstm.cli.streams import notice, terminal, write
 from charlstm.errors import CharLSTMError, UsageError
-from charlstm.visible import harmless
+from charlstm.text.visible import harmless
 
 if TYPE_CHECKING:
     from charlstm.api import LanguageModel
@@ -102,8 +102,8 @@ class Dialogue:
 
     def _obey(self, line: str) -> bool:
         """Do what a line says; return whether to go on."""
-        from charlstm.config import setting_from_option
-        from charlstm.sampling import unescape
+        from charlstm.config.schema import setting_from_option
+        from charlstm.generation.sampling import unescape
 
         command, _, value = line.strip().partition(" ")
         if command == ":q" and not value:

@@ -12,13 +12,13 @@ import click
 
 from charlstm.cli.options import Number, config_options, debug_option, settings
 from charlstm.cli.streams import check_one_user, notice, printable, to_json, write
-from charlstm.visible import escaped, harmless, joins
+from charlstm.text.visible import escaped, harmless, joins
 
 if TYPE_CHECKING:
     from charlstm.api import LanguageModel, Scored
-    from charlstm.corpus import Line
-    from charlstm.evaluation import Evaluation
-    from charlstm.vocabulary import Vocabulary
+    from charlstm.scoring.evaluation import Evaluation
+    from charlstm.text.corpus import Line
+    from charlstm.text.vocabulary import Vocabulary
 
 ROWS = 1024
 """Rows of a table that are written at a time."""
@@ -94,7 +94,7 @@ def evaluate(
     """
     from charlstm.api import load
     from charlstm.cli.train import sources_or_stdin
-    from charlstm.config import check
+    from charlstm.config.schema import check
 
     filters = [("--above", above), ("--below", below), ("--quantile", quantile)]
     asked = [name for name, value in filters if value is not None]

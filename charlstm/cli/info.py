@@ -11,10 +11,10 @@ import click
 from charlstm.cli.options import debug_option
 from charlstm.cli.streams import check_one_user, notice, printable, to_json, write
 from charlstm.errors import CheckpointError, UsageError
-from charlstm.visible import escaped
+from charlstm.text.visible import escaped
 
 if TYPE_CHECKING:
-    from charlstm.checkpoint import Checkpoint
+    from charlstm.storage.checkpoint import Checkpoint
 
 
 @click.command()
@@ -50,7 +50,7 @@ def info(
     valid: str | None,
 ) -> None:
     """Show what is in a checkpoint: configuration, vocabulary, size, training so far, digest."""
-    from charlstm.checkpoint import VERSION, read_checkpoint
+    from charlstm.storage.checkpoint import VERSION, read_checkpoint
 
     path = file if model is None else model
     readers = [("-m", path), ("--gradient-flow", text), ("--valid", valid)]
@@ -133,7 +133,7 @@ def _verify(
 ) -> None:
     """Reading has found nothing wrong; what remains is the text."""
     if corpus:
-        from charlstm.corpus import Corpus
+        from charlstm.text.corpus import Corpus
 
         config = checkpoint.config
         read = Corpus.from_files(corpus, config.text, valid, notice, rng_seed=config.train.rng_seed)

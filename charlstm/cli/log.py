@@ -13,7 +13,7 @@ from charlstm.cli.streams import ReaderGone, to_json, write
 from charlstm.errors import OutputError, UsageError
 
 if TYPE_CHECKING:
-    from charlstm.training import Record, Training
+    from charlstm.training.run import Record, Training
 
 LOG_EVERY = 100
 """Steps between two lines that no evaluation asks for."""

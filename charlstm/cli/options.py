@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 if TYPE_CHECKING:
-    from charlstm.config import Setting
+    from charlstm.config.schema import Setting
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -96,7 +96,7 @@ def settings(
 
     `options` maps an option's name to (key, value as given); None means not given.
     """
-    from charlstm.config import Setting, parse_setting, read_config, setting_from_option
+    from charlstm.config.schema import Setting, parse_setting, read_config, setting_from_option
 
     gathered = [setting for name in configs for setting in read_config(name)]
     gathered += [parse_setting(text) for text in sets]

@@ -15,8 +15,8 @@ from charlstm.errors import UsageError
 
 if TYPE_CHECKING:
     from charlstm.api import LanguageModel
-    from charlstm.corpus import Line
-    from charlstm.sampling import Completer, Completion, Piece, Seed
+    from charlstm.generation.sampling import Completer, Completion, Piece, Seed
+    from charlstm.text.corpus import Line
 
 
 @click.command()
@@ -191,8 +191,8 @@ def sample(
         readers |= {"--each": each, "--interactive": interactive}
         check_one_user("input", ["-m", *(name for name, reads in readers.items() if reads)])
     from charlstm.api import load
-    from charlstm.config import Setting, check
-    from charlstm.sampling import unescape
+    from charlstm.config.schema import Setting, check
+    from charlstm.generation.sampling import unescape
 
     options["--stop"] = ("sample.stop", [unescape(text) for text in stop] or None)
     options["--no-echo"] = ("sample.echo", False if no_echo else None)
@@ -259,7 +259,7 @@ def _alone(option: str, what: str, others: set[str]) -> None:
 
 def _end_lines(language: LanguageModel) -> None:
     """Let samples end with their line: where its end, which may be CRLF, begins."""
-    from charlstm.config import Setting
+    from charlstm.config.schema import Setting
 
     stop = [*language.config.sample.stop, *language.vocabulary.line_break]
     language.config = language.config.updated([Setting("sample.stop", stop, "--stop")])
@@ -344,7 +344,7 @@ class _How:
     ) -> Iterator[Completion | None]:
         """A completion of each seed that there is. The first one is number `number` from 0: the
         random numbers of a seed are those of its place, whatever stands before it."""
-        from charlstm.sampling import best_of
+        from charlstm.generation.sampling import best_of
 
         language, N = self.language, self.best_of
         for there, group in groupby(enumerate(seeds, number), lambda seed: seed[1] is not None):
@@ -368,7 +368,7 @@ class _How:
 
     def chosen(self, text: str, unique: bool, novel: str | None, printer: _Json | _Plain) -> int:
         """Continue a seed with the samples that are wanted; return the exit code."""
-        from charlstm.sampling import TRIES, accepted
+        from charlstm.generation.sampling import TRIES, accepted
 
         language, count = self.language, self.language.config.sample.count
         if self.beam is not None:
@@ -418,7 +418,7 @@ class _How:
 
 
 def _piece(number: int, completion: Completion) -> Piece:
-    from charlstm.sampling import Piece
+    from charlstm.generation.sampling import Piece
 
     return Piece(number, completion.text, completion.stop, completion.nats)
 

@@ -18,11 +18,11 @@ from charlstm.cli.log import Log, check_log
 from charlstm.cli.options import config_options, debug_option, settings
 from charlstm.cli.streams import check_one_user, error, notice, terminal, write
 from charlstm.errors import CharLSTMError, OutputError, UsageError
-from charlstm.files import check_apart
+from charlstm.storage.files import check_apart
 
 if TYPE_CHECKING:
-    from charlstm.ranks import Alone
-    from charlstm.training import Record, Training
+    from charlstm.training.ranks import Alone
+    from charlstm.training.run import Record, Training
 
 STDOUT = "/dev/stdout"
 """A name by which standard output is compared with other files, where there is such a name."""
@@ -127,7 +127,7 @@ def train(
         {f"--{name.replace('_', '-')}": (f"train.{name}", value) for name, value in values.items()},
     )
     from charlstm import api
-    from charlstm.ranks import ranks
+    from charlstm.training.ranks import ranks
 
     together = ranks()
     with _together(together):
@@ -217,7 +217,7 @@ def _check_stdout(resume: bool) -> None:
 
 def _write_to_stdout(training: Training) -> None:
     """Write the model to standard output; of several ranks the first does."""
-    from charlstm.checkpoint import rescued, stream_checkpoint
+    from charlstm.storage.checkpoint import rescued, stream_checkpoint
 
     checkpoint = training.checkpoint()
     if training.ranks.rank:
@@ -279,7 +279,7 @@ class _Progress:
     """A bar on a terminal, a line now and then elsewhere, nothing when quiet."""
 
     def __init__(self, training: Training, quiet: bool) -> None:
-        from charlstm.config import seconds
+        from charlstm.config.schema import seconds
 
         self.training, self.quiet, self.text = training, quiet, training.config.text
         self.bar: Any = None

@@ -23,10 +23,10 @@ import common  # first: one thread each, before NumPy is loaded
 import numpy as np
 from common import Row, Run
 
-from charlstm.checkpoint import read_checkpoint, write_checkpoint
-from charlstm.config import Config, Setting, seconds
-from charlstm.corpus import Corpus
-from charlstm.training import SAVING, Training
+from charlstm.config.schema import Config, Setting, seconds
+from charlstm.storage.checkpoint import read_checkpoint, write_checkpoint
+from charlstm.text.corpus import Corpus
+from charlstm.training.run import SAVING, Training
 
 MEMORY = Path("/dev/shm")
 TEXT = Path(common.ROOT, "corpora", "lighthouse.txt")

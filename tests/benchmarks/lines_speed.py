@@ -13,9 +13,9 @@ import numpy as np
 from common import Row, Run
 from peers import initial
 
-from charlstm.evaluation import LineScorer
-from charlstm.sampling import Completer
-from charlstm.vocabulary import Characters
+from charlstm.generation.sampling import Completer
+from charlstm.scoring.evaluation import LineScorer
+from charlstm.text.vocabulary import Characters
 
 V, H, LENGTH = 65, 100, 60
 """Characters, hidden size, and characters of a line and of a continuation."""

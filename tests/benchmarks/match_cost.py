@@ -19,9 +19,9 @@ import numpy as np
 from common import Row, Run
 from peers import initial
 
-from charlstm.patterns import Matcher
-from charlstm.sampling import Completer, Seed, generate
-from charlstm.vocabulary import Characters
+from charlstm.generation.patterns import Matcher
+from charlstm.generation.sampling import Completer, Seed, generate
+from charlstm.text.vocabulary import Characters
 
 H = 100
 UNITS = sorted(f"\n {string.ascii_letters}{string.digits},.:;-_!?'\"()+/")

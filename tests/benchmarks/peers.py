@@ -15,8 +15,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from charlstm.model import Model
-from charlstm.optimizers import Adagrad
+from charlstm.nn.model import Model
+from charlstm.nn.optimizers import Adagrad
 
 Array = NDArray[Any]
 Step = Callable[[], float]

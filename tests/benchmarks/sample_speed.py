@@ -18,10 +18,10 @@ import common  # first: one thread each, before NumPy is loaded
 import numpy as np
 from common import Rates, Row, Run
 
-from charlstm.evaluation import SEGMENT, surprisals
-from charlstm.model import Model
-from charlstm.sampling import generate
-from charlstm.vocabulary import Characters
+from charlstm.generation.sampling import generate
+from charlstm.nn.model import Model
+from charlstm.scoring.evaluation import SEGMENT, surprisals
+from charlstm.text.vocabulary import Characters
 
 CHARACTERS, CHARACTERS_OF_MANY, CHARACTERS_SCORED = 2000, 200, 8 * SEGMENT
 """Of one text: a single one, one of many, one that is scored."""

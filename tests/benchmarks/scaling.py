@@ -30,12 +30,12 @@ from statistics import median
 import common  # first: one thread each, before NumPy is loaded
 import numpy as np
 
-from charlstm.cells import CELLS
-from charlstm.model import weight_shapes
-from charlstm.optimizers import Adagrad, clip_norm_, norm
-from charlstm.parameters import count
-from charlstm.ranks import ranks
-from charlstm.shards import Job, Shards
+from charlstm.nn.cells import CELLS
+from charlstm.nn.model import weight_shapes
+from charlstm.nn.optimizers import Adagrad, clip_norm_, norm
+from charlstm.nn.parameters import count
+from charlstm.training.ranks import ranks
+from charlstm.training.shards import Job, Shards
 
 V, T, STREAMS = 65, 50, 64
 SIZES = {100: 60, 512: 12, 2048: 2}

@@ -19,11 +19,11 @@ import common  # first: one thread each, before NumPy is loaded
 from peers import CLIP, RATE, initial, texts
 from train_speed import SQUARE, T, matrix_product
 
-import charlstm.model
-import charlstm.recurrent
-from charlstm.layers import OneHot
-from charlstm.model import Unrolled
-from charlstm.optimizers import Adagrad, clip_norm_, norm
+import charlstm.nn.model
+import charlstm.nn.recurrent
+from charlstm.nn.layers import OneHot
+from charlstm.nn.model import Unrolled
+from charlstm.nn.optimizers import Adagrad, clip_norm_, norm
 
 
 class Clock:
@@ -85,12 +85,12 @@ def watch(unrolled: Unrolled, clock: Clock) -> None:
     output.loss_and_gradient = clock.timed(  # type: ignore[method-assign]
         "output, softmax, dWy, dh", output.loss_and_gradient
     )
-    charlstm.recurrent.sum_products = clock.timed("dWh", charlstm.recurrent.sum_products)
+    charlstm.nn.recurrent.sum_products = clock.timed("dWh", charlstm.nn.recurrent.sum_products)
 
 
 def operations(cell: str, V: int, H: int, layers: int, N: int) -> dict[str, int]:
     """Of the products of each part."""
-    G = len(charlstm.model.CELLS[cell].gates)
+    G = len(charlstm.nn.model.CELLS[cell].gates)
     square = 2 * N * G * H * H
     return {
         "h Wh": layers * square,

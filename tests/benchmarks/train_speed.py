@@ -26,12 +26,12 @@ import peers
 from common import Rates, Row, Run
 from peers import CLIP, RATE, Shape, initial, jax_step, texts, torch_step
 
-from charlstm.cells import CELLS
-from charlstm.config import Config, Setting
-from charlstm.model import Unrolled
-from charlstm.optimizers import Adagrad, clip_norm_, norm
-from charlstm.shards import Job, Shards
-from charlstm.training import fitted
+from charlstm.config.schema import Config, Setting
+from charlstm.nn.cells import CELLS
+from charlstm.nn.model import Unrolled
+from charlstm.nn.optimizers import Adagrad, clip_norm_, norm
+from charlstm.training.run import fitted
+from charlstm.training.shards import Job, Shards
 
 STREAMS = (16, 32, 64, 128)
 SQUARE = 1024

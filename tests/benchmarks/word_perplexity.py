@@ -21,8 +21,8 @@ import numpy as np
 from common import Row
 
 import charlstm
-from charlstm.evaluation import surprisals
-from charlstm.model import Model
+from charlstm.nn.model import Model
+from charlstm.scoring.evaluation import surprisals
 
 TORCH_ORDER = [0, 1, 3, 2]
 """PyTorch's gates i, f, g, o among ours: i, f, o, g. It is its own inverse."""

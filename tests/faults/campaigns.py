@@ -30,12 +30,12 @@ from typing import Any
 
 import numpy as np
 
-from charlstm.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
 from charlstm.cli import main
-from charlstm.config import Config, Setting, bundled
-from charlstm.corpus import Corpus
+from charlstm.config.schema import Config, Setting, bundled
 from charlstm.errors import CheckpointError, DivergedError, OutputError
-from charlstm.training import Training
+from charlstm.storage.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
+from charlstm.text.corpus import Corpus
+from charlstm.training.run import Training
 from faults import commands
 from faults.disk import FailingDisk, RecordingDisk
 from faults.hostile import mutant, mutant_text, table, watched
@@ -295,8 +295,8 @@ def full_disk(n: int | None, seed: int) -> Outcome:
 
 SAVE = """
 import sys
-from charlstm import checkpoint, files
 from charlstm.errors import OutputError
+from charlstm.storage import checkpoint, files
 files.secrets.token_hex = lambda n: "deadbeef"  # so that strace knows the file
 try:
     checkpoint.write_checkpoint(sys.argv[2], checkpoint.read_checkpoint(sys.argv[1]))

@@ -24,7 +24,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from charlstm.checkpoint import read_checkpoint
+from charlstm.storage.checkpoint import read_checkpoint
 
 Outcome = tuple[int, list[str]]
 ROOT = Path(__file__).parents[2]
@@ -246,7 +246,7 @@ NUMBERS = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGHUP: 129}
 SLOW = """
 import sys, time
 from charlstm.cli import main
-from charlstm.training import Training
+from charlstm.training.run import Training
 
 save = Training.save
 

@@ -30,8 +30,8 @@ class Mutation:
     """Of pytest: a file and a -k expression."""
 
 
-CHECKPOINT, TRAINING = "charlstm/checkpoint.py", "charlstm/training.py"
-FILES = "charlstm/files.py"
+CHECKPOINT, TRAINING = "charlstm/storage/checkpoint.py", "charlstm/training/run.py"
+FILES = "charlstm/storage/files.py"
 
 MUTATIONS = {
     "fsync": Mutation(
@@ -62,7 +62,7 @@ MUTATIONS = {
         "tests/test_checkpoint.py digest",
     ),
     "checksum (CRC-32)": Mutation(
-        "charlstm/archive.py", "if data[at:start] != member.local_header():", "if False:",
+        "charlstm/storage/archive.py", "if data[at:start] != member.local_header():", "if False:",
         "tests/test_archive.py every_byte",
     ),
     "finite check (writing)": Mutation(
@@ -78,7 +78,8 @@ MUTATIONS = {
         "tests/test_checkpoint.py numbers_that_are_not_finite",
     ),
     "lock": Mutation(
-        "charlstm/lock.py", "fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)", "pass",
+        "charlstm/storage/lock.py",
+        "fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)", "pass",
         "tests/test_lock.py one_at_a_time",
     ),
 }  # fmt: skip

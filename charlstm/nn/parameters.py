@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 
 from numpy.typing import DTypeLike
 
-from charlstm.arrays import Array, zeros
+from charlstm.nn.arrays import Array, zeros
 
 
 def count(shapes: Mapping[str, tuple[int, ...]]) -> int:

@@ -1,7 +1,7 @@
 """The three recurrent cells: their equations, forward and backward.
 
 Only what happens inside one cell stands here, element by element; every matrix product is
-in `charlstm.recurrent`. Two pre-activations come in, each with the gates as its leading axis:
+in `charlstm.nn.recurrent`. Two pre-activations come in, each with the gates as its leading axis:
 
     u = x Wx + b      from the input            (G, B, H)
     v = h Wh          from the previous state   (G, B, H)
@@ -34,7 +34,7 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
-from charlstm.arrays import Array
+from charlstm.nn.arrays import Array
 
 States = Sequence[Array]
 
@@ -50,7 +50,7 @@ def sigmoid_of_half_(x: Array) -> None:
 
 
 class Cell(Protocol):
-    """What `charlstm.recurrent` asks of a cell."""
+    """What `charlstm.nn.recurrent` asks of a cell."""
 
     name: str
     gates: tuple[str, ...]

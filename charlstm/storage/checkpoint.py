@@ -23,7 +23,7 @@ Members, in order (V vocabulary, H hidden, G gates, P number of weights, B strea
 
 where NAME runs over layer0.Wx (G, V, H), layer0.Wh (G, H, H), layer0.b (G, 1, H), layer1.Wx
 (G, H, H), …, Wy (V, H), by (V,); with an embedding, over E (V, D) before them, and what
-`charlstm.model.Model` says.
+`charlstm.nn.model.Model` says.
 """
 
 from __future__ import annotations
@@ -45,11 +45,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike
 
-from charlstm.archive import BadArchive as _Bad
-from charlstm.archive import pack, unpack
-from charlstm.arrays import Array
-from charlstm.cells import CELLS
-from charlstm.config import Config, from_dict
+from charlstm.config.schema import Config, from_dict
 from charlstm.errors import (
     CheckpointError,
     ConfigError,
@@ -57,10 +53,14 @@ from charlstm.errors import (
     OutputError,
     UsageError,
 )
-from charlstm.files import replacing, spare_places
-from charlstm.model import Model, State, state_widths, weight_shapes
-from charlstm.optimizers import OPTIMIZERS
-from charlstm.vocabulary import EOS, NO_CHARACTER, UNK, Bytes, Characters, Vocabulary, Words
+from charlstm.nn.arrays import Array
+from charlstm.nn.cells import CELLS
+from charlstm.nn.model import Model, State, state_widths, weight_shapes
+from charlstm.nn.optimizers import OPTIMIZERS
+from charlstm.storage.archive import BadArchive as _Bad
+from charlstm.storage.archive import pack, unpack
+from charlstm.storage.files import replacing, spare_places
+from charlstm.text.vocabulary import EOS, NO_CHARACTER, UNK, Bytes, Characters, Vocabulary, Words
 
 FORMAT = "charlstm checkpoint"
 VERSION = 1
@@ -223,7 +223,7 @@ def write_checkpoint(
     like: str | os.PathLike[str] | None = None,
 ) -> None:
     """Write the file so that, whatever happens, `path` holds the old or the new one, whole; see
-    `charlstm.files.replacing`. Raises `OutputError`."""
+    `charlstm.storage.files.replacing`. Raises `OutputError`."""
     with replacing(path, like) as file:
         stream_checkpoint(file.write, checkpoint)
 

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from charlstm.arrays import Array
 from charlstm.errors import CorpusError
-from charlstm.model import Model, State
-from charlstm.vocabulary import UNKNOWN
+from charlstm.nn.arrays import Array
+from charlstm.nn.model import Model, State
+from charlstm.text.vocabulary import UNKNOWN
 
 POSITIONS = 256
 """Places of a text, at most, whose losses are followed back."""

@@ -12,12 +12,12 @@ from typing import NamedTuple
 
 import numpy as np
 
-from charlstm.arrays import Array
 from charlstm.errors import UsageError
-from charlstm.evaluation import SEGMENT, LineScorer
-from charlstm.model import Model, State, Stepper
-from charlstm.patterns import DEAD, Matcher
-from charlstm.vocabulary import Vocabulary, Writer
+from charlstm.generation.patterns import DEAD, Matcher
+from charlstm.nn.arrays import Array
+from charlstm.nn.model import Model, State, Stepper
+from charlstm.scoring.evaluation import SEGMENT, LineScorer
+from charlstm.text.vocabulary import Vocabulary, Writer
 
 TINY = 1e-30
 """A temperature below which dividing by it would overflow, and nothing would change any more."""

@@ -17,8 +17,8 @@ from functools import partial
 import numpy as np
 from numpy.typing import DTypeLike
 
-from charlstm.arrays import Array, OneAboveTheOther, Panels, SideBySide, empty, sum_products
-from charlstm.cells import Cell
+from charlstm.nn.arrays import Array, OneAboveTheOther, Panels, SideBySide, empty, sum_products
+from charlstm.nn.cells import Cell
 
 CACHE_BYTES = 3 << 18
 """A chunk's activations fill at most this much memory (a part of a common second-level cache)."""

@@ -562,7 +562,7 @@ def setting_from_option(key: str, value: str, option: str) -> Setting:
 
 def bundled() -> dict[str, Path]:
     """The configurations that ship with the package, by name."""
-    package = Path(__file__).parent
+    package = Path(__file__).parent.parent
     folder = package / "configs"
     if not folder.is_dir():  # a source checkout
         folder = package.parent / "configs"

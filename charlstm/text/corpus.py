@@ -27,11 +27,11 @@ from typing import IO, Any, NamedTuple
 import numpy as np
 from numpy.typing import DTypeLike
 
-from charlstm.arrays import Array
-from charlstm.config import TextConfig
+from charlstm.config.schema import TextConfig
 from charlstm.errors import CorpusError, OutputError, UsageError
-from charlstm.sniff import likely_cause, likely_encoding
-from charlstm.vocabulary import (
+from charlstm.nn.arrays import Array
+from charlstm.text.sniff import likely_cause, likely_encoding
+from charlstm.text.vocabulary import (
     CENSUSES,
     ESCAPED,
     UNK,

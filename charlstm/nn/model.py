@@ -12,11 +12,11 @@ from functools import partial
 import numpy as np
 from numpy.typing import DTypeLike
 
-from charlstm.arrays import Array, Panels, empty, zeros
-from charlstm.cells import CELLS, Cell
-from charlstm.layers import Dense, Draws, Dropout, Drops, Embedding, Mask, OneHot, SoftmaxOutput
-from charlstm.parameters import Parameters
-from charlstm.recurrent import Recurrent
+from charlstm.nn.arrays import Array, Panels, empty, zeros
+from charlstm.nn.cells import CELLS, Cell
+from charlstm.nn.layers import Dense, Draws, Dropout, Drops, Embedding, Mask, OneHot, SoftmaxOutput
+from charlstm.nn.parameters import Parameters
+from charlstm.nn.recurrent import Recurrent
 
 State = list[Array]
 """The recurrent state of all layers, from the lowest up, each array (B, H) with H the width of its

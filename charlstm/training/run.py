@@ -20,19 +20,27 @@ from typing import Any, NamedTuple, cast
 
 import numpy as np
 
-from charlstm.arrays import Array
-from charlstm.checkpoint import Checkpoint, Standing, in_use, network, rescued, write_checkpoint
-from charlstm.config import Config, seconds
-from charlstm.corpus import Corpus, Streams
+from charlstm._version import __version__
+from charlstm.config.schema import Config, seconds
 from charlstm.errors import DivergedError, OutputError, UsageError
-from charlstm.evaluation import HeldOut
-from charlstm.files import claim
-from charlstm.lock import Lock
-from charlstm.model import State
-from charlstm.optimizers import OPTIMIZERS, Schedule, clip_norm_, clip_value_, norm
-from charlstm.ranks import ALONE, Alone, ranks
-from charlstm.sampling import generate, key_of
-from charlstm.shards import Job, Shards, cores
+from charlstm.generation.sampling import generate, key_of
+from charlstm.nn.arrays import Array
+from charlstm.nn.model import State
+from charlstm.nn.optimizers import OPTIMIZERS, Schedule, clip_norm_, clip_value_, norm
+from charlstm.scoring.evaluation import HeldOut
+from charlstm.storage.checkpoint import (
+    Checkpoint,
+    Standing,
+    in_use,
+    network,
+    rescued,
+    write_checkpoint,
+)
+from charlstm.storage.files import claim
+from charlstm.storage.lock import Lock
+from charlstm.text.corpus import Corpus, Streams
+from charlstm.training.ranks import ALONE, Alone, ranks
+from charlstm.training.shards import Job, Shards, cores
 
 STEPS_AN_EPOCH = 50
 """Streams are made fewer until an epoch has as many steps: a small corpus needs them."""
@@ -96,8 +104,6 @@ def environment() -> dict[str, str]:
     """What the last bits of a run depend on besides the run: the versions of this program and of
     NumPy, the BLAS that NumPy was built with, and the processor as far as NumPy and the BLAS
     choose their kernels by it (an OpenBLAS goes by its model too, which nobody tells us)."""
-    from charlstm import __version__
-
     build = cast("dict[str, dict[str, Any]]", np.show_config(mode="dicts"))
     blas = build.get("Build Dependencies", {}).get("blas", {})
     kernels = build.get("SIMD Extensions", {}).get("found", [])
@@ -196,8 +202,8 @@ class Training:
     Make one with `start` or `resume`. When the iteration ends of itself, the checkpoint has been
     written (if `output` is given); whoever stops earlier calls `save`.
 
-    The path `output` is this run's alone (`charlstm.lock`) from the beginning to the end of the
-    iteration, and while it is saved; to another that wants it, it is a `BusyError`.
+    The path `output` is this run's alone (`charlstm.storage.lock`) from the beginning to the end
+    of the iteration, and while it is saved; to another that wants it, it is a `BusyError`.
     """
 
     def __init__(

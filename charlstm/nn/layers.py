@@ -10,8 +10,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import DTypeLike
 
-from charlstm.arrays import FEWEST_ROWS, SMALL_PRODUCT, Array, Panels, empty, sum_products
-from charlstm.recurrent import Input
+from charlstm.nn.arrays import FEWEST_ROWS, SMALL_PRODUCT, Array, Panels, empty, sum_products
+from charlstm.nn.recurrent import Input
 
 CACHE_BYTES = 1 << 19
 """Positions are worked off in blocks, so that what is made of them takes this much memory."""

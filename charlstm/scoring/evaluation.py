@@ -8,11 +8,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from charlstm.arrays import Array
-from charlstm.config import UNIT_NAMES
-from charlstm.layers import SoftmaxOutput
-from charlstm.model import Model, State, Stepper, Unrolled
-from charlstm.vocabulary import UNKNOWN, Vocabulary
+from charlstm.config.schema import UNIT_NAMES
+from charlstm.nn.arrays import Array
+from charlstm.nn.layers import SoftmaxOutput
+from charlstm.nn.model import Model, State, Stepper, Unrolled
+from charlstm.text.vocabulary import UNKNOWN, Vocabulary
 
 UNKNOWN_NATS = math.log(1_112_064)
 """What a character outside the vocabulary costs: as if drawn from all Unicode characters alike

@@ -25,9 +25,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from charlstm.arrays import Array
 from charlstm.errors import UsageError
-from charlstm.vocabulary import UNK, Vocabulary
+from charlstm.nn.arrays import Array
+from charlstm.text.vocabulary import UNK, Vocabulary
 
 MAX_STATES = 20_000
 """An automaton with more states than this is refused."""

@@ -17,10 +17,10 @@ from typing import ClassVar, NamedTuple
 
 import numpy as np
 
-from charlstm.arrays import Array
-from charlstm.config import UNIT_NAMES, TextConfig
+from charlstm.config.schema import UNIT_NAMES, TextConfig
 from charlstm.errors import CorpusError, VocabularyError
-from charlstm.visible import escaped
+from charlstm.nn.arrays import Array
+from charlstm.text.visible import escaped
 
 UNKNOWN = -1
 """The id of a unit outside a vocabulary that has no entry for such."""

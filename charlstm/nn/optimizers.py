@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from charlstm.arrays import Array, empty, zeros
+from charlstm.nn.arrays import Array, empty, zeros
 
 
 def norm(g: Array) -> float:

@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from charlstm.arrays import Array
 from charlstm.errors import UsageError
+from charlstm.nn.arrays import Array
 
 LAUNCHED = ("PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "PMIX_RANK", "MV2_COMM_WORLD_SIZE")
 """Variables of the environment by which MPI's launchers (MPICH and Intel MPI, Open MPI, PMIx,

@@ -10,7 +10,7 @@ memory with this one and are told what to do by a few bytes through a pipe. Each
 what lies in shared memory and leaves there what it made, so any process can do any shard at any
 time: workers join when they are ready, and where one is lost this process does its part too.
 
-`python -m charlstm.shards` is a worker.
+`python -m charlstm.training.shards` is a worker.
 """
 
 from __future__ import annotations
@@ -33,12 +33,12 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import DTypeLike
 
-from charlstm.arrays import CACHE_LINE, Array
-from charlstm.cells import CELLS
-from charlstm.evaluation import HeldOut
-from charlstm.layers import Draws, Drops
-from charlstm.model import Hidden, Model, State, Unrolled, state_widths, weight_shapes
-from charlstm.parameters import count
+from charlstm.nn.arrays import CACHE_LINE, Array
+from charlstm.nn.cells import CELLS
+from charlstm.nn.layers import Draws, Drops
+from charlstm.nn.model import Hidden, Model, State, Unrolled, state_widths, weight_shapes
+from charlstm.nn.parameters import count
+from charlstm.scoring.evaluation import HeldOut
 
 MESSAGE = struct.Struct("<cBHHdQ")
 """What a worker is told: train or measure, which states are current, its number among how many
@@ -177,14 +177,14 @@ class Worker:
     """A process that does shards, seen from outside."""
 
     def __init__(self, job: Job, fd: int) -> None:
-        package = str(Path(__file__).parent.parent)
+        package = str(Path(__file__).parents[2])
         paths = [package, *filter(None, [os.environ.get("PYTHONPATH")])]
         self.ready = False
         self.process = subprocess.Popen(
             [
                 sys.executable,
                 "-m",
-                "charlstm.shards",
+                "charlstm.training.shards",
                 str(fd),
                 json.dumps(asdict(job)),
             ],
