@@ -382,14 +382,16 @@ def test_options_of_the_configuration(corpus: Path) -> None:
 def test_pieces(trained: Path) -> None:
     """Several samples side by side, with reasons and surprise."""
     model = charlstm.load(trained)
-    pieces = list(model.pieces("Once", count=3, length=12, rng_seed=1, nats=True))
-    for k in range(3):
+    sampler = model.sampler(length=12, rng_seed=1, nats=True)
+    seeds = [model.seed("Once")] * 3
+    pieces = list(sampler.pieces(seeds))
+    for k, completion in enumerate(sampler(seeds)):
         mine = [p for p in pieces if p.sample == k]
-        text = "".join(p.text for p in mine)
-        assert len(text) == 12
-        assert mine[-1].stop == "length"
-        whole, seed = model.evaluate("Once" + text), model.evaluate("Once")
-        assert mine[-1].nats == pytest.approx(whole.nats - seed.nats, rel=1e-4)
+        assert "".join(p.text for p in mine) == completion.text
+        assert len(completion.text) == 12
+        assert mine[-1].stop == completion.stop == "length"
+        whole, seed = model.evaluate("Once" + completion.text), model.evaluate("Once")
+        assert completion.nats == pytest.approx(whole.nats - seed.nats, rel=1e-4)
 
 
 def test_seed_outside_the_vocabulary(trained: Path) -> None:

@@ -31,7 +31,10 @@ HOUSE = {
     "text": ["visible", "vocabulary", "sniff", "corpus"],
     "storage": ["lock", "files", "archive", "checkpoint"],
     "scoring": ["evaluation", "flow"],
-    "generation": ["patterns", "sampling"],
+    "generation": [
+        *("regex", "nfa", "alphabet", "matcher"),
+        *("numbers", "choose", "ending", "source", "scores", "batch", "sampler", "beam"),
+    ],
     "training": ["shards", "ranks", "run"],
     "api": [],
     "cli": ["streams", "options", "log", "dialogue", "train", "sample", "evaluate", "info"],

@@ -222,7 +222,7 @@ def test_a_wrong_rng_seed(model: Path, rng_seed: Any) -> None:
     for ask in (
         lambda: list(loaded.sample("a", rng_seed=rng_seed)),
         lambda: list(loaded.complete(["a"], rng_seed=rng_seed)),
-        lambda: list(loaded.pieces("a", rng_seed=rng_seed)),
+        lambda: list(loaded.sampler(rng_seed=rng_seed).pieces([loaded.seed("a")])),
     ):
         with pytest.raises(UsageError, match=r"rng_seed is .*; give a whole number from 0 up"):
             ask()

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from charlstm.cli.options import unescape
 from charlstm.cli.streams import notice, terminal, write
 from charlstm.errors import CharLSTMError, UsageError
 from charlstm.text.visible import harmless
@@ -103,7 +104,6 @@ class Dialogue:
     def _obey(self, line: str) -> bool:
         """Do what a line says; return whether to go on."""
         from charlstm.config.schema import setting_from_option
-        from charlstm.generation.sampling import unescape
 
         command, _, value = line.strip().partition(" ")
         if command == ":q" and not value:
@@ -134,12 +134,12 @@ class Dialogue:
     def _continue(self, text: str) -> None:
         """Show continuations of a text, which from here on is the one to go on from."""
         text = self.prepare(text)
-        ids, before = self.language.seed(text, "the beginning")
-        complete = self.language.completer(
-            rng_seed=self.rng_seed, errors="surrogateescape", prefix=ids[:-1]
+        seed = self.language.seed(text, "the beginning")
+        sampler = self.language.sampler(
+            rng_seed=self.rng_seed, errors="surrogateescape", prefix=seed.ids[:-1]
         )
         count = self.language.config.sample.count
-        found = complete([(ids[-1:], before)] * count, self.made)
+        found = sampler([seed._replace(ids=seed.ids[-1:])] * count, self.made)
         self.made += count
         self.shown = [completion.text for completion in found]
         self.text = text

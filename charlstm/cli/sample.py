@@ -3,20 +3,64 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import groupby
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from charlstm.cli.options import Utf8, config_options, debug_option, model_option, settings
-from charlstm.cli.streams import check_one_user, notice, to_json, write
+from charlstm.cli.options import (
+    Rule,
+    Utf8,
+    check_options,
+    config_options,
+    debug_option,
+    given,
+    model_option,
+    settings,
+    unescape,
+)
+from charlstm.cli.streams import check_one_user, notice, to_json, without_surrogates, write
 from charlstm.errors import UsageError
 
 if TYPE_CHECKING:
     from charlstm.api import LanguageModel
-    from charlstm.generation.sampling import Completer, Completion, Piece, Seed
+    from charlstm.generation.ending import Seed
+    from charlstm.generation.sampler import Completion, Sampler
+    from charlstm.nn.arrays import Array
     from charlstm.text.corpus import Line
+
+LEAVE_OUT = "; leave out {others}"
+RULES = (
+    Rule("--seed", ["--seed-file"], "--seed and --seed-file are two seeds; give one"),
+    Rule(
+        "--interactive",
+        [
+            *("--each", "--beam", "--best-of", "--unique", "--novel", "--match"),
+            *("--json", "--no-echo", "--separator"),
+        ],
+        f"--interactive shows what to choose from{LEAVE_OUT}",
+    ),
+    Rule(
+        "--each",
+        ["--seed", "--seed-file", "--count", "--unique", "--novel"],
+        f"--each continues each line of standard input once{LEAVE_OUT}",
+    ),
+    Rule(
+        "--beam",
+        [
+            *("--best-of", "--count", "--unique", "--novel", "--rng-seed"),
+            *("--temperature", "--top-k", "--top-p"),
+        ],
+        f"--beam finds one text and draws nothing{LEAVE_OUT}",
+    ),
+    Rule("--match", ["--stop"], f"--match ends with its match{LEAVE_OUT}"),
+)
+"""Options that do without others."""
+
+SETTINGS = ("length", "temperature", "top_k", "top_p", "count")
+"""Options that are keys of the configuration's section `sample`."""
 
 
 @click.command()
@@ -122,147 +166,91 @@ if TYPE_CHECKING:
 )
 @config_options
 @debug_option
-def sample(
-    model: str,
-    seed: str | None,
-    seed_file: str | None,
-    stop: tuple[str, ...],
-    separator: str,
-    interactive: bool,
-    each: bool,
-    best_of: int,
-    unique: bool,
-    novel: str | None,
-    beam: int | None,
-    match: str | None,
-    no_echo: bool | None,
-    unknown: str,
-    rng_seed: int | None,
-    as_json: bool,
-    configs: tuple[str, ...],
-    sets: tuple[str, ...],
-    **values: str | None,
-) -> int:
+def sample(**params: Any) -> int:
     """Generate text, or continue a seed. Characters, bytes or words, as the model reads them,
     appear as they are made; the text ends with a line break.
 
     With --each every line of standard input is a seed of its own, and one line comes out for each,
-    in order. With --best-of, --unique, --novel, --beam and --match a sample appears when it has
+    in order. With --best-of, --unique, --novel, --beam and --json a sample appears when it has
     ended; the exit code is 1 if fewer were found than asked for.
 
     With --interactive what is typed is continued, --count times, until Ctrl-D or :q; what is piped
     in, too, and without prompts.
     """
-    options: dict[str, tuple[str, Any]] = {
-        f"--{name.replace('_', '-')}": (f"sample.{name}", value) for name, value in values.items()
-    }
-    given = {
-        *(name for name, (_, value) in options.items() if value is not None),
-        *(["--seed"] if seed is not None else []),
-        *(["--seed-file"] if seed_file is not None else []),
-        *(["--best-of"] if best_of > 1 else []),
-        *(["--unique"] if unique else []),
-        *(["--novel"] if novel is not None else []),
-        *(["--match"] if match is not None else []),
-        *(["--stop"] if stop else []),
-        *(["--rng-seed"] if rng_seed is not None else []),
-        *(["--each"] if each else []),
-        *(["--beam"] if beam is not None else []),
-        *(["--json"] if as_json else []),
-        *(["--no-echo"] if no_echo else []),
-        *(["--separator"] if separator != r"\n" else []),
-    }
-    if {"--seed", "--seed-file"} <= given:
-        raise click.UsageError("--seed and --seed-file are two seeds; give one")
-    if interactive:
-        _alone("--interactive", "shows what to choose from", ALONE["--interactive"] & given)
-    if interactive and seed_file == "-":
+    asked = SimpleNamespace(**params)
+    check_options(RULES)
+    _check_streams(asked)
+    language = _load(asked)
+    if asked.each:
+        _continue_lines(language, asked)
+        return 0
+    text = _seed(language, asked)
+    if asked.interactive:
+        _converse(language, asked, text)
+        return 0
+    text = _known(language, text, asked.unknown == "skip", "the seed")
+    if asked.beam is not None:
+        _most_probable(language, asked, text)
+        return 0
+    if asked.as_json or asked.best_of > 1 or asked.unique or asked.novel is not None:
+        return _choose(language, asked, text)
+    _stream(language, asked, text)
+    return 0
+
+
+def _check_streams(asked: SimpleNamespace) -> None:
+    """Refuse two uses of standard input."""
+    if asked.interactive and asked.seed_file == "-":
         raise click.UsageError("--interactive reads standard input itself; name a file")
-    if each:
-        _alone("--each", "continues each line of standard input once", ALONE["--each"] & given)
-    if beam is not None:
-        _alone("--beam", "finds one text and draws nothing", ALONE["--beam"] & given)
-    if match is not None:
-        _alone("--match", "ends with its match", {"--stop"} & given)
-    if novel == "-" and (each or seed_file == "-"):
+    if asked.novel == "-" and (asked.each or asked.seed_file == "-"):
         raise click.UsageError("standard input cannot be the seed and --novel; name a file")
-    if model == "-":
-        readers = {"--seed-file": seed_file == "-", "--novel": novel == "-"}
-        readers |= {"--each": each, "--interactive": interactive}
+    if asked.model == "-":
+        readers = {"--seed-file": asked.seed_file == "-", "--novel": asked.novel == "-"}
+        readers |= {"--each": asked.each, "--interactive": asked.interactive}
         check_one_user("input", ["-m", *(name for name, reads in readers.items() if reads)])
+
+
+def _load(asked: SimpleNamespace) -> LanguageModel:
+    """The model, with the settings of the command line."""
     from charlstm.api import load
-    from charlstm.config.schema import Setting, check
-    from charlstm.generation.sampling import unescape
+    from charlstm.config.schema import check
 
-    options["--stop"] = ("sample.stop", [unescape(text) for text in stop] or None)
-    options["--no-echo"] = ("sample.echo", False if no_echo else None)
-    gathered = settings(configs, sets, options)
-    check(gathered)  # a wrong option is told before a missing model
-    language = load(model)
+    options: dict[str, tuple[str, Any]] = {
+        f"--{name.replace('_', '-')}": (f"sample.{name}", getattr(asked, name)) for name in SETTINGS
+    }
+    options["--stop"] = ("sample.stop", [unescape(text) for text in asked.stop] or None)
+    options["--no-echo"] = ("sample.echo", False if asked.no_echo else None)
+    gathered = settings(asked.configs, asked.sets, options)
+    check(gathered)  # a wrong option is an error before a missing model
+    language = load(asked.model)
     language.configure(gathered)
-    errors = "replace" if as_json else "surrogateescape"
-    how = _How(language, best_of, beam, match, rng_seed, as_json, errors)
-    if each:
-        _end_lines(language)
-        how.each_line(unknown == "skip")
-        return 0
-    if seed_file is not None:
-        text = language.read(seed_file, notice)
-    else:
-        text = language.config.sample.seed if seed is None else unescape(seed)
-        if seed and re.fullmatch(r"\d+", seed):
-            notice(f"continuing the text {seed!r}; for a random seed, use --rng-seed {seed}")
-    if interactive:
-        from charlstm.cli.dialogue import CONTINUATIONS, Dialogue
+    if asked.each or asked.novel is not None:  # samples are lines
+        stop = [*language.config.sample.stop, *language.vocabulary.line_break]
+        _set(language, "stop", stop, "--stop")
+    if asked.interactive and not any(s.key == "sample.count" for s in gathered):
+        from charlstm.cli.dialogue import CONTINUATIONS
 
-        if language.config.sample.count == 1 and all(s.key != "sample.count" for s in gathered):
-            language.config = language.config.updated(
-                [Setting("sample.count", CONTINUATIONS, "--interactive")]
-            )
-        dialogue = Dialogue(
-            language, lambda typed: _known(language, typed, unknown == "skip", "the text"), rng_seed
-        )
-        dialogue.run(text if text or {"--seed", "--seed-file"} & given else None)
-        return 0
-    text = _known(language, text, unknown == "skip", "the seed")
-    seed_shown = text if language.config.sample.echo else ""
-    printer = _Json(text) if as_json else _Plain(seed_shown, unescape(separator))
-    if beam is None and best_of == 1 and not unique and novel is None and match is None:
-        # sample after sample
-        for piece in language.pieces(text, rng_seed=rng_seed, nats=as_json, errors=errors):
-            printer.piece(piece)
-        printer.end()
-        return 0
-    if novel is not None:
-        _end_lines(language)
-    return how.chosen(text, unique, novel, printer)
+        if language.config.sample.count == 1:
+            _set(language, "count", CONTINUATIONS, "--interactive")
+    return language
 
 
-ALONE = {
-    "--interactive": {
-        *("--each", "--beam", "--best-of", "--unique", "--novel", "--match"),
-        *("--json", "--no-echo", "--separator"),
-    },
-    "--each": {"--seed", "--seed-file", "--count", "--unique", "--novel"},
-    "--beam": {
-        *("--best-of", "--count", "--unique", "--novel", "--rng-seed"),
-        *("--temperature", "--top-k", "--top-p"),
-    },
-}
-"""Options that another one does without."""
-
-
-def _alone(option: str, what: str, others: set[str]) -> None:
-    if others:
-        raise click.UsageError(f"{option} {what}; leave out {', '.join(sorted(others))}")
-
-
-def _end_lines(language: LanguageModel) -> None:
-    """Let samples end with their line: where its end, which may be CRLF, begins."""
+def _set(language: LanguageModel, name: str, value: Any, where: str) -> None:
     from charlstm.config.schema import Setting
 
-    stop = [*language.config.sample.stop, *language.vocabulary.line_break]
-    language.config = language.config.updated([Setting("sample.stop", stop, "--stop")])
+    language.config = language.config.updated([Setting(f"sample.{name}", value, where)])
+
+
+def _seed(language: LanguageModel, asked: SimpleNamespace) -> str:
+    """The text to continue."""
+    if asked.seed_file is not None:
+        return language.read(asked.seed_file, notice)
+    if asked.seed is None:
+        return language.config.sample.seed
+    if re.fullmatch(r"\d+", asked.seed):
+        hint = f"for a random seed, use --rng-seed {asked.seed}"
+        notice(f"continuing the text {asked.seed!r}; {hint}")
+    return unescape(asked.seed)
 
 
 def _known(language: LanguageModel, text: str, skip: bool, what: str) -> str:
@@ -277,185 +265,205 @@ def _known(language: LanguageModel, text: str, skip: bool, what: str) -> str:
     return text
 
 
-class _How:
-    """Samples that appear when they have ended, and how they are come by."""
+def _sampler(
+    language: LanguageModel, asked: SimpleNamespace, prefix: Array | None = None
+) -> Sampler:
+    return language.sampler(
+        rng_seed=asked.rng_seed,
+        nats=asked.as_json or asked.best_of > 1,
+        errors=_errors(asked),
+        prefix=prefix,
+        match=asked.match,
+    )
 
-    def __init__(
-        self,
-        language: LanguageModel,
-        best_of: int,
-        beam: int | None,
-        match: str | None,
-        rng_seed: int | None,
-        as_json: bool,
-        errors: str,
-    ) -> None:
-        self.language, self.best_of, self.beam, self.match = language, best_of, beam, match
-        self.rng_seed, self.as_json, self.errors = rng_seed, as_json, errors
 
-    def completer(self, prefix: Any = None) -> Completer:
-        nats = self.as_json or self.best_of > 1
-        return self.language.completer(
-            rng_seed=self.rng_seed,
-            nats=nats,
-            errors=self.errors,
-            prefix=prefix,
-            match=self.match,
-        )
+def _errors(asked: SimpleNamespace) -> str:
+    """What becomes of bytes that are not UTF-8: JSON cannot hold them."""
+    return "replace" if asked.as_json else "surrogateescape"
 
-    def each_line(self, skip: bool) -> None:
-        """Continue the lines of standard input, those of a pipe as soon as they are there. One
-        that cannot be continued, since the model does not know its units or nothing that can follow
-        matches, comes out as it is, and is an error at the end."""
-        language, number, left = self.language, 0, 0
-        first: UsageError | None = None
-        if language.config.sample.count != 1:
-            raise click.UsageError("--each continues each line once; leave out sample.count")
-        completer = self.completer() if self.beam is None else None
-        for lines in language.read_lines("-", notice):
-            seeds: list[Seed | None] = []
-            for n, line in enumerate(lines, number + 1):
-                name = f"line {n} of standard input"
-                try:
-                    seed = language.seed(_known(language, line, skip, name), name)
-                    if self.match is not None:
-                        language.check_match(self.match, seed[1])
-                    seeds.append(seed)
-                except UsageError as e:
-                    seeds.append(None)
-                    first, left = first or e, left + 1
-            completions = self._completions(completer, seeds, number)
-            number += len(lines)
-            for line, each, completion in zip(lines, seeds, completions, strict=True):
-                if each is None or completion is None:
-                    self._as_it_is(line)
-                    continue
-                _, text = each
-                shown = text if language.config.sample.echo else ""
-                printer = _Json(text) if self.as_json else _Plain(shown, "")
-                printer.piece(_piece(0, completion))
-                printer.end()
-        if first is not None:
-            lines_are = "1 line was" if left == 1 else f"{left:,} lines were"
-            raise UsageError(f"{lines_are} not continued: {first}")
 
-    def _completions(
-        self, completer: Completer | None, seeds: list[Seed | None], number: int
-    ) -> Iterator[Completion | None]:
-        """A completion of each seed that there is. The first one is number `number` from 0: the
-        random numbers of a seed are those of its place, whatever stands before it."""
-        from charlstm.generation.sampling import best_of
+# --- a function for each mode ------------------------------------------------------------------
 
-        language, N = self.language, self.best_of
-        for there, group in groupby(enumerate(seeds, number), lambda seed: seed[1] is not None):
-            places, some = zip(*group, strict=True)
-            if not there:
-                yield from some
-            elif self.beam is not None:
-                for _, text in some:
-                    yield language.beam(text, self.beam, errors=self.errors, match=self.match)
-            elif completer is not None:
-                repeated = [seed for seed in some for _ in range(N)]
-                yield from best_of(completer(repeated, places[0] * N), N)
 
-    def _as_it_is(self, line: Line) -> None:
-        """Let a line go on that cannot be continued."""
-        if self.as_json:
-            document = {"seed": _Json(line).seed, "text": "", "nats": None, "stop": "unknown"}
-            write(to_json(document))
-        else:
-            write(line.raw if self.language.config.sample.echo else b"\n")
+def _stream(language: LanguageModel, asked: SimpleNamespace, text: str) -> None:
+    """Write samples as they grow, one after the other."""
+    seed, separator = language.seed(text), unescape(asked.separator)
+    shown = text if language.config.sample.echo else ""
+    last = seed._replace(ids=seed.ids[-1:])
+    sampler = _sampler(language, asked, prefix=seed.ids[:-1])
+    started = -1
+    for sample, more, _ in sampler.pieces([last] * language.config.sample.count):
+        if sample != started:
+            more = (separator if sample else "") + shown + more
+            started = sample
+        write(more.encode("utf-8", "surrogateescape"))
+    _end(separator)
 
-    def chosen(self, text: str, unique: bool, novel: str | None, printer: _Json | _Plain) -> int:
-        """Continue a seed with the samples that are wanted; return the exit code."""
-        from charlstm.generation.sampling import TRIES, accepted
 
-        language, count = self.language, self.language.config.sample.count
-        if self.beam is not None:
-            if count != 1:
-                raise click.UsageError("--beam finds one text; leave out sample.count")
-            found_one = language.beam(text, self.beam, errors=self.errors, match=self.match)
-            printer.piece(_piece(0, found_one))
-            printer.end()
-            return 0
-        v, known = language.vocabulary, set()
+def _end(separator: str) -> None:
+    """End the samples with a line break, or, where a NUL stands between them, as for `xargs -0`,
+    with that."""
+    write(separator if separator == "\0" else "\n")
 
-        def line(text: str) -> str:
-            """What of a line counts: not the blanks at its end, nor the CR of a CRLF."""
-            return " ".join(text.split()) if v.unit == "word" else v.normalised(text).rstrip()
 
-        if novel is not None:
-            known = {"", *map(line, language.read(novel, notice).split("\n"))}
-        cut = 0
+def _write(asked: SimpleNamespace, seed: str, completion: Completion, before: str) -> None:
+    """Write a sample that has ended: as JSON, or as text with what stands before it. Lone
+    surrogates in it are bytes."""
+    if not asked.as_json:
+        write((before + completion.text).encode("utf-8", "surrogateescape"))
+        return
+    values = {"text": completion.text, "nats": completion.nats, "stop": completion.stop}
+    write(to_json({"seed": without_surrogates(seed), **values}))
 
-        def accept(completion: Completion) -> bool:
-            nonlocal cut
-            if novel is not None and completion.stop == "length":  # no whole line
-                cut += 1
-                return False
-            continuation = completion.text
-            whole = line((text + continuation).rpartition("\n")[2] if novel else continuation)
-            new = whole not in known
-            if unique:
-                known.add(whole)
-            return new
 
-        ids, before = language.seed(text)
-        completions = accepted(
-            self.completer(ids[:-1]), (ids[-1:], before), count, self.best_of, accept
-        )
-        found = 0
-        for completion in completions:
-            printer.piece(_piece(found, completion))
-            found += 1
-        if found:
-            printer.end()
-        if found < count:
-            cuts = f"; {cut:,} were cut by --length, raise it" if cut else ""
-            notice(f"found {found} of {count} samples: {TRIES} in a row were not new{cuts}")
-            return 1
+def _most_probable(language: LanguageModel, asked: SimpleNamespace, text: str) -> None:
+    """Write what a beam search finds."""
+    if language.config.sample.count != 1:
+        raise click.UsageError("--beam finds one text; leave out sample.count")
+    found = language.beam(text, asked.beam, errors=_errors(asked), match=asked.match)
+    _write(asked, text, found, text if language.config.sample.echo else "")
+    if not asked.as_json:
+        _end(unescape(asked.separator))
+
+
+def _choose(language: LanguageModel, asked: SimpleNamespace, text: str) -> int:
+    """Write the samples that are accepted; return the exit code."""
+    from charlstm.generation.sampler import TRIES, accepted
+
+    count, seed, separator = (
+        language.config.sample.count,
+        language.seed(text),
+        unescape(asked.separator),
+    )
+    last = seed._replace(ids=seed.ids[-1:])
+    accept = _Acceptance(language, asked, text)
+    sampler = _sampler(language, asked, prefix=seed.ids[:-1])
+    shown, found = text if language.config.sample.echo else "", 0
+    for completion in accepted(sampler, last, count, asked.best_of, accept):
+        _write(asked, text, completion, (separator if found else "") + shown)
+        found += 1
+    if found and not asked.as_json:
+        _end(separator)
+    if found == count:
         return 0
+    cuts = f"; {accept.cut:,} were cut by --length, raise it" if accept.cut else ""
+    notice(f"found {found} of {count} samples: {TRIES} in a row were not new{cuts}")
+    return 1
 
 
-def _piece(number: int, completion: Completion) -> Piece:
-    from charlstm.generation.sampling import Piece
+class _Acceptance:
+    """Accepts samples that are new: with --unique no text twice, with --novel no line of a text."""
 
-    return Piece(number, completion.text, completion.stop, completion.nats)
+    def __init__(self, language: LanguageModel, asked: SimpleNamespace, seed: str) -> None:
+        self.vocabulary, self.seed = language.vocabulary, seed
+        self.unique, self.novel = asked.unique, asked.novel is not None
+        self.known: set[str] = set()
+        self.cut = 0
+        """Samples that were no whole line."""
+        if self.novel:
+            lines = language.read(asked.novel, notice).split("\n")
+            self.known = {"", *map(self._compared, lines)}
+
+    def __call__(self, completion: Completion) -> bool:
+        if self.novel and completion.stop == "length":
+            self.cut += 1
+            return False
+        text = completion.text
+        text = self._compared((self.seed + text).rpartition("\n")[2] if self.novel else text)
+        new = text not in self.known
+        if self.unique:
+            self.known.add(text)
+        return new
+
+    def _compared(self, line: str) -> str:
+        """What of a line counts: not the blanks at its end, nor the CR of a CRLF."""
+        if self.vocabulary.unit == "word":
+            return " ".join(line.split())
+        return self.vocabulary.normalised(line).rstrip()
 
 
-class _Plain:
-    """Samples as text, with something between them, and a line break at the end, or, where a NUL
-    stands between, as for `xargs -0`, that. Lone surrogates in it are bytes."""
+def _converse(language: LanguageModel, asked: SimpleNamespace, text: str) -> None:
+    """Continue what is typed."""
+    from charlstm.cli.dialogue import Dialogue
 
-    def __init__(self, seed: str, separator: str) -> None:
-        self.seed, self.separator = seed, separator
-        self.started = -1
+    def prepare(typed: str) -> str:
+        return _known(language, typed, asked.unknown == "skip", "the text")
 
-    def piece(self, piece: Piece) -> None:
-        before = ""
-        if piece.sample != self.started:
-            before = (self.separator if piece.sample else "") + self.seed
-            self.started = piece.sample
-        write((before + piece.text).encode("utf-8", "surrogateescape"))
-
-    def end(self) -> None:
-        write(self.separator if self.separator == "\0" else "\n")
+    begun = text or given().intersection(["--seed", "--seed-file"])
+    Dialogue(language, prepare, asked.rng_seed).run(text if begun else None)
 
 
-class _Json:
-    """Samples as JSON, one object a line."""
+# --- each line of standard input -----------------------------------------------------------------
 
-    def __init__(self, seed: str) -> None:
-        self.seed = seed.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
-        self.texts: dict[int, str] = {}
 
-    def piece(self, piece: Piece) -> None:
-        text = self.texts.pop(piece.sample, "") + piece.text
-        if piece.stop is None:
-            self.texts[piece.sample] = text
-            return
-        document = {"seed": self.seed, "text": text, "nats": piece.nats, "stop": piece.stop}
-        write(to_json(document))
+def _continue_lines(language: LanguageModel, asked: SimpleNamespace) -> None:
+    """Continue the lines of standard input, those of a pipe as soon as they are there. A line
+    that cannot be continued, since the model does not know its units or nothing that can follow
+    matches, comes out as it is, and is an error at the end."""
+    if language.config.sample.count != 1:
+        raise click.UsageError("--each continues each line once; leave out sample.count")
+    complete, number, failures = _completing(language, asked), 0, list[UsageError]()
+    for lines in language.read_lines("-", notice):
+        seeds: list[Seed | None] = []
+        for n, line in enumerate(lines, number + 1):
+            try:
+                seeds.append(_seed_of(language, asked, line, f"line {n} of standard input"))
+            except UsageError as e:
+                seeds.append(None)
+                failures.append(e)
+        for line, seed, completion in zip(lines, seeds, complete(seeds, number), strict=True):
+            if seed is None or completion is None:
+                _pass(language, asked, line)
+                continue
+            _write(asked, seed.text, completion, seed.text if language.config.sample.echo else "")
+            if not asked.as_json:
+                write("\n")
+        number += len(lines)
+    if failures:
+        count = len(failures)
+        lines_were = "1 line was" if count == 1 else f"{count:,} lines were"
+        raise UsageError(f"{lines_were} not continued: {failures[0]}")
 
-    def end(self) -> None:
-        pass
+
+def _seed_of(language: LanguageModel, asked: SimpleNamespace, line: str, name: str) -> Seed:
+    """A line as a seed. Raises `UsageError` where it cannot be continued."""
+    seed = language.seed(_known(language, line, asked.unknown == "skip", name), name)
+    if asked.match is not None:
+        language.check_match(asked.match, seed.text)
+    return seed
+
+
+Completing = Callable[[list["Seed | None"], int], Iterator["Completion | None"]]
+
+
+def _completing(language: LanguageModel, asked: SimpleNamespace) -> Completing:
+    """What completes the seeds that there are, from a number on: the random numbers of a seed are
+    those of its place, whatever stands before it."""
+    from charlstm.generation.sampler import best_of
+
+    sampler, N = _sampler(language, asked) if asked.beam is None else None, asked.best_of
+
+    def complete(seeds: list[Seed | None], number: int) -> Iterator[Completion | None]:
+        for there, group in groupby(enumerate(seeds, number), lambda pair: pair[1] is not None):
+            pairs = list(group)
+            present = [seed for _, seed in pairs if seed is not None]
+            if not there:
+                yield from [None] * len(pairs)
+            elif sampler is None:
+                for seed in present:
+                    options = {"errors": _errors(asked), "match": asked.match}
+                    yield language.beam(seed.text, asked.beam, **options)
+            else:
+                repeated = [seed for seed in present for _ in range(N)]
+                yield from best_of(sampler(repeated, pairs[0][0] * N), N)
+
+    return complete
+
+
+def _pass(language: LanguageModel, asked: SimpleNamespace, line: Line) -> None:
+    """Write a line that cannot be continued."""
+    if asked.as_json:
+        values = {"text": "", "nats": None, "stop": "unknown"}
+        write(to_json({"seed": without_surrogates(line), **values}))
+    else:
+        write(line.raw if language.config.sample.echo else b"\n")

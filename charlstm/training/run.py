@@ -23,7 +23,9 @@ import numpy as np
 from charlstm._version import __version__
 from charlstm.config.schema import Config, seconds
 from charlstm.errors import DivergedError, OutputError, UsageError
-from charlstm.generation.sampling import generate, key_of
+from charlstm.generation.ending import Sampling, Seed
+from charlstm.generation.numbers import key_of
+from charlstm.generation.sampler import Sampler
 from charlstm.nn.arrays import Array
 from charlstm.nn.model import State
 from charlstm.nn.optimizers import OPTIMIZERS, Schedule, clip_norm_, clip_value_, norm
@@ -836,18 +838,7 @@ class Training:
         that name. It draws from numbers of its own, so that looking on changes nothing."""
         s, v = self.config.sample, self.corpus.vocabulary
         seed = v.normalised(s.seed)
-        pieces = generate(
-            *(self.used, v, v.encode_strictly(seed, "sample.seed")),
-            key_of([self.config.train.rng_seed, self.step]),
-            count=s.count,
-            length=s.length,
-            temperature=s.temperature,
-            top_k=s.top_k,
-            top_p=s.top_p,
-            stop=[v.normalised(text) for text in s.stop],
-            before=seed,
-        )
-        texts = [seed if s.echo else ""] * s.count
-        for piece in pieces:
-            texts[piece.sample] += piece.text
-        return "\n".join(texts)
+        key = key_of([self.config.train.rng_seed, self.step])
+        sampler = Sampler(self.used, v, key, Sampling.of(s, v))
+        seeds = [Seed(v.encode_strictly(seed, "sample.seed"), seed)] * s.count
+        return "\n".join((seed if s.echo else "") + c.text for c in sampler(seeds))
