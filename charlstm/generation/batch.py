@@ -33,6 +33,8 @@ class Batch:
         self.writing: Array = np.zeros(K, np.bool_)
         self.drawn = np.empty((K, min(BLOCK, ending.length)), np.int32)
         """The units of each stream's sample."""
+        self.room = 0
+        """Steps in which no stream can fill its row of `drawn`."""
         self.states, self.begins = np.full(K, DEAD), np.full(K, DEAD)
         """The states of the expression, now and before the first unit."""
 
@@ -40,7 +42,7 @@ class Batch:
         """Let stream k write a sample. Where that ends at once, its `stop` is set, and the stream
         stays free."""
         ids, match = context(sample.seed.ids, self.source.vocabulary), self.ending.match
-        self.samples[k], self.states[k] = sample, DEAD
+        self.samples[k], self.states[k], self.room = sample, DEAD, 0
         self.numbers.begin(k, sample.number)
         self.stepper.begin(k, self.source.origin)
         if match:
@@ -75,20 +77,30 @@ class Batch:
 
     def draw(self) -> Array:
         """Draw a unit for each stream (K,)."""
-        allowed = None
+        used, allowed = self.numbers.used, None
+        if not self.room:
+            self._make_room(int(used.max()))
         if self.ending.match:
-            allowed = self.ending.match.allowed(self.states, self.ending.length - self.numbers.used)
+            allowed = self.ending.match.allowed(self.states, self.ending.length - used)
         ids = self.chooser(self.logits, self.numbers.next(), allowed)
-        used = self.numbers.used
-        if used.max() >= self.drawn.shape[1]:
-            self.drawn = np.hstack([self.drawn, np.empty_like(self.drawn)])
         self.drawn[self.rows, used] = ids
         self.numbers.advance(self.writing)
+        self.room -= 1
         return ids
+
+    def _make_room(self, used: int) -> None:
+        """Let `drawn` hold more than the units that are used."""
+        width = self.drawn.shape[1]
+        if used == width:
+            more = min(width, self.ending.length - width)
+            self.drawn = np.hstack([self.drawn, np.empty((self.K, more), np.int32)])
+        self.room = self.drawn.shape[1] - used
 
     def settle(self, ids: Array) -> list[int]:
         """Give to samples the units that may end them; return the streams whose samples ended."""
         ending, match, used = self.ending, self.ending.match, self.numbers.used
+        if self.room and not ending.early:
+            return []
         candidates = ending.candidates[ids] | (used == ending.length)
         over = None
         if match:
@@ -128,7 +140,7 @@ class Batch:
         keep = np.argsort([sample is None for sample in self.samples], kind="stable")[: half.K]
         half.stepper.take_over(self.stepper, keep)
         half.numbers.take_over(self.numbers, keep)
-        half.drawn, half.writing = self.drawn[keep], self.writing[keep]
+        half.drawn, half.writing, half.room = self.drawn[keep], self.writing[keep], self.room
         half.states, half.begins = self.states[keep], self.begins[keep]
         half.samples = [self.samples[k] for k in keep.tolist()]
         half.reading = {

@@ -56,17 +56,17 @@ class Chooser:
 
     def weigh_(self, p: Array, logits: Array, allowed: Array | None = None) -> None:
         """Fill p, (V, K) or (V,), with what the probabilities are in proportion to."""
-        if not self.plain and allowed is not None:  # the highest logit must be one that is allowed
-            logits = np.where(allowed, logits, -np.inf)
-        p[...] = logits
-        if self.temperature == 0.0:
-            units = np.arange(len(p)).reshape(-1, *[1] * (p.ndim - 1))
-            p[...] = units == p.argmax(axis=0)
-            return
-        if not self.plain:
+        if self.plain:
+            p[...] = logits
+        else:  # the highest logit must be one that is allowed
+            p[...] = logits if allowed is None else np.where(allowed, logits, -np.inf)
+            if self.temperature == 0.0:
+                units = np.arange(len(p)).reshape(-1, *[1] * (p.ndim - 1))
+                p[...] = units == p.argmax(axis=0)
+                return
             np.subtract(p, p.max(axis=0), out=p)
             np.divide(p, max(self.temperature, COLDEST), out=p)
-        np.exp(p, out=p)
+        np.exp(p, p)
         if allowed is not None:
             np.multiply(p, allowed, out=p)
         if self.cut:

@@ -79,21 +79,16 @@ class Ending:
         """Whether a text may end before its length."""
         self.candidates = _completing(vocabulary, self.stops)
         """The units (V,) with which a text may end before its length."""
-        if self.match:
-            self.candidates[list(self.match.line_ends)] = True
+        self.line_ends = self.match.line_ends if self.match else ()
+        """The units that end a match, which they are no part of."""
+        self.candidates[list(self.line_ends)] = True
 
     def sample(self, number: int, seed: Seed) -> Sample:
         """A sample that continues a seed, before its first unit."""
         return Sample(number, seed, self)
 
-    def closed(self, unit: int) -> bool:
-        """Whether a unit is the line end that ends a match."""
-        return self.match is not None and unit in self.match.line_ends
-
     def held(self, text: str) -> int:
         """How many characters at the end of a text may be the beginning of a stop text."""
-        if self.firsts.isdisjoint(text):
-            return 0
         beginnings = (stop[:n] for stop in self.stops for n in range(1, len(stop)))
         return max((len(begin) for begin in beginnings if text.endswith(begin)), default=0)
 
@@ -112,26 +107,45 @@ class Sample:
         self._held = ""
         self._write, self._end = ending.vocabulary.writer(seed.text, ending.errors)
 
+    def grow(self, unit: int) -> str:
+        """Add a unit that cannot end the text; return what it settles."""
+        self.units.append(unit)
+        text = self._write(unit)
+        self.parts.append(text)
+        return text
+
     def add(self, units: Sequence[int], over: bool = False) -> str:
         """Add units, of which none but the last can end the text; return what they settle. `over`:
         what there is with them matches, and nothing may follow."""
-        ending = self.ending
         self.units += units
-        closed = bool(units) and ending.closed(units[-1])
-        text = self._held + "".join(map(self._write, units[:-1] if closed else units))
-        if ending.match:
-            self.stop = "match" if closed or over else None
+        if self.ending.match:
+            text = self._matching(units, over)
         else:
-            full = len(self.units) == ending.length
-            if full:
-                text += self._end()
-            place = stop_in(text, ending.stops)
-            self.stop = "stop" if place is not None else "length" if full else None
-            keep = 0 if self.stop else ending.held(text)
-            settled = len(text) - keep if place is None else place
-            text, self._held = text[:settled], text[settled:]
+            text = self._held + "".join(map(self._write, units))
+            full = len(self.units) == self.ending.length
+            if full or not self.ending.firsts.isdisjoint(text):
+                text = self._settled(text, full)
+            else:
+                self._held = ""
         self.parts.append(text)
         return text
+
+    def _matching(self, units: Sequence[int], over: bool) -> str:
+        closed = bool(units) and units[-1] in self.ending.line_ends
+        if closed or over:
+            self.stop = "match"
+        return "".join(map(self._write, units[:-1] if closed else units))
+
+    def _settled(self, text: str, full: bool) -> str:
+        """The text before a stop text, or before what may be the beginning of one."""
+        if full:
+            text += self._end()
+        place = stop_in(text, self.ending.stops)
+        self.stop = "stop" if place is not None else "length" if full else None
+        keep = 0 if self.stop else self.ending.held(text)
+        settled = len(text) - keep if place is None else place
+        self._held = text[settled:]
+        return text[:settled]
 
     @property
     def text(self) -> str:

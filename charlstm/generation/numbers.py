@@ -66,6 +66,8 @@ class StreamNumbers:
         """How many numbers each stream has used (K,)."""
         self.block = np.zeros((K, BLOCK))
         self.samples = [0] * K
+        self.left = BLOCK
+        """Steps in which no stream uses up its block."""
 
     def begin(self, k: int, sample: int) -> None:
         """Give stream k the numbers of a sample."""
@@ -84,10 +86,14 @@ class StreamNumbers:
     def advance(self, streams: Array) -> None:
         """Use up the next number of the streams where (K,) is true."""
         self.used += streams
-        for k in np.flatnonzero(streams & (self.used % BLOCK == 0)).tolist():
-            self._fetch(k)
+        self.left -= 1
+        if not self.left:
+            place = self.used % BLOCK
+            for k in np.flatnonzero(streams & (place == 0)).tolist():
+                self._fetch(k)
+            self.left = BLOCK - int(place.max())
 
     def take_over(self, other: StreamNumbers, streams: Array) -> None:
         """Continue the sequences of some streams of another's."""
         self.used[...], self.block[...] = other.used[streams], other.block[streams]
-        self.samples = [other.samples[k] for k in streams.tolist()]
+        self.samples, self.left = [other.samples[k] for k in streams.tolist()], other.left

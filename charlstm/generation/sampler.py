@@ -19,7 +19,7 @@ from charlstm.nn.arrays import Array
 from charlstm.nn.model import Model, Stepper
 from charlstm.text.vocabulary import Vocabulary
 
-WIDTH = 128
+WIDTH = 256
 """Samples that are made side by side."""
 
 TRIES = 1000
@@ -196,12 +196,13 @@ class Sampler:
             yield ""
             return
         stepper = self.alone.pop() if self.alone else self.source.stepper(1)
-        chooser, accumulate = self.source.chooser(1), np.add.accumulate
+        weigh_, accumulate = self.source.chooser(1).weigh_, np.add.accumulate
         logits, last = stepper.logits[0], len(stepper.logits[0]) - 1
         p, cumulative = np.empty(last + 1), np.empty(last + 1)
         places = memoryview(cumulative)  # type: ignore[arg-type]
         allowed: Array | None = None
-        ids = context(sample.seed.ids, self.vocabulary)
+        ids, early = context(sample.seed.ids, self.vocabulary), self.ending.early
+        begun = len(ids) > 0
         stepper.begin(0, self.source.origin)
         read(stepper, ids)
         try:
@@ -209,20 +210,24 @@ class Sampler:
                 for number in block:
                     if match:
                         allowed = match.needed[state] <= left
-                    if sample.units or len(ids):
-                        chooser.weigh_(p, logits, allowed)
+                    if begun:
+                        weigh_(p, logits, allowed)
                         accumulate(p, 0, None, cumulative)
                         i = bisect_right(places, number * places[last])
                     else:
                         i = self.source.first(number, None if allowed is None else allowed[None])
+                        begun = True
                     left -= 1
-                    over = False
-                    if match:
-                        state = match.table.item(state, i)
-                        over = match.least.item(state) > left
-                    yield sample.add([i], over)
-                    if sample.stop:
-                        return
+                    if left and not early:
+                        yield sample.grow(i)
+                    else:
+                        over = False
+                        if match:
+                            state = match.table.item(state, i)
+                            over = match.least.item(state) > left
+                        yield sample.add([i], over)
+                        if sample.stop:
+                            return
                     u = stepper.rows[i]
                     for step in stepper.steps:
                         u = step(u)
