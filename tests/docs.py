@@ -38,6 +38,11 @@ def table(header: str, rows: Iterable[tuple[str, ...]]) -> str:
     return "\n".join([f"| {header} |", rule, *(f"| {row} |" for row in escaped)]) + "\n"
 
 
+def names(option: click.Option) -> str:
+    """All names of an option, the short ones first."""
+    return ", ".join(sorted(option.opts + option.secondary_opts, key=lambda n: n.startswith("--")))
+
+
 def value_name(option: click.Option) -> str:
     """What stands for an option's value in its help: ` FILE`, or nothing for a flag."""
     if option.is_flag:
@@ -59,7 +64,7 @@ def options(command: str) -> str:
     found = cli.get_command(context, command)
     assert found is not None, command
     rows = [
-        (f"`{', '.join(option.opts + option.secondary_opts)}{value_name(option)}`", meaning(option))
+        (f"`{names(option)}{value_name(option)}`", meaning(option))
         for option in found.get_params(click.Context(found, context, command))
         if isinstance(option, click.Option)
     ]

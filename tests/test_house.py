@@ -165,8 +165,9 @@ def test_what_a_page_names_exists(page: Path) -> None:
         if heading:
             titles = re.findall(r"^#+ (.*)", file.read_text(encoding="utf-8"), re.M)
             assert heading in [anchor(title) for title in titles], target
-    for name in re.findall(r"`((?:charlstm|configs|corpora|docs|tests)/[\w./-]*\w)`", text):
-        assert (ROOT / name).exists(), name
+    for code in re.findall(r"`([^`\n]+)`", text):
+        for name in re.findall(r"\b(?:charlstm|configs|corpora|docs|tests)/[\w./-]*\w", code):
+            assert (ROOT / name).exists(), name
 
 
 def test_the_index_lists_every_page() -> None:
@@ -267,7 +268,9 @@ def test_every_configuration_is_listed() -> None:
 
 def test_the_version_is_in_the_changelog() -> None:
     changes = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
-    assert f"## {charlstm.__version__}" in changes
+    assert f"## {charlstm.__version__}, 20" in changes
+    citation = (ROOT / "CITATION.cff").read_text(encoding="utf-8")
+    assert f"\nversion: {charlstm.__version__}\n" in citation
 
 
 def block(marker: str, text: str) -> str:
