@@ -14,8 +14,9 @@ import click
 import pytest
 
 import charlstm
+import docs
 from charlstm.cli import COMMANDS, cli, main
-from charlstm.config.schema import bundled
+from charlstm.config.schema import KEYS, bundled
 from charlstm.nn.optimizers import OPTIMIZERS
 from charlstm.storage.checkpoint import _PROGRESS
 from charlstm.text.corpus import MIN_HELD_OUT
@@ -23,6 +24,11 @@ from charlstm.text.corpus import MIN_HELD_OUT
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "charlstm"
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+PAGES = [
+    *(path for path in ROOT.glob("*.md")),
+    *(path for path in (ROOT / "docs").glob("*.md")),
+    ROOT / "configs" / "README.md",
+]
 
 HOUSE = {
     "": ["_version", "errors"],
@@ -79,6 +85,11 @@ def module(path: Path) -> str:
     return ".".join(path.relative_to(PACKAGE).with_suffix("").parts)
 
 
+def anchor(title: str) -> str:
+    """The name by which a link finds a heading."""
+    return re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-")
+
+
 def test_every_file_has_its_floor() -> None:
     assert {module(path) for path in files()} - AROUND == set(FLOORS)
 
@@ -122,12 +133,83 @@ def command_of(name: str) -> click.Command:
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_every_option_is_in_the_readme(command: str) -> None:
+def test_every_option_is_on_the_page_of_its_command(command: str) -> None:
     assert f"charlstm {command}" in README
+    page = (ROOT / "docs" / f"{command}.md").read_text(encoding="utf-8")
+    assert f"charlstm {command}" in page
     for parameter in command_of(command).params:
         if isinstance(parameter, click.Option):
             for name in parameter.opts + parameter.secondary_opts:
-                assert re.search(rf"{name}\b", README), f"{command} {name}"
+                assert re.search(rf"^\| `[^`]*(?<![\w-]){name}\b", page, re.M), f"{command} {name}"
+
+
+def test_every_key_is_in_the_reference() -> None:
+    """Each section of the configuration has a table with all its keys, none without a meaning."""
+    reference = (ROOT / "docs" / "configuration.md").read_text(encoding="utf-8")
+    for key in KEYS:
+        section, _, name = key.partition(".")
+        table = reference.partition(f"<!-- keys: {section} -->")[2].partition("<!-- end -->")[0]
+        assert re.search(rf"^\| `{name}` \| `[^`]+` \| [^|]+ \| \w[^|]+ \|$", table, re.M), key
+
+
+def test_generated_tables_are_current() -> None:
+    """If not, run `python tests/docs.py`."""
+    assert [path.name for path in docs.outdated()] == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: str(p.relative_to(ROOT)))
+def test_what_a_page_names_exists(page: Path) -> None:
+    """Links lead to files and headings, and paths in backticks to files."""
+    text = re.sub(r"^```.*?^```", "", page.read_text(encoding="utf-8"), flags=re.M | re.S)
+    for target in re.findall(r"\]\(([^)]*)\)", text):
+        name, _, heading = target.partition("#")
+        file = (page.parent / name).resolve() if name else page
+        assert file.exists(), target
+        if heading:
+            titles = re.findall(r"^#+ (.*)", file.read_text(encoding="utf-8"), re.M)
+            assert heading in [anchor(title) for title in titles], target
+    for code in re.findall(r"`([^`\n]+)`", text):
+        for name in re.findall(r"\b(?:charlstm|configs|corpora|docs|tests)/[\w./-]*\w", code):
+            assert (ROOT / name).exists(), name
+
+
+def test_the_index_lists_every_page() -> None:
+    index = (ROOT / "docs" / "README.md").read_text(encoding="utf-8")
+    for page in (ROOT / "docs").glob("*.md"):
+        assert page.name == "README.md" or f"]({page.name})" in index, page.name
+
+
+def test_the_architecture_names_every_file_once() -> None:
+    """In its table; of the files of the package, those with nothing but a docstring aside."""
+    text = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| `([\w/]+\.py)` \| \d+ \| \S", text, re.M)
+    code = [path for path in files() if len(ast.parse(path.read_text(encoding="utf-8")).body) > 1]
+    assert sorted(rows) == sorted(str(path.relative_to(PACKAGE)) for path in code)
+
+
+def test_the_notation_quotes_the_cells() -> None:
+    """The lines of code on the page stand in the package."""
+    text = (ROOT / "docs" / "notation.md").read_text(encoding="utf-8")
+    cells = " ".join((PACKAGE / "nn" / "cells.py").read_text(encoding="utf-8").split())
+    lines = re.findall(r"`(np\.[^`]*)`", text) + re.findall(r"^    (np\..*)", text, re.M)
+    assert len(lines) >= 4
+    for line in lines:
+        assert " ".join(line.split()) in cells, line
+
+
+def test_the_readme_is_short() -> None:
+    assert len(README.splitlines()) <= 180
+    assert len(re.findall(r"^```console$", README, re.M)) == 5
+
+
+def test_the_figures_of_the_readme_stand_in_the_docs() -> None:
+    """Its table is a summary: the page that a row links to has every figure of the row."""
+    rows = re.findall(r"^\|[^|]*\|([^|]*)\|([^|]*)\| \[\w+\]\((\S+)\) \|$", README, re.M)
+    assert len(rows) >= 5
+    for reached, beside, target in rows:
+        page = (ROOT / target).read_text(encoding="utf-8")
+        for figure in re.findall(r"\d[\d.,]*k?", f"{reached} {beside.partition(':')[2]}"):
+            assert re.search(rf"\b{re.escape(figure)}\b", page), figure
 
 
 def test_every_command_is_listed() -> None:
@@ -177,18 +259,21 @@ def test_a_command_that_is_missing(
         assert what in line
 
 
-def test_every_configuration_is_in_the_readme() -> None:
-    """And what it reached in the one beside it."""
-    reached = (ROOT / "configs" / "README.md").read_text(encoding="utf-8")
+def test_every_configuration_is_listed() -> None:
+    """What it is, and what it reached."""
+    text = (ROOT / "configs" / "README.md").read_text(encoding="utf-8")
+    what, _, reached = text.partition("## What they reached")
     assert len(bundled()) >= 4
     for name in bundled():
-        assert f"| `{name}` |" in README
+        assert f"| `{name}` |" in what
         assert f"| `{name}` |" in reached
 
 
 def test_the_version_is_in_the_changelog() -> None:
     changes = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
-    assert f"## {charlstm.__version__}" in changes
+    assert f"## {charlstm.__version__}, 20" in changes
+    citation = (ROOT / "CITATION.cff").read_text(encoding="utf-8")
+    assert f"\nversion: {charlstm.__version__}\n" in citation
 
 
 def block(marker: str, text: str) -> str:

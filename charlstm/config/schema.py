@@ -172,20 +172,21 @@ class TextConfig:
     """How files become units: characters, bytes or words."""
 
     unit: str = _choice("char", *UNIT_NAMES)
+    """What the model reads and predicts, one after the other."""
     encoding: str = _key("utf-8", "the name of a text encoding, such as utf-8", _encoding_check)
-    """Of every file that is read; where the unit is the byte, files are not decoded."""
+    """Encoding of every file that is read; where the unit is the byte, files are not decoded."""
     normalize: str = _choice("none", "none", "nfc", "nfd", "nfkc")
-    """Unicode's normal form that everything read is brought into."""
+    """Normal form of Unicode into which everything that is read is brought."""
     min_count: int = _integer(1, 1)
-    """Units that stand in the corpus less often are left out of the vocabulary …"""
+    """Units that stand in the corpus less often are left out of the vocabulary."""
     max_vocabulary: int | None = _integer(None, 2)
-    """… and all but the most frequent, so that it has no more entries than this; of equally
-    frequent units those of lower code points stay."""
+    """Most entries of the vocabulary, `<unk>` included: the most frequent units stay, and of
+    equally frequent ones those of lower code points."""
     valid: float = _number(0.1, 0.0, 0.9)
     """Share of the text that is held out of training."""
     split: str = _choice("tail", "tail", "lines")
-    """Which part that is: the text's end; or, of lines that stand for themselves, some of them,
-    after `train.rng_seed` has shuffled all."""
+    """Which part is held out: the end of the text (tail), or some of its lines, after
+    `train.rng_seed` has shuffled them."""
 
     @property
     def name(self) -> str:
@@ -198,30 +199,34 @@ class ModelConfig:
     """The network."""
 
     cell: str = _choice("lstm", "lstm", "gru", "rnn")
+    """The recurrent cell."""
     hidden: int | tuple[int, ...] = _key(
         100, "a whole number from 1 to 65536, or a list of one for each layer", _hidden_check
     )
     """Width of the hidden state, of all layers or of each, the lowest first."""
     layers: int = _integer(1, 1, 64)
+    """Recurrent layers, one on the other."""
     embedding: int = _integer(0, 0, 65536)
-    """Width of a vector that is learnt for each character; 0: one-hot input."""
+    """Width of the vector that is learnt for each character; 0: one-hot input."""
     tie: bool = _flag(False)
     """Whether the output weights are the embedding."""
     dropout: float = _number(0.0, 0.0, 0.99)
-    """Share of the values that are dropped while training: of the embedding, between the layers
-    and above them, not along time; one-hot input is not dropped (see `input_drop`)."""
+    """Share of the values that training drops: of the embedding, between the layers and above
+    them, not along time; one-hot input is not dropped (see `input_drop`)."""
     variational: bool = _flag(False)
     """Whether dropout drops the same values in all steps of a segment."""
     weight_drop: float = _number(0.0, 0.0, 0.99)
-    """Share of the recurrent weights that are dropped, for a whole segment, while training."""
+    """Share of the recurrent weights that training drops, for a whole segment each time."""
     input_drop: float = _number(0.0, 0.0, 0.99)
-    """Share of the characters that count as unknown when they are read while training."""
+    """Share of the characters that training reads as unknown ones."""
     forget_bias: float = _number(1.0, -100.0, 100.0)
+    """First value of the bias of an LSTM's forget gate."""
     start: str = _choice("uniform", "uniform", "normal")
-    """From what the first weights are drawn; see `Model.initialise`."""
+    """Distribution of the first weights: uniform in ±1/sqrt(width), or normal with deviation
+    1/sqrt(n) of the n values that they read."""
     embedding_start: float | None = _number(None, 0.0, 100.0, above=True)
     """Standard deviation of the first embedding; null: 1 for characters and bytes, 0.01 for words,
-    of which the rare ones are hardly ever trained, and 1 / sqrt(width) where it is tied."""
+    of which the rare ones are hardly ever trained, and 1/sqrt(width) where it is tied."""
 
 
 @dataclass(frozen=True)
@@ -229,6 +234,7 @@ class TrainConfig:
     """The training."""
 
     optimizer: str = _choice("adagrad", "adagrad", "sgd", "rmsprop", "adam", "adamw")
+    """Rule that turns a gradient into a step."""
     rms_decay: float = _number(0.95, 0.0, 0.999999)
     """RMSprop's decay of its mean of squared gradients."""
     beta1: float = _number(0.9, 0.0, 0.999999)
@@ -238,18 +244,20 @@ class TrainConfig:
     weight_decay: float = _number(0.0, 0.0)
     """AdamW's shrinking of all weights in each step, in proportion to the learning rate."""
     lr: float = _number(0.1, 0.0, above=True)
+    """Learning rate at the start; 0.1 suits Adagrad, RMSprop and Adam want some 0.002."""
     schedule: str = _choice("constant", "constant", "exponential", "cosine", "plateau")
-    """How the learning rate goes on from `lr`; see `optimizers.Schedule`."""
+    """Course of the learning rate: constant; exponential, by epochs; cosine, down to `lr_min` at
+    the last step; plateau, divided where the held-out text brings no new best."""
     warm_up: int = _integer(0, 0)
     """Steps over which the learning rate first rises from zero, under every schedule."""
     lr_min: float = _number(0.0, 0.0)
-    """Where the cosine ends and the other schedules stop falling: a rate, not a share of `lr`."""
+    """Rate at which the cosine ends and the other schedules stop falling, not a share of `lr`."""
     lr_decay: float = _number(0.97, 0.0, 1.0, above=True)
-    """Factor of the exponential schedule for each epoch …"""
+    """Factor of the exponential schedule for each epoch."""
     lr_decay_after: int = _integer(1, 1)
-    """… after so many at the full rate."""
+    """Epochs at the full rate before the exponential schedule begins."""
     lr_divide: float = _number(4.0, 1.0)
-    """Divisor of the plateau schedule at every look at the held-out text without a new best."""
+    """Divisor of the plateau schedule at every evaluation without a new best."""
     batch: int = _integer(32, 1, 65536)
     """Streams of text that are read side by side."""
     length: int = _integer(50, 1, 65536)
@@ -265,22 +273,31 @@ class TrainConfig:
     average: float = _number(0.99, 0.0, 0.999999)
     """Decay of the running average of the weights that is measured, kept and used; 0: none."""
     loss: str = _choice("mean", "mean", "sum")
-    """What the gradient is of: the mean over the segment's characters, or their sum over time
+    """Loss whose gradient is taken: the mean over the segment's characters, or their sum over time
     (and mean over streams), as in the classic scripts, where `clip_value` is meant for it."""
     clip_norm: float | None = _number(None, 0.0, above=True)
+    """Limit of the gradient's norm; null: none."""
     clip_value: float | None = _number(None, 0.0, above=True)
+    """Limit of each element of the gradient; null: none."""
     epochs: int | str | None = _key("auto", "a whole number from 1 up, auto or null", _epochs_check)
-    """Passes over the text; auto: 20, or as many as make 2000 steps of a small corpus."""
+    """Passes over the text; auto: 20, or as many as make 2000 steps of a small corpus; null: no
+    limit."""
     steps: int | None = _integer(None, 1)
+    """Limit of steps; null: none."""
     max_time: str | None = _key(None, "a duration such as 90s, 10m or 2h, or null", _duration_check)
+    """Limit of time, reading included; null: none."""
     patience: int | None = _integer(None, 1)
-    """Evaluations without a new best after which training stops."""
+    """Evaluations without a new best after which training stops; null: it does not."""
     eval_every: int | None = _integer(None, 1)
-    """Steps between two looks at the held-out text; null: an epoch, at most 1000 steps."""
+    """Steps between two evaluations of the held-out text; null: an epoch, at most 1000 steps."""
     save_every: int | str = _key("60s", "a number of steps or a duration", _interval_check)
+    """Steps, or time, between two saves."""
     sample_every: int | None = _integer(None, 1)
+    """Steps between two samples while training; null: none."""
     sample_at: tuple[int, ...] = _key((), "a list of steps", _steps_check)
+    """Steps after which training shows a sample."""
     rng_seed: int = _integer(0, 0, 2**63 - 1)
+    """Number from which every random number of the run comes."""
 
 
 @dataclass(frozen=True)
@@ -288,13 +305,19 @@ class SampleConfig:
     """The generating of text."""
 
     temperature: float = _number(0.8, 0.0)
+    """Below 1 safer, above 1 wilder; 0 takes the likeliest unit each time."""
     seed: str = _key("", "a text", _text_check)
-    """What is continued where no seed is given."""
+    """Text to continue where no seed is given."""
     length: int = _integer(200, 0)
+    """Units to generate, the seed not counted."""
     top_k: int = _integer(0, 0)
+    """Draw from the likeliest so many only; 0: from all."""
     top_p: float = _number(1.0, 0.0, 1.0, above=True)
+    """Draw from the likeliest whose probabilities together reach this; 1: from all."""
     stop: tuple[str, ...] = _key((), "a list of texts that are not empty", _texts_check)
+    """Texts before which a sample ends."""
     count: int = _integer(1, 1, 65536)
+    """Samples, computed side by side."""
     echo: bool = _flag(True)
     """Whether the seed is printed before its continuation."""
 
@@ -306,6 +329,7 @@ class EvaluateConfig:
     lines: bool = _flag(False)
     """Whether every line is scored by itself."""
     json: bool = _flag(False)
+    """Whether JSON is printed."""
 
 
 @dataclass(frozen=True)

@@ -135,7 +135,7 @@ BROKEN: dict[str, Callable[[], Any] | None] = {
 
 def streams(n: int | None, seed: int) -> Outcome:
     """Standard output without a reader, on a full device, closed, or on a full disk: the exit codes
-    that the README tells, one line or none. Standard error likewise: nothing changes but that
+    that docs/commands.md has, one line or none. Standard error likewise: nothing changes but that
     nobody is told. Locales: not a byte changes."""
     failures: list[str] = []
     trials, check = 0, partial(_check, failures)
@@ -322,7 +322,7 @@ AT_WORK: dict[str, tuple[Callable[..., subprocess.Popen[bytes]], list[str]]] = {
 
 
 def stopped(n: int | None, seed: int) -> Outcome:
-    """Every command at work, and every signal to stop: the exit code that the README tells, no
+    """Every command at work, and every signal to stop: the exit code that docs/commands.md has, no
     traceback, and of training a whole file; one that is ignored (nohup) stays so; and a second
     one ends at once what the first would only end after the save."""
     failures: list[str] = []
