@@ -14,8 +14,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_cli import CORPORA, ROOT, fails, run
-from test_pipes import TEXT, UNITS, random_model, trained
+from support import CORPORA, POLYGLOT, ROOT, UNITS, every_unit, fails, random_model, run, trained
 
 import charlstm
 import charlstm.generation.sampling
@@ -40,7 +39,6 @@ from charlstm.scoring.evaluation import evaluate, surprisals
 from charlstm.text.corpus import Corpus
 from charlstm.text.vocabulary import Vocabulary
 
-every_unit = pytest.mark.parametrize("unit", UNITS)
 SEEDS = ["the sea", "", "a", "배가 나루", "went out\ncalm", "the boat " * 30, "שלום", "o"]
 
 
@@ -402,7 +400,7 @@ def names(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session", params=UNITS)
 def of_unit(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("each") / "m.npz"
-    return trained(path, TEXT, 60, **{"text.unit": request.param, "text.valid": 0.0})
+    return trained(path, POLYGLOT, 60, **{"text.unit": request.param, "text.valid": 0.0})
 
 
 def lines(*arguments: str | Path, stdin: str = "") -> list[str]:

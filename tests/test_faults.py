@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from support import posix
 
 pytest.importorskip("termios", reason="the campaigns want signals, pipes and /proc")
 
 from faults import long
 from faults.campaigns import CAMPAIGNS
 from faults.mutations import MUTATIONS, seen
-
-posix = pytest.mark.skipif(os.name != "posix", reason="forks, signals and /proc are POSIX's")
-
 
 slow = [name for name, campaign in CAMPAIGNS.items() if campaign.always == 0]
 names = [pytest.param(n, marks=pytest.mark.slow if n in slow else ()) for n in CAMPAIGNS]

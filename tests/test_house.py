@@ -12,6 +12,7 @@ from typing import Any
 
 import click
 import pytest
+from support import ROOT, STORY
 
 import charlstm
 from charlstm.cli import COMMANDS, cli, main
@@ -20,7 +21,6 @@ from charlstm.nn.optimizers import OPTIMIZERS
 from charlstm.storage.checkpoint import _PROGRESS
 from charlstm.text.corpus import MIN_HELD_OUT
 
-ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "charlstm"
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
@@ -209,7 +209,7 @@ def test_the_reader_of_checkpoints_in_the_docs_agrees_with_evaluate(
     tmp_path: Path, keys: dict[str, Any]
 ) -> None:
     """A script of NumPy alone gets the figure that evaluate gets."""
-    text = (ROOT / "corpora" / "lighthouse.txt").read_text(encoding="utf-8")
+    text = STORY.read_text(encoding="utf-8")
     (tmp_path / "corpus.txt").write_text(text, encoding="utf-8")
     (tmp_path / "other.txt").write_text(text[-700:], encoding="utf-8")
     training = charlstm.train(
@@ -267,7 +267,7 @@ class TestCorpora:
         assert (ROOT / "corpora" / "hello.txt").read_bytes() == b"hello"
 
     def test_english(self) -> None:
-        text = (ROOT / "corpora" / "lighthouse.txt").read_text(encoding="utf-8")
+        text = STORY.read_text(encoding="utf-8")
         assert len(text) >= 40_000
         assert text.isascii()
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from test_cli import ROOT, fails, run
+from support import ROOT, fails, run
 
 import charlstm
 from charlstm.scoring.evaluation import UNKNOWN_NATS

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support import ROOT, STORY, posix
 
 import charlstm
 import charlstm.storage.lock
@@ -25,10 +26,7 @@ from charlstm.storage.checkpoint import read_checkpoint
 from charlstm.storage.lock import Lock
 from charlstm.training.run import Training
 
-ROOT = Path(__file__).parent.parent
-STORY = ROOT / "corpora" / "lighthouse.txt"
 ENDLESS = ("--epochs", "100000", "--set", "train.patience=null", "--save-every", "1h", "-q")
-posix = pytest.mark.skipif(os.name != "posix", reason="needs POSIX")
 
 HOLD = """
 import sys

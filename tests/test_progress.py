@@ -10,13 +10,11 @@ import time
 from pathlib import Path
 
 import pytest
-from test_cli import CORPORA, ROOT
+from support import ROOT, STORY
 
 import charlstm
 from charlstm.cli.train import _Progress
 from charlstm.training.run import Training
-
-STORY = CORPORA / "lighthouse.txt"
 
 
 def begun(**keys: object) -> Training:

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from support import ROOT, STORY
 
 import charlstm.api
 import charlstm.training.ranks
@@ -28,8 +29,7 @@ from charlstm.text.corpus import Corpus
 from charlstm.training.ranks import ALONE, LAUNCHED, Alone, ranks
 from charlstm.training.run import Training
 
-ROOT = Path(__file__).parent.parent
-TEXT = (ROOT / "corpora" / "lighthouse.txt").read_text(encoding="utf-8")[:6000]
+TEXT = STORY.read_text(encoding="utf-8")[:6000]
 
 
 class Threads(Alone):

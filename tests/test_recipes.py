@@ -8,7 +8,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-ROOT = Path(__file__).parent.parent
+from support import CORPORA, ROOT
+
 RECIPES = (ROOT / "docs" / "recipes.md").read_text(encoding="utf-8")
 
 
@@ -23,7 +24,7 @@ def steps() -> list[tuple[str, str]]:
 
 
 def test_recipes(tmp_path: Path) -> None:
-    (tmp_path / "corpora").symlink_to(ROOT / "corpora")
+    (tmp_path / "corpora").symlink_to(CORPORA)
     command = tmp_path / "bin" / "charlstm"
     command.parent.mkdir()
     command.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m charlstm "$@"\n')

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from support import ROOT, STORY, posix
 
 import charlstm.training.run
 from charlstm.config.schema import Config, Setting
@@ -25,9 +26,7 @@ from charlstm.text.corpus import Corpus
 from charlstm.training.run import Training, fitted
 from charlstm.training.shards import Job, Shards
 
-CORPORA = Path(__file__).parent.parent / "corpora"
 V, H, T, B = 11, 9, 6, 7
-posix = pytest.mark.skipif(os.name != "posix", reason="workers need POSIX")
 
 
 FAMILY: dict[str, dict[str, Any]] = {
@@ -150,7 +149,7 @@ def test_a_worker_ends_with_its_leader(tmp_path: Path) -> None:
         "print(s.workers[0].process.pid, flush=True)\n"
         "time.sleep(60)\n"
     )
-    env = {**os.environ, "PYTHONPATH": str(CORPORA.parent)}
+    env = {**os.environ, "PYTHONPATH": str(ROOT)}
     leader = subprocess.Popen([sys.executable, script], stdout=subprocess.PIPE, text=True, env=env)
     assert leader.stdout is not None
     worker = int(leader.stdout.readline())
@@ -193,7 +192,7 @@ def trained(monkeypatch: pytest.MonkeyPatch, path: Path, **train: object) -> Tra
     monkeypatch.setattr(charlstm.training.run, "WORKERS_AFTER", 0.0)
     settings = {"model.hidden": 8, "train.batch": 32, "train.length": 10, "train.eval_every": 40}
     settings |= {f"train.{key}": value for key, value in train.items()}
-    text = (CORPORA / "lighthouse.txt").read_text(encoding="utf-8")[:20_000]
+    text = STORY.read_text(encoding="utf-8")[:20_000]
     config = Config().updated(Setting(key, value, "test") for key, value in settings.items())
     return Training.start(Corpus.from_text(text), config, path)
 

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from support import STORY
 
 import charlstm.training.run
 from charlstm.config.schema import Config, Setting
@@ -22,8 +23,6 @@ from charlstm.scoring.evaluation import evaluate
 from charlstm.storage.checkpoint import read_checkpoint, write_checkpoint
 from charlstm.text.corpus import Corpus
 from charlstm.training.run import AUTO_STEPS, Divergence, Record, Training, environment, fitted
-
-CORPORA = Path(__file__).parent.parent / "corpora"
 
 
 def configured(**keys: Any) -> Config:
@@ -39,7 +38,7 @@ SMALL = {"model_hidden": 12, "train_batch": 4, "train_length": 10}
 @pytest.fixture(scope="module")
 def corpus() -> Corpus:
     """A corner of the English story: an epoch of 4 x 10 characters has 67 steps."""
-    text = (CORPORA / "lighthouse.txt").read_text(encoding="utf-8")[:3000]
+    text = STORY.read_text(encoding="utf-8")[:3000]
     return Corpus.from_text(text, 0.1)
 
 
@@ -438,7 +437,7 @@ class TestFamily:
 
     def test_dropout_keeps_a_model_from_learning_by_heart(self) -> None:
         """On little text it keeps the held-out loss from rising again, and the training loss up."""
-        text = (CORPORA / "lighthouse.txt").read_text(encoding="utf-8")[:6000]
+        text = STORY.read_text(encoding="utf-8")[:6000]
         ends = {}
         for dropout in (0.0, 0.5):
             keys = {"model_hidden": 64, "model_embedding": 32, "train_steps": 1500}
@@ -1007,7 +1006,7 @@ class TestTheEnd:
 def test_a_step_allocates_next_to_nothing(cell: str) -> None:
     """All the large arrays exist beforehand: a step allocates ids and states, nothing that has
     T x B x H elements, and keeps none of it."""
-    text = (CORPORA / "lighthouse.txt").read_text(encoding="utf-8")
+    text = STORY.read_text(encoding="utf-8")
     keys = {"train_batch": 16, "train_shards": 1, "train_workers": 1, "train_eval_every": 10**6}
     config = configured(**{**keys, "model_cell": cell, "train_epochs": None, "train_steps": 20})
     steps = iter(Training.start(Corpus.from_text(text), config))
