@@ -8,7 +8,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 from support import CORPORA, ROOT
+
+pytestmark = pytest.mark.whole
 
 RECIPES = (ROOT / "docs" / "recipes.md").read_text(encoding="utf-8")
 
