@@ -34,7 +34,10 @@ HOUSE = {
     "generation": ["patterns", "sampling"],
     "training": ["shards", "ranks", "run"],
     "api": [],
-    "cli": ["streams", "options", "log", "dialogue", "train", "sample", "evaluate", "info"],
+    "cli": [
+        *("streams", "options", "log", "display", "dialogue", "characters"),
+        *("train", "sample", "evaluate", "info"),
+    ],
 }
 """The folders of the package and the files in each, from the ground up."""
 
@@ -131,7 +134,7 @@ def test_every_command_is_listed() -> None:
     """The table that --help is made of has all modules with a command, and nothing else."""
     assert {p.stem for p in (PACKAGE / "cli").glob("*.py")} == {
         *COMMANDS,
-        *("__init__", "dialogue", "log", "options", "streams"),
+        *("__init__", "characters", "dialogue", "display", "log", "options", "streams"),
     }
     assert cli.list_commands(click.Context(cli)) == list(COMMANDS)
     assert cli.get_command(click.Context(cli), "trian") is None

@@ -13,7 +13,7 @@ import pytest
 from support import ROOT, STORY
 
 import charlstm
-from charlstm.cli.train import _Progress
+from charlstm.cli.display import Display
 from charlstm.training.run import Training
 
 
@@ -32,7 +32,7 @@ def test_the_end_by_the_first_limit() -> None:
         ({"steps": 10}, False),
     ]:
         training = begun(**keys)
-        progress = _Progress(training, quiet=True)
+        progress = Display(training, quiet=True)
         record = next(iter(training))
         object.__setattr__(record, "seconds", 0.5)
         seconds = 60 if keys.get("max_time") == "60s" else 1
@@ -72,10 +72,10 @@ def test_the_bar_counts_towards_the_time(tmp_path: Path) -> None:
 
 
 def test_plain_lines(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("charlstm.cli.train.PLAIN_SECONDS", 0.0)
+    monkeypatch.setattr("charlstm.cli.display.PLAIN_SECONDS", 0.0)
     for keys, told in [({"max_time": "60s"}, " s of 60 s, step 1"), ({"steps": 5}, " s, step 1")]:
         training = begun(**keys)
-        progress = _Progress(training, quiet=False)
+        progress = Display(training, quiet=False)
         progress.bar = None
         progress.show(next(iter(training)))
         assert told in capsys.readouterr().err

@@ -1,13 +1,17 @@
-"""Options that several commands share, and how options become settings."""
+"""Options that several commands share, which of them go together, and how they become settings."""
 
 from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, TypeVar
+import sys
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import click
+from click.core import ParameterSource
+
+from charlstm.cli.streams import terminal
 
 if TYPE_CHECKING:
     from charlstm.config.schema import Setting
@@ -87,6 +91,46 @@ def model_option(f: F) -> F:
         show_default=True,
         help="The checkpoint (environment: CHARLSTM_MODEL); -: from standard input.",
     )(f)
+
+
+class Rule(NamedTuple):
+    """An option that goes with none of some others, or, where `needs` is true, only with one."""
+
+    option: str
+    others: Iterable[str]
+    message: str
+    """With {others} for those of them that are given, {first} for the first of these."""
+    needs: bool = False
+
+
+def given() -> set[str]:
+    """The options on the command line, each by its first long name. Those that have their value
+    from the environment or by default are not among them."""
+    ctx = click.get_current_context()
+    return {
+        next(name for name in option.opts if name.startswith("--"))
+        for option in ctx.command.params
+        if isinstance(option, click.Option)
+        and ctx.get_parameter_source(option.name or "") is ParameterSource.COMMANDLINE
+    }
+
+
+def check_options(rules: Iterable[Rule], error: type[Exception] = click.UsageError) -> None:
+    """Raise an error for the first rule that the command line breaks."""
+    options = given()
+    for rule in rules:
+        others = sorted(options.intersection(rule.others))
+        if rule.option in options and bool(others) != rule.needs:
+            raise error(rule.message.format(first=(others or [""])[0], others=", ".join(others)))
+
+
+def sources_or_stdin(names: tuple[str, ...], what: str) -> tuple[str, ...]:
+    """The files that are named; with none, standard input where something is piped into it."""
+    if names:
+        return names
+    if sys.stdin is None or terminal(sys.stdin):
+        raise click.UsageError(f"no {what} is given; name a text file, or pipe one in")
+    return ("-",)
 
 
 def settings(

@@ -58,6 +58,20 @@ def printable(name: str) -> str:
         return name.encode("utf-8", "backslashreplace").decode()
 
 
+def without_surrogates(text: str) -> str:
+    """A text for JSON or a terminal: lone surrogates stand for bytes; those that are not UTF-8 are
+    replaced."""
+    try:
+        return text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+    except UnicodeEncodeError:  # some encodings have lone surrogates of their own
+        return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+
+
+def loss_at(step: int, nats: float, unit: str) -> str:
+    """A held-out loss and the step whose weights have it."""
+    return f"{nats / math.log(2):.4f} bits per {unit} ({nats:.4f} nats) at step {step:,}"
+
+
 def notice(message: str) -> None:
     """Say something on standard error. Where that is closed or full, go on without it."""
     with contextlib.suppress(OSError, ValueError, AttributeError):
