@@ -196,7 +196,7 @@ class TestLock:
             def refuse(*_: Any) -> None:
                 raise OSError(code, os.strerror(code))
 
-            monkeypatch.setattr(charlstm.storage.lock.fcntl, "flock", refuse)
+            monkeypatch.setattr("charlstm.storage.lock.fcntl.flock", refuse)
 
         says(errno.ENOSYS)
         settings = {"train.steps": 2}
@@ -241,7 +241,8 @@ class TestRuns:
         path = tmp_path / "m.npz"
         settings = {"train.steps": 4}
         training = charlstm.train(STORY, path, settings=settings)
-        for options in ({}, {"force": True}, {"resume": True}):
+        cases: list[dict[str, Any]] = [{}, {"force": True}, {"resume": True}]
+        for options in cases:
             with pytest.raises(BusyError):
                 charlstm.train(STORY, path, settings=settings, **options)
         steps = iter(training)

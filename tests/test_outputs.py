@@ -90,9 +90,9 @@ class TestApart:
 
     def test_from_python(self, folder: Path) -> None:
         before = contents(folder)
-        for more in ({"output": folder / "c.txt"}, {"output": folder / "v.txt"}):
+        for output in (folder / "c.txt", folder / "v.txt"):
             with pytest.raises(UsageError, match="too; name another file"):
-                charlstm.train(folder / "c.txt", valid=folder / "v.txt", force=True, **more)
+                charlstm.train(folder / "c.txt", output, valid=folder / "v.txt", force=True)
         with pytest.raises(UsageError, match="a configuration too"):
             charlstm.train(
                 folder / "c.txt", folder / "y.yaml", config=str(folder / "y.yaml"), force=True
@@ -189,7 +189,7 @@ class TestPermissions:
         self, folder: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """Not when it is made, nor before anything of it is changed."""
-        path, modes = folder / "private", []
+        path, modes = folder / "private", list[int]()
         path.write_text("old")
         path.chmod(0o640)
 

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 from support import ROOT, STORY
@@ -17,7 +18,7 @@ from charlstm.cli.display import Display
 from charlstm.training.run import Training
 
 
-def begun(**keys: object) -> Training:
+def begun(**keys: Any) -> Training:
     return charlstm.train(
         STORY, settings={f"train.{k}": v for k, v in keys.items()} | {"model.hidden": 4}
     )
@@ -25,12 +26,13 @@ def begun(**keys: object) -> Training:
 
 def test_the_end_by_the_first_limit() -> None:
     """By steps where that comes first, else by time at the speed so far."""
-    for keys, by_time in [
+    cases: list[tuple[dict[str, Any], bool]] = [
         ({"max_time": "60s"}, True),
         ({"max_time": "60s", "steps": 10}, False),
         ({"max_time": "1s", "steps": 1_000_000, "epochs": None}, True),
         ({"steps": 10}, False),
-    ]:
+    ]
+    for keys, by_time in cases:
         training = begun(**keys)
         progress = Display(training, quiet=True)
         record = next(iter(training))
@@ -73,9 +75,13 @@ def test_the_bar_counts_towards_the_time(tmp_path: Path) -> None:
 
 def test_plain_lines(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("charlstm.cli.display.PLAIN_SECONDS", 0.0)
-    for keys, told in [({"max_time": "60s"}, " s of 60 s, step 1"), ({"steps": 5}, " s, step 1")]:
+    cases: dict[str, dict[str, Any]] = {
+        " s of 60 s, step 1": {"max_time": "60s"},
+        " s, step 1": {"steps": 5},
+    }
+    for line, keys in cases.items():
         training = begun(**keys)
         progress = Display(training, quiet=False)
         progress.bar = None
         progress.show(next(iter(training)))
-        assert told in capsys.readouterr().err
+        assert line in capsys.readouterr().err

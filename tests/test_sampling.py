@@ -93,7 +93,8 @@ def choose(
     y: Array, temperature: float, top_k: int, top_p: float, rng: np.random.Generator
 ) -> Array:
     """One draw for each row of y."""
-    return Chooser(*y.shape, rng, temperature, top_k, top_p)(y)
+    K, V = y.shape
+    return Chooser(K, V, rng, temperature, top_k, top_p)(y)
 
 
 def softmax(y: Array, temperature: float = 1.0) -> Array:
@@ -438,7 +439,9 @@ def test_seed_longer_than_a_segment(monkeypatch: pytest.MonkeyPatch) -> None:
     assert nats == pytest.approx(surprisals(model, v.encode(seed + text))[-30:].sum(), rel=1e-12)
     for segment in (1, 2, 7, 33, 34, 35):
         monkeypatch.setattr(charlstm.generation.sampling, "SEGMENT", segment)
-        assert run() == (text, pytest.approx(nats, rel=1e-12))
+        again, of_segments = run()
+        assert again == text
+        assert of_segments == pytest.approx(nats, rel=1e-12)
     monkeypatch.undo()
     long = "abcde" * 400
     likeliest = min(LETTERS, key=lambda c: surprisals(model, v.encode(long + c))[-1])
@@ -554,7 +557,7 @@ def script(rows: list[str], stops: list[str], **options: Any) -> list[Piece]:
     ids = iter(np.array([v.encode(row) for row in rows]).T)
 
     class Script(Chooser):
-        def __call__(self, logits: Array) -> Array:
+        def __call__(self, logits: Array, allowed: Array | None = None) -> Array:
             assert logits.shape == (len(rows), 2)
             return np.asarray(next(ids))
 

@@ -29,7 +29,7 @@ def main() -> int:
     common.add_json_option(parser)
     o = parser.parse_args()
     model = initial("lstm", V, H, 1)
-    vocabulary = Characters([10, *range(32, 32 + V - 1)], np.ones(V, np.int64))
+    vocabulary = Characters(np.array([10, *range(32, 32 + V - 1)]), np.ones(V, np.int64))
     rng = np.random.default_rng(1)
     lines = ["".join(map(chr, row)) for row in rng.integers(32, 32 + V - 1, (o.lines, LENGTH))]
     scorer = LineScorer(model, vocabulary)

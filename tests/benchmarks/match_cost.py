@@ -45,7 +45,7 @@ def main() -> int:
     o = parser.parse_args()
     V = len(UNITS)
     model = initial("lstm", V, H, 1)
-    vocabulary = Characters(list(map(ord, UNITS)), np.ones(V, np.int64))
+    vocabulary = Characters(np.array([ord(unit) for unit in UNITS]), np.ones(V, np.int64))
     each = o.samples // len(EXPRESSIONS)
     seed = vocabulary.encode("The ")
     seeds: list[Seed] = [(seed[-1:], "The ")] * each

@@ -44,7 +44,7 @@ def charlstm_texts(cell: str, V: int, H: int, count: int, length: int) -> Run:
     """So many texts side by side, by this package."""
     model, characters = initial(cell, V, H), vocabulary(V)
     keys, seed = itertools.count(), np.zeros(1, np.int32)
-    options = {"count": count, "length": length, "temperature": TEMPERATURE}
+    options: Any = {"count": count, "length": length, "temperature": TEMPERATURE}
 
     def texts() -> object:
         pieces = generate(model, characters, seed, next(keys), **options)
