@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support import ROOT, STORY
 
 import charlstm
 from charlstm.config.schema import bundled
 
-ROOT = Path(__file__).parent.parent
 TEXT = "Once upon a time there was a ferry.\n" * 60
 
 SMALL: Mapping[str, Any] = {
@@ -57,7 +57,7 @@ def run(training: charlstm.Training) -> list[charlstm.Record]:
 def test_every_configuration_trains(name: str, tmp_path: Path) -> None:
     """A few steps of each, from the loss of a model that knows nothing downwards; and the file
     that is left goes on, and writes."""
-    text, model = ROOT / "corpora" / "lighthouse.txt", tmp_path / "m.npz"
+    text, model = STORY, tmp_path / "m.npz"
     settings: dict[str, Any] = {"train.steps": 3, "train.epochs": None}
     settings |= {"train.sample_every": None, "train.sample_at": []}
     records = run(charlstm.train(text, model, config=name, settings=settings))

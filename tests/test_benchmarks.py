@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import reference
 from numpy.typing import NDArray
+from support import STORY
 
 sys.path.insert(0, str(Path(__file__).parent / "benchmarks"))
 import checkpoint_speed
@@ -164,11 +165,10 @@ def test_the_script_of_pytorch_learns_as_charlstm_train_does() -> None:
     """The same held-out losses, look after look: the same weights, streams, resets and average."""
     pytest.importorskip("torch")
     torch_train = importlib.import_module("torch_train")
-    path = Path(__file__).parent.parent / "corpora" / "lighthouse.txt"
     settings = {"model.hidden": 16, "train.batch": 8, "train.length": 20, "train.eval_every": 20}
     settings["train.steps"] = 100
-    ours = [r.valid for r in charlstm.train(path, settings=settings) if r.valid is not None]
-    looks = torch_train.train(path.read_text(encoding="utf-8"), H=16, B=8, T=20, every=20)
+    ours = [r.valid for r in charlstm.train(STORY, settings=settings) if r.valid is not None]
+    looks = torch_train.train(STORY.read_text(encoding="utf-8"), H=16, B=8, T=20, every=20)
     theirs = [valid for _, valid, _ in itertools.islice(looks, 5)]
     assert len(ours) == 5
     np.testing.assert_allclose(ours, theirs, rtol=1e-3)

@@ -217,7 +217,12 @@ def test_round_trip(tmp_path: Path, cell: str, layers: int, average: float, opti
 def test_round_trip_of_the_family(tmp_path: Path, hidden: list[int], tie: bool) -> None:
     """Embedding, projection and layers of different widths are stored in their own shapes, and
     another shape is refused."""
-    keys = {"model.hidden": hidden, "model.embedding": 4, "model.tie": tie, "model.dropout": 0.5}
+    keys: Any = {
+        "model.hidden": hidden,
+        "model.embedding": 4,
+        "model.tie": tie,
+        "model.dropout": 0.5,
+    }
     checkpoint = make("gru", 2, **keys)
     data = written(checkpoint)
     assert_same(read(tmp_path, data), checkpoint)
@@ -286,13 +291,15 @@ def test_digest_is_of_the_contents(tmp_path: Path, small: bytes) -> None:
 def test_strange_strings_in_the_configuration(tmp_path: Path) -> None:
     """Texts in the configuration come back, whatever they hold."""
     stops = ("\n", "한😀", "\u2028", '"\\', "\ud800")
-    checkpoint = make(**{"sample.stop": stops})
+    keys: Any = {"sample.stop": stops}
+    checkpoint = make(**keys)
     assert read(tmp_path, written(checkpoint)).config.sample.stop == stops
 
 
 def test_memory_of_reading(tmp_path: Path) -> None:
     """Reading takes at most twice the file, beyond the little that any reading takes."""
-    checkpoint = make("lstm", **{"model.hidden": 300})
+    wide: Any = {"model.hidden": 300}
+    checkpoint = make("lstm", **wide)
     path = tmp_path / "model.npz"
     write_checkpoint(path, checkpoint)
     size = path.stat().st_size

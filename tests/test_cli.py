@@ -15,39 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-
-ROOT = Path(__file__).parent.parent
-CORPORA = ROOT / "corpora"
-
-
-def run(
-    *arguments: str | Path,
-    stdin: bytes | str = b"",
-    cwd: Path | None = None,
-    env: dict[str, str] | None = None,
-) -> subprocess.CompletedProcess[bytes]:
-    """`charlstm ARGUMENTS` in a process of its own."""
-    return subprocess.run(
-        [sys.executable, "-m", "charlstm", *map(str, arguments)],
-        input=stdin.encode() if isinstance(stdin, str) else stdin,
-        capture_output=True,
-        cwd=cwd,
-        env={**os.environ, "PYTHONPATH": str(ROOT), **(env or {})},
-        timeout=120,
-    )
-
-
-def fails(process: subprocess.CompletedProcess[bytes], code: int, *parts: str) -> str:
-    """Assert the exit code and an error of one line that has these parts."""
-    text = process.stderr.decode()
-    assert process.returncode == code, text
-    errors = [line for line in text.splitlines() if line.startswith("charlstm: error: ")]
-    assert len(errors) == 1, text
-    assert text.splitlines()[-1] == errors[0]
-    assert "Traceback" not in text
-    for part in parts:
-        assert part in errors[0]
-    return errors[0]
+from support import CORPORA, ROOT, STORY, fails, run
 
 
 @pytest.fixture(scope="session")
@@ -212,7 +180,7 @@ class TestEvaluateAndInfo:
 
 class TestTrain:
     def test_files_and_a_pipe_are_the_same_text(self, tmp_path: Path) -> None:
-        text = (CORPORA / "lighthouse.txt").read_bytes()
+        text = STORY.read_bytes()
         cut = text.index(b"\n", 30000) + 1
         (tmp_path / "a").write_bytes(text[:cut])
         (tmp_path / "b").write_bytes(text[cut:])
@@ -335,7 +303,7 @@ class TestTrain:
         fails(run("train", "a", "--resume", *changed, cwd=tmp_path), 2, "train.loss is 'mean'")
 
     def test_max_time(self, tmp_path: Path) -> None:
-        process = run("train", CORPORA / "lighthouse.txt", "--max-time", "0.5s", cwd=tmp_path)
+        process = run("train", STORY, "--max-time", "0.5s", cwd=tmp_path)
         assert process.returncode == 0
         history = json.loads(run("info", "--json", cwd=tmp_path).stdout)
         assert 0 < history["trained"]["steps"] < 900
@@ -346,7 +314,7 @@ class TestTrain:
     def test_a_signal_saves_and_stops(self, tmp_path: Path, number: int, code: int) -> None:
         process = subprocess.Popen(
             [
-                *(sys.executable, "-m", "charlstm", "train", str(CORPORA / "lighthouse.txt")),
+                *(sys.executable, "-m", "charlstm", "train", str(STORY)),
                 *("--epochs", "10000", "--save-every", "5", "--set", "train.patience=null"),
             ],
             cwd=tmp_path,
@@ -385,7 +353,7 @@ class TestTrain:
     def test_divergence(self, tmp_path: Path) -> None:
         """Three returns, each told and logged, then the end."""
         process = run(
-            *("train", CORPORA / "lighthouse.txt", "-o", "m.npz", "--steps", "200"),
+            *("train", STORY, "-o", "m.npz", "--steps", "200"),
             *("--set", "train.lr=1e39", "--set", "train.clip_norm=null"),
             *("--set", "train.optimizer=sgd", "--log", "log"),
             cwd=tmp_path,
@@ -406,7 +374,7 @@ class TestTrain:
     def test_losses_far_above_guessing(self, tmp_path: Path, limit: tuple[str, str]) -> None:
         """They are finite, and no success either."""
         process = run(
-            *("train", CORPORA / "lighthouse.txt", *limit, "--log", "log"),
+            *("train", STORY, *limit, "--log", "log"),
             *("--set", "train.lr=100"),
             cwd=tmp_path,
         )
@@ -417,7 +385,7 @@ class TestTrain:
     def test_worse_than_guessing(self, tmp_path: Path) -> None:
         """A run too short to say that it diverged is told what it comes to."""
         process = run(
-            *("train", CORPORA / "lighthouse.txt", "--steps", "2", "--set", "train.lr=0.5"),
+            *("train", STORY, "--steps", "2", "--set", "train.lr=0.5"),
             cwd=tmp_path,
         )
         assert process.returncode == 0
@@ -440,7 +408,7 @@ class TestTrain:
         )
         process = subprocess.run(
             [
-                *(sys.executable, "-c", script, "train", str(CORPORA / "lighthouse.txt")),
+                *(sys.executable, "-c", script, "train", str(STORY)),
                 *("--steps", "110", "--set", "train.eval_every=50", "--log", "log"),
             ],
             cwd=tmp_path,
@@ -638,7 +606,7 @@ def of_unit(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
     the log and what was said, too."""
     folder = tmp_path_factory.mktemp(request.param)
     process = run(
-        *("train", CORPORA / "lighthouse.txt", "-o", folder / "m.npz", "--log", folder / "log"),
+        *("train", STORY, "-o", folder / "m.npz", "--log", folder / "log"),
         *("--steps", "40", "--set", f"text.unit={request.param}", "--set", "train.eval_every=20"),
         *("--set", "text.normalize=nfc"),
     )
@@ -710,7 +678,7 @@ class TestUnits:
     def test_resume(self, of_unit: Path, tmp_path: Path) -> None:
         """Half and half are the whole, bit for bit."""
         unit = of_unit.name.rstrip("0123456789")
-        common = ("train", CORPORA / "lighthouse.txt", "-q", "-o")
+        common = ("train", STORY, "-q", "-o")
         sets = ("--set", f"text.unit={unit}", "--set", "text.max_vocabulary=50")
         run(*common, tmp_path / "whole", *sets, "--steps", "30")
         run(*common, tmp_path / "parts", *sets, "--steps", "15")

@@ -15,8 +15,7 @@ import pytest
 from generating import beam, generate, sampler
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_cli import CORPORA, ROOT, fails, run
-from test_pipes import TEXT, UNITS, random_model, trained
+from support import CORPORA, POLYGLOT, ROOT, UNITS, every_unit, fails, random_model, run, trained
 
 import charlstm
 import charlstm.generation.sampler
@@ -30,7 +29,6 @@ from charlstm.scoring.evaluation import evaluate, surprisals
 from charlstm.text.corpus import Corpus
 from charlstm.text.vocabulary import Vocabulary
 
-every_unit = pytest.mark.parametrize("unit", UNITS)
 SEEDS = ["the sea", "", "a", "배가 나루", "went out\ncalm", "the boat " * 30, "שלום", "o"]
 
 
@@ -391,7 +389,7 @@ def names(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session", params=UNITS)
 def of_unit(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("each") / "m.npz"
-    return trained(path, TEXT, 60, **{"text.unit": request.param, "text.valid": 0.0})
+    return trained(path, POLYGLOT, 60, **{"text.unit": request.param, "text.valid": 0.0})
 
 
 def lines(*arguments: str | Path, stdin: str = "") -> list[str]:

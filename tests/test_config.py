@@ -463,11 +463,18 @@ def test_round_trip() -> None:
     assert Config() == from_dict({}, "here")
 
 
+HIDDEN: list[Any] = [None, True, "5", 5.0, math.nan, [], {}, 0, 10**400]
+"""No numbers of hidden units."""
+
+
 @pytest.mark.parametrize(
     "values",
-    [None, 5, [], "model", {"model": None}, {"model": 5}, {"model": [1]}, {"modle": {"hidden": 5}}]
-    + [{"model": {"hidden": v}} for v in (None, True, "5", 5.0, math.nan, [], {}, 0, 10**400)]
-    + [{"train": {"lr": v}} for v in (math.nan, math.inf, -1.0, 10**400, "1")],
+    [
+        *(None, 5, [], "model", {"model": None}, {"model": 5}, {"model": [1]}),
+        {"modle": {"hidden": 5}},
+        *({"model": {"hidden": v}} for v in HIDDEN),
+        *({"train": {"lr": v}} for v in (math.nan, math.inf, -1.0, 10**400, "1")),
+    ],
     ids=repr,
 )
 def test_from_dict_is_strict(values: Any) -> None:

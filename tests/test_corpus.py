@@ -608,7 +608,7 @@ def test_a_file_that_changes_under_a_run(tmp_path: Path, change: str) -> None:
     text = tmp_path / "text"
     text.write_text("abcd" * 1000)
     keys = [Setting("train.steps", 6, "test"), Setting("train.workers", 1, "test")]
-    losses = []
+    losses: list[list[float]] = []
     for changed in (False, True):
         with sizes_of(BLOCK=500, IN_MEMORY=100):
             corpus = Corpus.from_files([text])
@@ -824,10 +824,10 @@ def test_where_a_text_may_be_cut() -> None:
             joined += 1
             continue
         for form in ("NFC", "NFD", "NFKC"):
-            own = unicodedata.normalize(form, character)  # type: ignore[arg-type]
+            own = unicodedata.normalize(form, character)
             for text in before:
-                whole = unicodedata.normalize(form, text + character)  # type: ignore[arg-type]
-                assert whole == unicodedata.normalize(form, text) + own  # type: ignore[arg-type]
+                whole = unicodedata.normalize(form, text + character)
+                assert whole == unicodedata.normalize(form, text) + own
     assert 500 < joined < 3000
     for character in "\u0301\u1161\u11a8\u314f\uff9e\u0dcf\u09be\u3099":
         assert not begins_anew(character)
@@ -932,8 +932,8 @@ def test_every_unit_in_blocks_as_in_one(
         assert corpus.train.tolist() == [number.get(u, outside) for u in ring]
     assert corpus.train[: len(units)].tolist() == [number.get(u, outside) for u in units]
     assert corpus.train.dtype == np.min_scalar_type(len(v) - 1)
-    counts = np.bincount(corpus.train[: len(units)], minlength=len(v))
-    assert v.counts.tolist() == counts.tolist()
+    occurrences = np.bincount(corpus.train[: len(units)], minlength=len(v))
+    assert v.counts.tolist() == occurrences.tolist()
     expected = (
         [] if held_out is None else [number.get(u, outside) for u in split_of(held_out, unit)]
     )

@@ -13,8 +13,7 @@ import time
 from pathlib import Path
 
 import pytest
-from test_cli import CORPORA, ROOT, fails, run
-from test_pipes import TEXT, UNITS, trained
+from support import CORPORA, POLYGLOT, ROOT, every_unit, fails, run, trained
 
 import charlstm
 from charlstm.cli.dialogue import _readable
@@ -85,11 +84,11 @@ def test_a_beginning_from_the_options(korean: Path, tmp_path: Path) -> None:
     ]
 
 
-@pytest.mark.parametrize("unit", UNITS)
+@every_unit
 def test_of_every_unit(unit: str, tmp_path: Path) -> None:
     """Hangul, an emoji and Hebrew, gone on from, byte by byte too; nothing typed as well."""
     sets = {"text.unit": unit, "text.valid": 0.0}
-    model = trained(tmp_path / "m.npz", TEXT, 40, **sets)
+    model = trained(tmp_path / "m.npz", POLYGLOT, 40, **sets)
     typed = ":s\n1\n:p\n배가 🚢\n1\n2\n:p\nשלום\n3\n:p\n"
     out, err = talk(model, typed, "-n", "7", "--stop", r"\n", "--rng-seed", "1")
     assert err == []

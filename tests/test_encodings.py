@@ -6,7 +6,7 @@ import codecs
 from pathlib import Path
 
 import pytest
-from test_cli import fails, run
+from support import fails, run
 
 import charlstm
 from charlstm.config.schema import TextConfig

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import reference
 from numpy.typing import NDArray
+from support import STORY
 
 import charlstm
 from charlstm.config.schema import Config, Setting
@@ -159,7 +160,7 @@ def test_unknown_targets(unit: str, positions: int) -> None:
 
 def test_from_the_command_line(tmp_path: Path) -> None:
     """A table with a line for each lag, or JSON, of what the library gives."""
-    text = (Path(__file__).parent.parent / "corpora" / "lighthouse.txt").read_text("utf-8")[:2000]
+    text = STORY.read_text("utf-8")[:2000]
     (tmp_path / "corpus.txt").write_text(text, encoding="utf-8")
     settings = {"train.steps": 20, "model.hidden": [9, 7], "model.layers": 2}
     for _ in charlstm.train(tmp_path / "corpus.txt", tmp_path / "m.npz", settings=settings):

@@ -12,6 +12,7 @@ from typing import Any
 
 import click
 import pytest
+from support import ROOT, STORY
 
 import charlstm
 import docs
@@ -21,7 +22,6 @@ from charlstm.nn.optimizers import OPTIMIZERS
 from charlstm.storage.checkpoint import _PROGRESS
 from charlstm.text.corpus import MIN_HELD_OUT
 
-ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "charlstm"
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 PAGES = [
@@ -43,7 +43,10 @@ HOUSE = {
     ],
     "training": ["shards", "ranks", "run"],
     "api": [],
-    "cli": ["streams", "options", "log", "dialogue", "train", "sample", "evaluate", "info"],
+    "cli": [
+        *("streams", "options", "log", "display", "dialogue", "characters"),
+        *("train", "sample", "evaluate", "info"),
+    ],
 }
 """The folders of the package and the files in each, from the ground up."""
 
@@ -216,7 +219,7 @@ def test_every_command_is_listed() -> None:
     """The table that --help is made of has all modules with a command, and nothing else."""
     assert {p.stem for p in (PACKAGE / "cli").glob("*.py")} == {
         *COMMANDS,
-        *("__init__", "dialogue", "log", "options", "streams"),
+        *("__init__", "characters", "dialogue", "display", "log", "options", "streams"),
     }
     assert cli.list_commands(click.Context(cli)) == list(COMMANDS)
     assert cli.get_command(click.Context(cli), "trian") is None
@@ -297,7 +300,7 @@ def test_the_reader_of_checkpoints_in_the_docs_agrees_with_evaluate(
     tmp_path: Path, keys: dict[str, Any]
 ) -> None:
     """A script of NumPy alone gets the figure that evaluate gets."""
-    text = (ROOT / "corpora" / "lighthouse.txt").read_text(encoding="utf-8")
+    text = STORY.read_text(encoding="utf-8")
     (tmp_path / "corpus.txt").write_text(text, encoding="utf-8")
     (tmp_path / "other.txt").write_text(text[-700:], encoding="utf-8")
     training = charlstm.train(
@@ -355,7 +358,7 @@ class TestCorpora:
         assert (ROOT / "corpora" / "hello.txt").read_bytes() == b"hello"
 
     def test_english(self) -> None:
-        text = (ROOT / "corpora" / "lighthouse.txt").read_text(encoding="utf-8")
+        text = STORY.read_text(encoding="utf-8")
         assert len(text) >= 40_000
         assert text.isascii()
 

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support import ROOT, STORY, posix
 
 import charlstm
 import charlstm.storage.lock
@@ -25,10 +26,7 @@ from charlstm.storage.checkpoint import read_checkpoint
 from charlstm.storage.lock import Lock
 from charlstm.training.run import Training
 
-ROOT = Path(__file__).parent.parent
-STORY = ROOT / "corpora" / "lighthouse.txt"
 ENDLESS = ("--epochs", "100000", "--set", "train.patience=null", "--save-every", "1h", "-q")
-posix = pytest.mark.skipif(os.name != "posix", reason="needs POSIX")
 
 HOLD = """
 import sys
@@ -198,7 +196,7 @@ class TestLock:
             def refuse(*_: Any) -> None:
                 raise OSError(code, os.strerror(code))
 
-            monkeypatch.setattr(charlstm.storage.lock.fcntl, "flock", refuse)
+            monkeypatch.setattr("charlstm.storage.lock.fcntl.flock", refuse)
 
         says(errno.ENOSYS)
         settings = {"train.steps": 2}
@@ -243,7 +241,8 @@ class TestRuns:
         path = tmp_path / "m.npz"
         settings = {"train.steps": 4}
         training = charlstm.train(STORY, path, settings=settings)
-        for options in ({}, {"force": True}, {"resume": True}):
+        cases: list[dict[str, Any]] = [{}, {"force": True}, {"resume": True}]
+        for options in cases:
             with pytest.raises(BusyError):
                 charlstm.train(STORY, path, settings=settings, **options)
         steps = iter(training)

@@ -9,14 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from test_cli import CORPORA, fails, run
+from support import STORY, TINY, fails, run
 
 from charlstm.cli.log import _cut
 from charlstm.errors import UsageError
 
-STORY = CORPORA / "lighthouse.txt"
-RUN = ("train", STORY, "--set", "model.hidden=4", "--set", "train.eval_every=20", "-q")
-RUN += ("--log", "log")
+RUN = ("train", STORY, *TINY, "--set", "train.eval_every=20", "-q", "--log", "log")
 
 
 def lines(path: Path) -> list[dict[str, Any]]:

@@ -16,8 +16,7 @@ import pytest
 from generating import beam, sampler
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_cli import CORPORA, fails, run
-from test_pipes import TEXT, every_unit, random_model, trained
+from support import CORPORA, POLYGLOT, every_unit, fails, random_model, run, trained
 
 from charlstm.errors import UsageError
 from charlstm.generation.ending import Seed
@@ -406,7 +405,7 @@ def test_on_the_command_line(tmp_path: Path) -> None:
 def test_many_scripts_on_the_command_line(unit: str, tmp_path: Path) -> None:
     """Hangul, emoji and Hebrew, in the expression and in the seeds, from a file and from a pipe."""
     sets = {"text.unit": unit, "text.valid": 0.0}
-    model = trained(tmp_path / "m.npz", TEXT, 40, **sets)
+    model = trained(tmp_path / "m.npz", POLYGLOT, 40, **sets)
     (tmp_path / "seed").write_text("은여울 나루에 ", encoding="utf-8")
     expression = "(배가|שלום|🚢)( (🚢|עולם|나루에)){1,3}"
     common = ("sample", "-m", model, "--match", expression, "--no-echo")

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from support import ROOT, STORY
 
 import charlstm.api
 import charlstm.training.ranks
@@ -22,14 +23,13 @@ import charlstm.training.run
 from charlstm.config.schema import Config, Setting
 from charlstm.errors import OutputError, UsageError
 from charlstm.nn.arrays import Array
-from charlstm.storage.checkpoint import read_checkpoint
+from charlstm.storage.checkpoint import read_checkpoint, write_checkpoint
 from charlstm.storage.lock import Lock
 from charlstm.text.corpus import Corpus
 from charlstm.training.ranks import ALONE, LAUNCHED, Alone, ranks
 from charlstm.training.run import Training
 
-ROOT = Path(__file__).parent.parent
-TEXT = (ROOT / "corpora" / "lighthouse.txt").read_text(encoding="utf-8")[:6000]
+TEXT = STORY.read_text(encoding="utf-8")[:6000]
 
 
 class Threads(Alone):
@@ -90,7 +90,7 @@ def together(
     return made
 
 
-LIMITS = {"train_steps": 80, "train_eval_every": 20, "train_epochs": None}
+LIMITS: dict[str, Any] = {"train_steps": 80, "train_eval_every": 20, "train_epochs": None}
 
 
 DROPS = {"model_dropout": 0.2, "model_weight_drop": 0.2, "model_input_drop": 0.1}
@@ -178,7 +178,7 @@ def test_settings_given_again_are_fitted_to_the_ranks(
     fitted = read_checkpoint(path).config
     assert fitted.train.batch == 5400 // 2 // 8 // 50
     monkeypatch.setattr(charlstm.api, "ranks", lambda: Threads(0, 2, {}))
-    monkeypatch.setattr(charlstm.api.Training, "resume", lambda text, checkpoint, *_: checkpoint)
+    monkeypatch.setattr(Training, "resume", lambda text, checkpoint, *_: checkpoint)
     resumed = charlstm.api.train(text, path, resume=True, settings={"train.batch": 60})
     assert resumed.config == fitted
 
@@ -210,13 +210,13 @@ def test_a_save_that_fails_on_rank_0_stops_none(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """Only rank 0 knows of it; the others must not wait for it, nor it for them."""
-    write, failed = charlstm.training.run.write_checkpoint, []
+    failed: list[bool] = []
 
     def once_full(path: Any, checkpoint: Any) -> None:
         if not failed:
             failed.append(True)
             raise OutputError("the disk is full")
-        write(path, checkpoint)
+        write_checkpoint(path, checkpoint)
 
     monkeypatch.setattr(charlstm.training.run, "write_checkpoint", once_full)
     together(

@@ -8,7 +8,11 @@ import subprocess
 import sys
 from pathlib import Path
 
-ROOT = Path(__file__).parent.parent
+import pytest
+from support import CORPORA, ROOT
+
+pytestmark = pytest.mark.whole
+
 PAGES = "".join(
     (ROOT / name).read_text(encoding="utf-8") for name in ("README.md", "docs/recipes.md")
 )
@@ -27,7 +31,7 @@ def steps() -> list[tuple[str, str, bool]]:
 
 
 def test_recipes(tmp_path: Path) -> None:
-    (tmp_path / "corpora").symlink_to(ROOT / "corpora")
+    (tmp_path / "corpora").symlink_to(CORPORA)
     command = tmp_path / "bin" / "charlstm"
     command.parent.mkdir()
     command.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m charlstm "$@"\n')

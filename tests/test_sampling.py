@@ -87,7 +87,8 @@ def cycle(letters: str) -> Model:
 
 def choose(y: Array, temperature: float, top_k: int, top_p: float, numbers: Array) -> Array:
     """One draw for each row of y."""
-    chooser = Chooser(*y.shape, temperature=temperature, top_k=top_k, top_p=top_p)
+    K, V = y.shape
+    chooser = Chooser(K, V, temperature=temperature, top_k=top_k, top_p=top_p)
     return chooser(y, numbers)
 
 
@@ -416,7 +417,9 @@ def test_seed_longer_than_a_segment(monkeypatch: pytest.MonkeyPatch) -> None:
     assert nats == pytest.approx(surprisals(model, v.encode(seed + text))[-30:].sum(), rel=1e-12)
     for segment in (1, 2, 7, 33, 34, 35):
         monkeypatch.setattr(charlstm.generation.source, "SEGMENT", segment)
-        assert run() == (text, pytest.approx(nats, rel=1e-12))
+        again, of_segments = run()
+        assert again == text
+        assert of_segments == pytest.approx(nats, rel=1e-12)
     monkeypatch.undo()
     long = "abcde" * 400
     likeliest = min(LETTERS, key=lambda c: surprisals(model, v.encode(long + c))[-1])

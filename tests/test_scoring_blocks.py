@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support import CORPORA, STORY, UNITS
 
 import charlstm
 import charlstm.api
@@ -21,21 +22,19 @@ import charlstm.text.corpus
 from charlstm.api import LanguageModel
 from charlstm.cli import main
 
-ROOT = Path(__file__).parent.parent
-STORY = (ROOT / "corpora" / "lighthouse.txt").read_text(encoding="utf-8")
+TEXT = STORY.read_text(encoding="utf-8")
 OTHER = (
-    STORY[:900]
+    TEXT[:900]
     + "한강 zebra é\n\n<unk> of\tit\n"
-    + (ROOT / "corpora" / "ferry.txt").read_text(encoding="utf-8")[:300]
+    + (CORPORA / "ferry.txt").read_text(encoding="utf-8")[:300]
 )
-UNITS = ["char", "byte", "word"]
 
 
 @pytest.fixture(scope="module")
 def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """A small model of each unit; characters and words are normalised, and rare ones left out."""
     folder = tmp_path_factory.mktemp("models")
-    (folder / "c.txt").write_text(STORY[:8000], encoding="utf-8")
+    (folder / "c.txt").write_text(TEXT[:8000], encoding="utf-8")
     for unit in UNITS:
         keys = {"model.hidden": 5, "train.steps": 20, "train.workers": 1, "text.unit": unit}
         keys |= {"text.min_count": 2, "text.normalize": "nfd"}
@@ -89,7 +88,7 @@ def test_short_texts(languages: dict[str, LanguageModel], unit: str) -> None:
 @pytest.mark.parametrize("length", [0, 1, 511, 512, 513, 1024, 1025, 1400])
 def test_at_the_edges_of_segments(languages: dict[str, LanguageModel], length: int) -> None:
     language = languages["char"]
-    text = (STORY * 2)[:length]
+    text = (TEXT * 2)[:length]
     for size in (1, 511, 512, 513):
         blocks = [text[at : at + size] for at in range(0, length, size)]
         assert language.score(blocks) == language.evaluate(text)
@@ -159,14 +158,14 @@ def test_a_gradient_is_followed_in_the_beginning(languages: dict[str, LanguageMo
     """A text that comes in blocks is read as far as it counts, by the unit of the model."""
 
     def blocks() -> Iterator[str]:
-        yield STORY[:5000]
-        yield STORY[5000:20000]
+        yield TEXT[:5000]
+        yield TEXT[5000:20000]
         raise AssertionError("read too far")
 
     for unit in ("char", "byte"):
         language = languages[unit]
         got = charlstm.gradient_flow(language, blocks(), lags=10)
-        assert got.to_dict() == charlstm.gradient_flow(language, STORY, lags=10).to_dict()
+        assert got.to_dict() == charlstm.gradient_flow(language, TEXT, lags=10).to_dict()
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="kilobytes there")

@@ -19,6 +19,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support import CORPORA, ROOT
 
 import charlstm
 import charlstm.text.corpus
@@ -29,8 +30,7 @@ from charlstm.storage.checkpoint import read_checkpoint, write_checkpoint
 from charlstm.text.corpus import Corpus, Streams
 from charlstm.training.run import Training
 
-ROOT = Path(__file__).parent.parent
-NAMES = (ROOT / "corpora" / "names.txt").read_text(encoding="utf-8")
+NAMES = (CORPORA / "names.txt").read_text(encoding="utf-8")
 SMALL = {"model.hidden": 4, "train.steps": 2, "train.workers": 1}
 
 
@@ -358,7 +358,7 @@ def test_a_sorted_list_that_is_mapped(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_ordinary_texts_are_alike(unit: str) -> None:
     """Prose, code, documents and logs have tails like the rest."""
     texts = [
-        (ROOT / "corpora" / name).read_text(encoding="utf-8")
+        (CORPORA / name).read_text(encoding="utf-8")
         for name in ("lighthouse.txt", "ferry.txt", "names.txt", "reber.txt")
     ]
     texts.append("".join(p.read_text(encoding="utf-8") for p in (ROOT / "charlstm").glob("*.py")))

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from support import ROOT, STORY, posix
 
 import charlstm.training.run
 from charlstm.config.schema import Config, Setting
@@ -25,9 +26,7 @@ from charlstm.text.corpus import Corpus
 from charlstm.training.run import Training, fitted
 from charlstm.training.shards import Job, Shards
 
-CORPORA = Path(__file__).parent.parent / "corpora"
 V, H, T, B = 11, 9, 6, 7
-posix = pytest.mark.skipif(os.name != "posix", reason="workers need POSIX")
 
 
 FAMILY: dict[str, dict[str, Any]] = {
@@ -51,7 +50,7 @@ def ids(*shape: int) -> Array:
 
 def made(cell: str, shards: int, workers: int = 1, relative: str = "plain") -> Shards:
     held_out = HeldOut.of(ids(200), B)
-    rows = {"held_out": len(held_out.ids), "warm_up": held_out.warm_up}
+    rows: dict[str, Any] = {"held_out": len(held_out.ids), "warm_up": held_out.warm_up}
     job = replace(Job(cell, V, H, 2, T, B, shards, **rows), seed=8, **FAMILY[relative])
     made = Shards(job, workers, held_out)
     made.weights[...] = weights(job)
@@ -150,7 +149,7 @@ def test_a_worker_ends_with_its_leader(tmp_path: Path) -> None:
         "print(s.workers[0].process.pid, flush=True)\n"
         "time.sleep(60)\n"
     )
-    env = {**os.environ, "PYTHONPATH": str(CORPORA.parent)}
+    env = {**os.environ, "PYTHONPATH": str(ROOT)}
     leader = subprocess.Popen([sys.executable, script], stdout=subprocess.PIPE, text=True, env=env)
     assert leader.stdout is not None
     worker = int(leader.stdout.readline())
@@ -168,7 +167,7 @@ def test_shards_and_steps_drop_other_things() -> None:
     """With the same streams twice, each half in a shard of its own, only dropout tells them
     apart; a step does so too, and the same step again does not."""
 
-    def nats(step: int, drops: tuple[float, bool, float, float]) -> list[float]:
+    def nats(step: int, drops: Any) -> list[float]:
         shards = Shards(Job("rnn", V, H, 1, T, 4, 2, drops=drops), 1)
         shards.weights[...] = weights(shards.job)
         shards.train(np.tile(ids(T + 1, 2), 2), 0.1, step)
@@ -189,11 +188,11 @@ def running(pid: int) -> bool:
     return not (stat.exists() and stat.read_text().rpartition(")")[2].split()[0] == "Z")
 
 
-def trained(monkeypatch: pytest.MonkeyPatch, path: Path, **train: object) -> Training:
+def trained(monkeypatch: pytest.MonkeyPatch, path: Path, **train: Any) -> Training:
     monkeypatch.setattr(charlstm.training.run, "WORKERS_AFTER", 0.0)
     settings = {"model.hidden": 8, "train.batch": 32, "train.length": 10, "train.eval_every": 40}
     settings |= {f"train.{key}": value for key, value in train.items()}
-    text = (CORPORA / "lighthouse.txt").read_text(encoding="utf-8")[:20_000]
+    text = STORY.read_text(encoding="utf-8")[:20_000]
     config = Config().updated(Setting(key, value, "test") for key, value in settings.items())
     return Training.start(Corpus.from_text(text), config, path)
 

@@ -10,14 +10,13 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from support import ROOT, STORY
 
 from charlstm.cli import main
 from charlstm.config.schema import TextConfig
 from charlstm.errors import CorpusError
 from charlstm.text.corpus import SAMPLE, Corpus
 from charlstm.text.sniff import likely_cause
-
-ROOT = Path(__file__).parent.parent
 
 SCRIPTS = {
     "English": "It was a bright cold day in April, and the clocks were striking.\n",
@@ -197,7 +196,7 @@ def test_what_cannot_be_decoded_has_one_line(
 
 
 def test_evaluate_says_it_too(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    text = (ROOT / "corpora" / "lighthouse.txt").read_text(encoding="utf-8")
+    text = STORY.read_text(encoding="utf-8")
     (tmp_path / "c.txt").write_text(text)
     (tmp_path / "wide").write_bytes(text[:500].encode("utf-16-le"))
     model = str(tmp_path / "m.npz")

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from support import CORPORA
 
 import charlstm
 from charlstm.nn.layers import Draws, Drops
@@ -224,7 +225,7 @@ def test_fifty_steps_of_training(
 def test_evaluate_on_a_checkpoint(cell: str, tmp_path: Path) -> None:
     """A model that was trained, saved and loaded gets from `evaluate` what PyTorch gets when it
     reads the whole text at once with the checkpoint's weights."""
-    corpus = Path(__file__).parent.parent / "corpora" / "ferry.txt"
+    corpus = CORPORA / "ferry.txt"
     settings = {"train.steps": 40, "model.cell": cell, "model.hidden": 30}
     for _ in charlstm.train(corpus, tmp_path / "m.npz", settings=settings):
         pass

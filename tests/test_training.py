@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from support import STORY
 
 import charlstm.training.run
 from charlstm.config.schema import Config, Setting
@@ -22,8 +23,6 @@ from charlstm.scoring.evaluation import evaluate
 from charlstm.storage.checkpoint import read_checkpoint, write_checkpoint
 from charlstm.text.corpus import Corpus
 from charlstm.training.run import AUTO_STEPS, Divergence, Record, Training, environment, fitted
-
-CORPORA = Path(__file__).parent.parent / "corpora"
 
 
 def configured(**keys: Any) -> Config:
@@ -39,7 +38,7 @@ SMALL = {"model_hidden": 12, "train_batch": 4, "train_length": 10}
 @pytest.fixture(scope="module")
 def corpus() -> Corpus:
     """A corner of the English story: an epoch of 4 x 10 characters has 67 steps."""
-    text = (CORPORA / "lighthouse.txt").read_text(encoding="utf-8")[:3000]
+    text = STORY.read_text(encoding="utf-8")[:3000]
     return Corpus.from_text(text, 0.1)
 
 
@@ -173,7 +172,7 @@ class TestResume:
     def test_the_best_weights_survive(self, corpus: Corpus, tmp_path: Path) -> None:
         """Where the best look lies before the stop, the resumed run still has those weights."""
         path = tmp_path / "m.npz"
-        keys = {"train_lr": 1.0, "train_eval_every": 5, "train_patience": None}
+        keys: dict[str, Any] = {"train_lr": 1.0, "train_eval_every": 5, "train_patience": None}
         training, _ = trained(corpus, path, train_steps=103, **keys)
         best = training.progress["best"]
         assert best[0] <= 100
@@ -230,7 +229,11 @@ class TestResume:
 
     def test_a_plateau_over_two_texts(self, corpus: Corpus, tmp_path: Path) -> None:
         """What was reached on the first text is no measure on the second, after a stop either."""
-        keys = {"train_optimizer": "sgd", "train_lr": 1.0, "train_schedule": "plateau"}
+        keys: dict[str, Any] = {
+            "train_optimizer": "sgd",
+            "train_lr": 1.0,
+            "train_schedule": "plateau",
+        }
         keys |= {"train_eval_every": 10, "train_patience": None, "train_epochs": None}
         files = [tmp_path / "whole.npz", tmp_path / "parts.npz"]
         easy = corpus.valid[np.arange(len(corpus.valid)) % 3]
@@ -319,7 +322,11 @@ class TestSchedules:
 
     def test_exponential_falls_where_an_epoch_ends(self, corpus: Corpus) -> None:
         """An epoch is 67.5 steps: the rates of the steps 1 to 68, to 135, to 203 and so on."""
-        keys = {"train_schedule": "exponential", "train_lr_decay": 0.5, "train_lr_decay_after": 2}
+        keys: dict[str, Any] = {
+            "train_schedule": "exponential",
+            "train_lr_decay": 0.5,
+            "train_lr_decay_after": 2,
+        }
         _, records = trained(corpus, train_epochs=4, **keys)
         expected = [0.1] * 135 + [0.05] * (203 - 135) + [0.025] * (270 - 203)
         assert [r.lr for r in records] == pytest.approx(expected)
@@ -327,7 +334,11 @@ class TestSchedules:
     @pytest.mark.parametrize("limits", [{"train_steps": 50}, {"train_epochs": 1}])
     def test_cosine_ends_with_the_run(self, corpus: Corpus, limits: dict[str, Any]) -> None:
         """By whichever limit: the last step is one step of the wave from the floor."""
-        keys = {"train_schedule": "cosine", "train_lr_min": 0.02, "train_warm_up": 4}
+        keys: dict[str, Any] = {
+            "train_schedule": "cosine",
+            "train_lr_min": 0.02,
+            "train_warm_up": 4,
+        }
         training, records = trained(corpus, **keys, **limits)
         n = len(records)
         assert n == training.total_steps
@@ -338,13 +349,17 @@ class TestSchedules:
 
     def test_cosine_without_an_end_is_refused(self, corpus: Corpus, tmp_path: Path) -> None:
         path = tmp_path / "m.npz"
-        keys = {"train_schedule": "cosine", "train_epochs": None, "train_max_time": "1s"}
+        keys: dict[str, Any] = {
+            "train_schedule": "cosine",
+            "train_epochs": None,
+            "train_max_time": "1s",
+        }
         with pytest.raises(UsageError, match="--steps or --epochs"):
             trained(corpus, path, **keys)
         assert not path.exists()
 
     def test_plateau_divides_after_each_look_that_is_no_better(self, corpus: Corpus) -> None:
-        keys = {"train_schedule": "plateau", "train_lr": 1.0, "train_eval_every": 5}
+        keys: dict[str, Any] = {"train_schedule": "plateau", "train_lr": 1.0, "train_eval_every": 5}
         training, records = trained(corpus, train_steps=150, train_patience=None, **keys)
         rate = 1.0
         for record in records:
@@ -386,7 +401,7 @@ class TestFamily:
         """Where a segment has few of the characters, only their rows are stepped: the weights are
         those of steps of all; a tied embedding has a gradient everywhere, and steps of all."""
         text = "".join(map(chr, np.random.default_rng(0).integers(0x4E00, 0x4F00, 3000)))
-        keys = {"train_batch": 2, "train_length": 5, "train_optimizer": optimizer}
+        keys: dict[str, Any] = {"train_batch": 2, "train_length": 5, "train_optimizer": optimizer}
         keys |= {"model_hidden": 8, "model_embedding": 8, "train_steps": 60, "train_lr": 0.1}
         finals = []
         for sparse in (6, 10**9):
@@ -417,7 +432,11 @@ class TestFamily:
         words = " ".join(f"w{k % V}" for k in range(2 * V))
         learnt = {}
         for share in (0.0, 0.5):
-            keys = {"model_input_drop": share, "train_optimizer": "sgd", "train_lr": 1.0}
+            keys: dict[str, Any] = {
+                "model_input_drop": share,
+                "train_optimizer": "sgd",
+                "train_lr": 1.0,
+            }
             keys |= {"train_average": 0.0, "model_embedding": 3, "train_batch": 1}
             training = Training.start(
                 Corpus.from_text(words, 0.0, unit="word"), configured(**{**SMALL, **keys})
@@ -430,7 +449,11 @@ class TestFamily:
 
     def test_held_out_text_is_measured_with_everything(self, corpus: Corpus) -> None:
         """No dropout in looks at held-out text, in what is evaluated, and in samples."""
-        drops = {"model_dropout": 0.5, "model_weight_drop": 0.5, "model_input_drop": 0.5}
+        drops: dict[str, Any] = {
+            "model_dropout": 0.5,
+            "model_weight_drop": 0.5,
+            "model_input_drop": 0.5,
+        }
         training, _ = trained(corpus, train_steps=70, train_eval_every=35, **drops)
         exact = evaluate(training.checkpoint().model(), corpus.valid).nats_per_char
         assert training.held_out_loss() == pytest.approx(exact, abs=2e-3)
@@ -438,10 +461,10 @@ class TestFamily:
 
     def test_dropout_keeps_a_model_from_learning_by_heart(self) -> None:
         """On little text it keeps the held-out loss from rising again, and the training loss up."""
-        text = (CORPORA / "lighthouse.txt").read_text(encoding="utf-8")[:6000]
+        text = STORY.read_text(encoding="utf-8")[:6000]
         ends = {}
         for dropout in (0.0, 0.5):
-            keys = {"model_hidden": 64, "model_embedding": 32, "train_steps": 1500}
+            keys: dict[str, Any] = {"model_hidden": 64, "model_embedding": 32, "train_steps": 1500}
             keys |= {"train_batch": 4, "train_length": 20, "train_epochs": None}
             keys |= {"train_patience": None}
             training = Training.start(
@@ -471,7 +494,11 @@ class TestLearning:
     @pytest.mark.parametrize("optimizer", OPTIMIZERS)
     def test_every_optimizer_learns(self, corpus: Corpus, optimizer: str) -> None:
         lr = {"sgd": 1.0, "adagrad": 0.1}.get(optimizer, 0.01)
-        keys = {"train_optimizer": optimizer, "train_lr": lr, "train_weight_decay": 0.01}
+        keys: dict[str, Any] = {
+            "train_optimizer": optimizer,
+            "train_lr": lr,
+            "train_weight_decay": 0.01,
+        }
         _, records = trained(corpus, train_steps=400, train_patience=None, **keys)
         assert records[-1].train < records[0].train - 0.7
 
@@ -511,7 +538,7 @@ class TestLearning:
         assert training.held_out_loss() == records[-1].valid
 
     def test_same_seed_same_bits_and_looking_on_changes_nothing(self, corpus: Corpus) -> None:
-        keys = {"train_steps": 30}
+        keys: dict[str, Any] = {"train_steps": 30}
         one = trained(corpus, **keys)[0].model.weights.flat
         training = Training.start(corpus, configured(**SMALL, **keys, train_sample_every=7))
         samples = [r.sample for r in training if r.sample is not None]
@@ -528,7 +555,7 @@ class TestLearning:
 
     def test_clipping(self, corpus: Corpus) -> None:
         """With the gradient clipped to next to nothing, SGD goes next to nowhere."""
-        keys = {"train_steps": 1, "train_optimizer": "sgd", "train_lr": 1.0}
+        keys: dict[str, Any] = {"train_steps": 1, "train_optimizer": "sgd", "train_lr": 1.0}
         begin = trained(corpus, train_steps=1, train_optimizer="sgd", train_lr=1e-30)[0]
         for clip, bound in (("train_clip_norm", 1e-3), ("train_clip_value", 1e-3)):
             end = trained(corpus, **{**keys, "train_clip_norm": None, clip: 1e-3})[0]
@@ -826,7 +853,7 @@ class TestDivergence:
         files = []
         for workers in (1, 3):
             path = tmp_path / f"{workers}.npz"
-            keys = {**SMALL, **SHORT, "train_shards": 3, "train_workers": workers}
+            keys: dict[str, Any] = {**SMALL, **SHORT, "train_shards": 3, "train_workers": workers}
             training = Training.start(corpus, configured(**keys), path)
             for _ in training:
                 while any(not (w.ready or w.waits()) for w in training.shards.workers):
@@ -866,7 +893,12 @@ class TestFarAboveGuessing:
     @pytest.mark.parametrize("cell", ["lstm", "gru", "rnn"])
     def test_a_model_that_learns_may_begin_badly(self, corpus: Corpus, cell: str) -> None:
         """Adagrad's first steps are long: they are no divergence, however often one looks."""
-        keys = {"model_cell": cell, "model_hidden": 100, "train_eval_every": 1, "train_lr": 0.2}
+        keys: dict[str, Any] = {
+            "model_cell": cell,
+            "model_hidden": 100,
+            "train_eval_every": 1,
+            "train_lr": 0.2,
+        }
         training, records = trained(corpus, train_steps=70, train_patience=None, **keys)
         assert max(r.train for r in records) > math.log(len(corpus.vocabulary)) + 1.0
         assert training.progress["rollbacks"] == []
@@ -909,7 +941,11 @@ class TestTheEnd:
             now = [0.0]
             clock = SimpleNamespace(monotonic=lambda: now[0])
             monkeypatch.setattr("charlstm.training.run.time", clock)
-        limits = {"steps": {"train_steps": end}, "stop": {}, "time": {"train_max_time": "101s"}}
+        limits: dict[str, dict[str, Any]] = {
+            "steps": {"train_steps": end},
+            "stop": {},
+            "time": {"train_max_time": "101s"},
+        }
         training = Training.start(corpus, configured(**SMALL, **limits[how]), path)
         records = []
         for record in training:
@@ -1007,8 +1043,13 @@ class TestTheEnd:
 def test_a_step_allocates_next_to_nothing(cell: str) -> None:
     """All the large arrays exist beforehand: a step allocates ids and states, nothing that has
     T x B x H elements, and keeps none of it."""
-    text = (CORPORA / "lighthouse.txt").read_text(encoding="utf-8")
-    keys = {"train_batch": 16, "train_shards": 1, "train_workers": 1, "train_eval_every": 10**6}
+    text = STORY.read_text(encoding="utf-8")
+    keys: dict[str, Any] = {
+        "train_batch": 16,
+        "train_shards": 1,
+        "train_workers": 1,
+        "train_eval_every": 10**6,
+    }
     config = configured(**{**keys, "model_cell": cell, "train_epochs": None, "train_steps": 20})
     steps = iter(Training.start(Corpus.from_text(text), config))
     for _ in range(5):

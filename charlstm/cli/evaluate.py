@@ -2,33 +2,51 @@
 
 from __future__ import annotations
 
-import codecs
 import os
-from bisect import bisect_left
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import click
 
-from charlstm.cli.options import Number, config_options, debug_option, settings
-from charlstm.cli.streams import check_one_user, notice, printable, to_json, write
-from charlstm.text.visible import escaped, harmless, joins
+from charlstm.cli.characters import write_coloured, write_table
+from charlstm.cli.options import (
+    Number,
+    Rule,
+    check_options,
+    config_options,
+    debug_option,
+    given,
+    settings,
+    sources_or_stdin,
+)
+from charlstm.cli.streams import (
+    check_one_user,
+    notice,
+    printable,
+    to_json,
+    without_surrogates,
+    write,
+)
+from charlstm.errors import CorpusError, UsageError
 
 if TYPE_CHECKING:
     from charlstm.api import LanguageModel, Scored
+    from charlstm.config.schema import Setting
     from charlstm.scoring.evaluation import Evaluation
     from charlstm.text.corpus import Line
-    from charlstm.text.vocabulary import Vocabulary
 
-ROWS = 1024
-"""Rows of a table that are written at a time."""
+FILTERS = ("--above", "--below", "--quantile")
+"""Options with which lines pass as they are, or do not."""
 
-COLOURS = {1.0: "", 2.0: "0;32", 4.0: "0;33", 7.0: "0;31"}
-"""Terminal colours (SGR, from 0, the reset) of units of fewer bits than the key: none, green,
-yellow, red; and beyond them `SURPRISING`."""
-
-SURPRISING = "0;1;37;41"
-"""White on red."""
+OF_A_TEXT = "--quantile is of the lines of a text; give it with --reference"
+RULES = (
+    Rule("--above", ["--quantile"], "--above and --quantile are two thresholds; give one"),
+    Rule("--quantile", ["--reference"], OF_A_TEXT, needs=True),
+    Rule("--reference", ["--quantile"], OF_A_TEXT, needs=True),
+    Rule("--chars", FILTERS, "{first} passes lines, --chars shows characters; give one"),
+    Rule("--color", ["--chars"], "--color goes with --chars", needs=True),
+    Rule("--color", ["--json"], "--color is for reading, --json for programs; give one"),
+)
 
 
 @click.command()
@@ -92,84 +110,62 @@ def evaluate(
     line ends in a text of its own. The filters pass lines as they are, and the exit code is 1 if
     none passed.
     """
-    from charlstm.api import load
-    from charlstm.cli.train import sources_or_stdin
-    from charlstm.config.schema import check
-
-    filters = [("--above", above), ("--below", below), ("--quantile", quantile)]
-    asked = [name for name, value in filters if value is not None]
-    _check(asked, above, below, reference, chars, color, as_json, models)
+    check_options(RULES)
+    if above is not None and below is not None and above >= below:
+        raise click.UsageError(f"nothing is above {above:g} and below {below:g}")
+    paths = models or (os.environ.get("CHARLSTM_MODEL") or "charlstm.npz",)
+    _check_models(paths)
     sources = sources_or_stdin(texts, "TEXT")
     if reference == "-" and "-" in sources:
         raise click.UsageError("standard input cannot be TEXT and --reference; name a file")
+    if "-" in paths:
+        readers = [*(("TEXT", source) for source in sources), ("--reference", reference)]
+        check_one_user("input", ["-m", *(name for name, file in readers if file == "-")])
+    passes = bool(given().intersection(FILTERS))
     options = {
         "--json": ("evaluate.json", as_json),
-        "--lines": ("evaluate.lines", True if asked else lines),
+        "--lines": ("evaluate.lines", passes or lines),
     }
-    gathered = settings(configs, sets, options)
-    check(gathered)
-    paths = models or (os.environ.get("CHARLSTM_MODEL") or "charlstm.npz",)
-    if "-" in paths:
-        readers = {"TEXT": "-" in sources, "--reference": reference == "-"}
-        check_one_user("input", ["-m", *(name for name, reads in readers.items() if reads)])
-    languages = {path: load(path) for path in paths}
-    for language in languages.values():
-        language.configure(gathered)
+    languages = _load(paths, settings(configs, sets, options))
     language = languages[paths[0]]
-    wanted = language.config.evaluate
     if len(languages) > 1:
-        _compare(languages, sources, wanted.lines)
+        _compare(languages, sources)
     elif chars:
-        units = _of_lines(language, sources) if wanted.lines else _of_text(language, sources)
-        if color:
-            _coloured(language.vocabulary, units)
-        else:
-            _table(units, wanted.json)
-    elif asked:
+        _show_characters(language, sources, color)
+    elif passes:
         if quantile is not None and reference is not None:
             above = _threshold(language, reference, quantile)
-        return _filter(language, sources, above, below, wanted.json)
-    elif wanted.lines:
-        _each(language, sources, wanted.json)
+        return _filter(language, sources, above, below)
+    elif language.config.evaluate.lines:
+        _score_lines(language, sources)
     else:
-        _whole(language, sources)
+        _score_text(language, sources)
     return 0
 
 
-def _check(
-    asked: Sequence[str],
-    above: float | None,
-    below: float | None,
-    reference: str | None,
-    chars: bool,
-    color: bool,
-    as_json: bool | None,
-    models: Sequence[str],
-) -> None:
-    """Refuse options that do not go together."""
-    if "--above" in asked and "--quantile" in asked:
-        raise click.UsageError("--above and --quantile are two thresholds; give one")
-    if ("--quantile" in asked) != (reference is not None):
-        raise click.UsageError("--quantile is of the lines of a text; give it with --reference")
-    if above is not None and below is not None and above >= below:
-        raise click.UsageError(f"nothing is above {above:g} and below {below:g}")
-    if chars and asked:
-        raise click.UsageError(f"{asked[0]} passes lines, --chars shows characters; give one")
-    if color and not chars:
-        raise click.UsageError("--color goes with --chars")
-    if color and as_json:
-        raise click.UsageError("--color is for reading, --json for programs; give one")
-    if len(set(models)) < len(models):
+def _check_models(paths: Sequence[str]) -> None:
+    """Refuse a model twice, and several for what only one can do."""
+    if len(set(paths)) < len(paths):
         raise click.UsageError("the same model is given twice; name different ones")
-    if len(models) > 1 and (asked or chars):
-        option = asked[0] if asked else "--chars"
-        raise click.UsageError(f"{option} takes one model; several are compared line by line")
+    alone = sorted(given().intersection(["--chars", *FILTERS]))
+    if len(paths) > 1 and alone:
+        raise click.UsageError(f"{alone[0]} takes one model; several are compared line by line")
 
 
-def _whole(language: LanguageModel, sources: Sequence[str]) -> None:
-    """The score of the texts as one stream."""
-    from charlstm.errors import CorpusError
+def _load(paths: Sequence[str], gathered: list[Setting]) -> dict[str, LanguageModel]:
+    """The models by their paths, with the settings of the command line."""
+    from charlstm.api import load
+    from charlstm.config.schema import check
 
+    check(gathered)  # a wrong option is an error before a missing model
+    languages = {path: load(path) for path in paths}
+    for language in languages.values():
+        language.configure(gathered)
+    return languages
+
+
+def _score_text(language: LanguageModel, sources: Sequence[str]) -> None:
+    """Score the texts as one stream."""
     result = language.score(_blocks(language, sources))
     name = language.vocabulary.name
     if result.units < 1:
@@ -190,6 +186,22 @@ def _whole(language: LanguageModel, sources: Sequence[str]) -> None:
     write("".join(f"{what:<21}{value}\n" for what, value in rows.items()))
 
 
+def _show_characters(language: LanguageModel, sources: Sequence[str], color: bool) -> None:
+    """Show the units of the texts as one stream, or with `evaluate.lines` of line after line."""
+
+    def texts() -> Iterator[Iterator[Scored]]:
+        if language.config.evaluate.lines:
+            for batch in _batches(language, sources):
+                yield from language.units_of_lines(batch)
+        else:
+            yield language.units(_blocks(language, sources))
+
+    if color:
+        write_coloured(texts(), language.vocabulary)
+    else:
+        write_table(texts(), language.config.evaluate.json)
+
+
 def _blocks(language: LanguageModel, sources: Sequence[str]) -> Iterator[str]:
     """The texts, joined as they are, in blocks."""
     for source in sources:
@@ -197,6 +209,96 @@ def _blocks(language: LanguageModel, sources: Sequence[str]) -> Iterator[str]:
 
 
 # --- lines -------------------------------------------------------------------------------------
+
+
+def _score_lines(language: LanguageModel, sources: Sequence[str]) -> None:
+    """Show the score of every line."""
+    as_json = language.config.evaluate.json
+    for batch in _scored(language, sources):
+        write(b"".join((_object if as_json else _row)(line, score) for line, score in batch))
+
+
+def _filter(
+    language: LanguageModel, sources: Sequence[str], above: float | None, below: float | None
+) -> int:
+    """Pass lines between two thresholds; return grep's exit code."""
+    passed = False
+    for batch in _scored(language, sources):
+        passing = [
+            _object(line, score) if language.config.evaluate.json else line.raw
+            for line, score in batch
+            if (above is None or score.bits_per_unit > above)
+            and (below is None or score.bits_per_unit < below)
+        ]
+        if passing:
+            passed = True
+            write(b"".join(passing))
+    return 0 if passed else 1
+
+
+def _threshold(language: LanguageModel, reference: str, quantile: float) -> float:
+    """The bits per unit that a share `quantile` of a text's lines do not exceed."""
+    import numpy as np
+
+    bits = [s.bits_per_unit for batch in _scored(language, [reference]) for _, s in batch]
+    if not bits:
+        raise CorpusError(f"{reference}: has no lines to compare with")
+    threshold = float(np.quantile(bits, quantile, method="inverted_cdf"))
+    within = sum(of_line <= threshold for of_line in bits)
+    notice(
+        f"{within:,} of {len(bits):,} lines of {reference} have at most {threshold:.4f} bits "
+        f"per {language.vocabulary.name}: passing lines of more"
+    )
+    return threshold
+
+
+def _compare(languages: dict[str, LanguageModel], sources: Sequence[str]) -> None:
+    """Show for each line the model that gives it the fewest bits, and how many fewer than the
+    next. Settings are those of the first model."""
+    first, *others = languages
+    leading = languages[first]
+    if not leading.config.evaluate.lines:
+        raise UsageError("several models are compared line by line; add --lines, or give one -m")
+    for path in others:
+        _check_comparable(first, path, languages)
+    encodings = {language.config.text.encoding for language in languages.values()}
+    if len(encodings) > 1 and any(source != "-" for source in sources):
+        notice(f"reading in the encoding of {first}")
+    for batch in _batches(leading, sources):
+        scores = [
+            [s.bits for s in language.evaluate_lines(batch)] for language in languages.values()
+        ]
+        rows = [
+            _compared(line, dict(zip(languages, bits, strict=True)), leading.config.evaluate.json)
+            for line, bits in zip(batch, zip(*scores, strict=True), strict=True)
+        ]
+        write(b"".join(rows))
+
+
+def _check_comparable(first: str, path: str, languages: dict[str, LanguageModel]) -> None:
+    """Refuse two models of words whose bits are of different lines."""
+    both = (languages[first].vocabulary, languages[path].vocabulary)
+    words = [v.unit == "word" for v in both]
+    if any(words) and not (all(words) and both[0].units == both[1].units):
+        raise UsageError(
+            f"{first} and {path} cannot be compared: models of words agree on what a line "
+            "costs only where their vocabularies are equal"
+        )
+
+
+def _compared(line: Line, bits: dict[str, float], as_json: bool) -> bytes:
+    """A row of a comparison, from the bits that each model gives the line."""
+    name = min(bits, key=bits.__getitem__)
+    least, second = sorted(bits.values())[:2]
+    if not as_json:
+        return os.fsencode(name) + f"\t{second - least:.4f}\t".encode() + line.column
+    document = {
+        "model": printable(name),
+        "margin": second - least,
+        "bits": {printable(path): of_model for path, of_model in bits.items()},
+        "line": without_surrogates(line),
+    }
+    return to_json(document).encode()
 
 
 def _batches(language: LanguageModel, sources: Sequence[str]) -> Iterator[list[Line]]:
@@ -212,201 +314,9 @@ def _scored(
         yield list(zip(lines, language.evaluate_lines(lines), strict=True))
 
 
-def _shown(text: str) -> str:
-    """A text for JSON: lone surrogates, which are bytes, are replaced where they are not UTF-8."""
-    try:
-        return text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
-    except UnicodeEncodeError:  # some encodings have lone surrogates of their own
-        return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
-
-
 def _object(line: Line, score: Evaluation) -> bytes:
-    document = {**score.to_dict(), "line": _shown(line)}
-    return to_json(document).encode()
+    return to_json({**score.to_dict(), "line": without_surrogates(line)}).encode()
 
 
 def _row(line: Line, score: Evaluation) -> bytes:
     return f"{score.bits_per_unit:.4f}\t{score.units}\t".encode() + line.column
-
-
-def _each(language: LanguageModel, sources: Sequence[str], as_json: bool) -> None:
-    show: Callable[[Line, Evaluation], bytes] = _object if as_json else _row
-    for batch in _scored(language, sources):
-        write(b"".join(show(line, score) for line, score in batch))
-
-
-def _filter(
-    language: LanguageModel,
-    sources: Sequence[str],
-    above: float | None,
-    below: float | None,
-    as_json: bool,
-) -> int:
-    """Pass lines between two thresholds; return grep's exit code."""
-    passed = False
-    for batch in _scored(language, sources):
-        passing = [
-            _object(line, score) if as_json else line.raw
-            for line, score in batch
-            if (above is None or score.bits_per_unit > above)
-            and (below is None or score.bits_per_unit < below)
-        ]
-        if passing:
-            passed = True
-            write(b"".join(passing))
-    return 0 if passed else 1
-
-
-def _threshold(language: LanguageModel, reference: str, quantile: float) -> float:
-    """The bits per unit that a share `quantile` of a text's lines do not exceed."""
-    import numpy as np
-
-    from charlstm.errors import CorpusError
-
-    bits = [s.bits_per_unit for batch in _scored(language, [reference]) for _, s in batch]
-    if not bits:
-        raise CorpusError(f"{reference}: has no lines to compare with")
-    threshold = float(np.quantile(bits, quantile, method="inverted_cdf"))
-    within = sum(of_line <= threshold for of_line in bits)
-    notice(
-        f"{within:,} of {len(bits):,} lines of {reference} have at most {threshold:.4f} bits "
-        f"per {language.vocabulary.name}: passing lines of more"
-    )
-    return threshold
-
-
-def _compare(languages: dict[str, LanguageModel], sources: Sequence[str], lines: bool) -> None:
-    """For each line the model that gives it the fewest bits, and how many fewer than the next."""
-    from charlstm.errors import UsageError
-
-    if not lines:
-        raise UsageError("several models are compared line by line; add --lines, or give one -m")
-    (first, one), *others = languages.items()
-    for path, language in others:
-        both = (one.vocabulary, language.vocabulary)
-        words = [v.unit == "word" for v in both]
-        if any(words) and not (all(words) and both[0].units == both[1].units):
-            raise UsageError(
-                f"{first} and {path} cannot be compared: models of words agree on what a line "
-                "costs only where their vocabularies are equal"
-            )
-    encodings = {language.config.text.encoding for language in languages.values()}
-    if len(encodings) > 1 and any(source != "-" for source in sources):
-        notice(f"reading in the encoding of {first}")
-    names = list(languages)
-    for batch in _batches(one, sources):
-        scores = [
-            [s.bits for s in language.evaluate_lines(batch)] for language in languages.values()
-        ]
-        rows = []
-        for line, bits in zip(batch, zip(*scores, strict=True), strict=True):
-            least, second = sorted(bits)[:2]
-            name, margin = names[bits.index(least)], second - least
-            if one.config.evaluate.json:
-                document = {
-                    "model": printable(name),
-                    "margin": margin,
-                    "bits": dict(zip(map(printable, names), bits, strict=True)),
-                    "line": _shown(line),
-                }
-                rows.append(to_json(document).encode())
-            else:
-                rows.append(os.fsencode(name) + f"\t{margin:.4f}\t".encode() + line.column)
-        write(b"".join(rows))
-
-
-# --- characters --------------------------------------------------------------------------------
-
-Units = Iterator[Iterator["Scored"]]
-"""Of a text, or of line after line, its units and the nats of each, some at a time; nan for one
-that is given."""
-
-
-def _of_text(language: LanguageModel, sources: Sequence[str]) -> Units:
-    yield language.units(_blocks(language, sources))
-
-
-def _of_lines(language: LanguageModel, sources: Sequence[str]) -> Units:
-    for batch in _batches(language, sources):
-        yield from language.units_of_lines(batch)
-
-
-def _each_unit(scored: Iterator[Scored]) -> Iterator[tuple[str, float]]:
-    for texts, nats in scored:
-        yield from zip(texts, nats, strict=True)
-
-
-def _bits(nats: float) -> float:
-    from math import log
-
-    return nats / log(2)
-
-
-def _table(units: Units, as_json: bool) -> None:
-    """A row for each unit that is scored, with the bits of the text or line so far."""
-    for scored in units:
-        rows, total = [], 0.0
-        for text, of_unit in _each_unit(scored):
-            if of_unit != of_unit:
-                continue
-            total += of_unit
-            bits, so_far = _bits(of_unit), _bits(total)
-            if as_json:
-                document = {"text": _shown(text), "bits": bits, "total": so_far}
-                rows.append(to_json(document))
-            else:
-                rows.append(f"{escaped(text)}\t{bits:.4f}\t{so_far:.4f}\n")
-            if len(rows) == ROWS:
-                write("".join(rows))
-                rows.clear()
-        write("".join(rows))
-
-
-def _coloured(vocabulary: Vocabulary, units: Units) -> None:
-    """The text with each unit in the colour of its bits; what makes one shape with the unit before
-    it is in the colour of that."""
-    limits, colours = list(COLOURS), [*COLOURS.values(), SURPRISING]
-    for scored in units:
-        parts: list[str] = []
-        current, before, readable = "", "", _readable(vocabulary)
-        for unit, of_unit in _each_unit(scored):
-            text = readable(unit)
-            if not text:
-                continue
-            # a limit itself is of the colour above it; a unit that is given has none
-            bits = _bits(of_unit)
-            place = 0 if bits != bits else bisect_left(limits, bits)
-            colour = "" if text.isspace() and place == 0 else colours[place]
-            if joins(before, text):
-                colour = current
-            elif len(parts) > ROWS:
-                write("".join([*parts, "\x1b[m" if current else ""]))
-                parts, current = [], ""
-            before = text
-            if colour != current:
-                parts.append(f"\x1b[{colour}m")
-                current = colour
-            parts.append(harmless(text))
-            if "\n" in text:
-                parts.append("\x1b[m" if current else "")
-                write("".join(parts))
-                parts, current = [], ""
-        write("".join([*parts, "\x1b[m" if current else "", "\n" if parts else ""]))
-
-
-def _readable(vocabulary: Vocabulary) -> Callable[[str], str]:
-    """What each unit adds to a text that is read, when units come one after the other."""
-    if vocabulary.unit == "byte":
-        decoder = codecs.getincrementaldecoder("utf-8")("replace")
-        return lambda unit: decoder.decode(bytes([int(unit, 16)]))
-    if vocabulary.unit == "char":
-        return str
-    space = ""
-
-    def word(unit: str) -> str:
-        nonlocal space
-        before, line_end = space, unit == "<eos>"
-        space = "" if line_end else " "
-        return "\n" if line_end else before + unit
-
-    return word

@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 import json
-import math
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from charlstm.cli.options import debug_option
-from charlstm.cli.streams import check_one_user, notice, printable, to_json, write
+from charlstm.cli.options import Rule, check_options, debug_option
+from charlstm.cli.streams import check_one_user, loss_at, notice, printable, to_json, write
 from charlstm.errors import CheckpointError, UsageError
 from charlstm.text.visible import escaped
 
 if TYPE_CHECKING:
     from charlstm.storage.checkpoint import Checkpoint
+
+
+TO_VERIFY = "--corpus and --valid say what to --verify; give that too"
+RULES = (
+    Rule("--corpus", ["--verify"], TO_VERIFY, needs=True),
+    Rule("--valid", ["--verify"], TO_VERIFY, needs=True),
+    Rule("--valid", ["--corpus"], "--valid goes with --corpus; give that too", needs=True),
+)
 
 
 @click.command()
@@ -50,82 +57,92 @@ def info(
     valid: str | None,
 ) -> None:
     """Show what is in a checkpoint: configuration, vocabulary, size, training so far, digest."""
-    from charlstm.storage.checkpoint import VERSION, read_checkpoint
+    from charlstm.storage.checkpoint import read_checkpoint
 
     path = file if model is None else model
     readers = [("-m", path), ("--gradient-flow", text), ("--valid", valid)]
     readers += [("--corpus", each) for each in corpus]
     check_one_user("input", [name for name, source in readers if source == "-"])
-    if not verify and (corpus or valid):
-        raise UsageError("--corpus and --valid say what to --verify; give that too")
-    if valid and not corpus:
-        raise UsageError("--valid goes with --corpus; give that too")
+    check_options(RULES, UsageError)
     checkpoint = read_checkpoint(path)
     if verify:
         _verify(path, checkpoint, corpus, valid, as_json)
-        return
-    if text is not None:
+    elif text is not None:
         _show_flow(checkpoint, text, as_json)
-        return
-    p, config = checkpoint.progress, checkpoint.config
-    t, vocabulary = config.train, checkpoint.vocabulary
-    unit, name = vocabulary.unit, vocabulary.name
-    chars = p["step"] * t.batch * t.length
-    best = checkpoint.in_use
-    document: dict[str, Any] = {
+    elif as_json:
+        write(to_json(_document(path, checkpoint)))
+    else:
+        rows = _rows(path, checkpoint)
+        width = max(map(len, rows)) + 2
+        write("".join(f"{name:<{width}}{value}\n" for name, value in rows.items()))
+
+
+def _document(path: str, checkpoint: Checkpoint) -> dict[str, Any]:
+    """All that there is to know of a checkpoint, for JSON."""
+    from charlstm.storage.checkpoint import VERSION
+
+    p, vocabulary, best = checkpoint.progress, checkpoint.vocabulary, checkpoint.in_use
+    units = _units_trained(checkpoint)
+    return {
         "file": printable(path),
         "bytes": checkpoint.size,
         "format": VERSION,
         "sha256": checkpoint.digest,
         "parameters": len(checkpoint.best),
-        "unit": unit,
+        "unit": vocabulary.unit,
         "vocabulary": vocabulary.listed(),
         "trained": {
             "steps": p["step"],
-            f"{name}s": chars,
-            "epochs": chars / p["corpus"]["train"],
+            f"{vocabulary.name}s": units,
+            "epochs": units / p["corpus"]["train"],
             "corpus": p["corpus"],
             "best_step": best[0] if best else None,
-            f"best_nats_per_{unit}": best[1] if best else None,
+            f"best_nats_per_{vocabulary.unit}": best[1] if best else None,
             "history": p["history"],
             "rollbacks": p["rollbacks"],
         },
         "environment": p["environment"],
-        "config": config.to_dict(),
+        "config": checkpoint.config.to_dict(),
     }
-    if as_json:
-        write(to_json(document))
-        return
-    m = config.model
-    trained = document["trained"]
-    held_out = (
-        "none"
-        if best is None
-        else (
-            f"{best[1] / math.log(2):.4f} bits per {name} ({best[1]:.4f} nats) at step {best[0]:,}"
-        )
-    )
-    source = "standard input" if path == "-" else printable(path)
-    lines = {
-        "checkpoint": f"{source} ({document['bytes']:,} bytes, format {VERSION})",
+
+
+def _rows(path: str, checkpoint: Checkpoint) -> dict[str, str]:
+    """The same for a reader: names and values of a table."""
+    from charlstm.storage.checkpoint import VERSION
+
+    p, vocabulary, best = checkpoint.progress, checkpoint.vocabulary, checkpoint.in_use
+    m, name, units = checkpoint.config.model, vocabulary.name, _units_trained(checkpoint)
+    corpus = p["corpus"]
+    rows = {
+        "checkpoint": f"{_source(path)} ({checkpoint.size:,} bytes, format {VERSION})",
         "sha256": checkpoint.digest,
         "network": f"{m.cell}, hidden {_shown(m.hidden)}, layers {m.layers}: "
-        f"{document['parameters']:,} parameters",
+        f"{len(checkpoint.best):,} parameters",
         "vocabulary": f"{len(vocabulary):,} {name}s{vocabulary.shown()}",
-        "corpus": f"{p['corpus']['train']:,} {name}s trained on, {p['corpus']['valid']:,} held out",
-        "trained": f"{p['step']:,} steps, {chars:,} {name}s, {trained['epochs']:.2f} epochs",
-        "held-out loss": held_out,
+        "corpus": f"{corpus['train']:,} {name}s trained on, {corpus['valid']:,} held out",
+        "trained": f"{p['step']:,} steps, {units:,} {name}s, {units / corpus['train']:.2f} epochs",
+        "held-out loss": "none" if best is None else loss_at(*best, name),
     }
     if p["rollbacks"]:
-        lines["diverged"] = ", ".join(
+        rows["diverged"] = ", ".join(
             f"step {step:,}: {what}; back to step {to:,}" for step, what, to in p["rollbacks"]
         )
     if p["environment"]:
-        lines["trained with"] = ", ".join(f"{k} {v}" for k, v in p["environment"].items())
-    for section, keys in config.to_dict().items():
-        lines[section] = ", ".join(f"{k} {_shown(v)}" for k, v in keys.items())
-    width = max(map(len, lines)) + 2
-    write("".join(f"{name:<{width}}{value}\n" for name, value in lines.items()))
+        rows["trained with"] = ", ".join(f"{k} {v}" for k, v in p["environment"].items())
+    for section, keys in checkpoint.config.to_dict().items():
+        rows[section] = ", ".join(f"{k} {_shown(v)}" for k, v in keys.items())
+    return rows
+
+
+def _units_trained(checkpoint: Checkpoint) -> int:
+    """Units that training has read, those read again included."""
+    t = checkpoint.config.train
+    steps: int = checkpoint.progress["step"]
+    return steps * t.batch * t.length
+
+
+def _source(path: str) -> str:
+    return "standard input" if path == "-" else printable(path)
 
 
 def _verify(
@@ -143,8 +160,7 @@ def _verify(
         document = {"file": printable(path), "sha256": checkpoint.digest, "whole": True}
         write(to_json(document | ({"corpus": True} if corpus else {})))
         return
-    source = "standard input" if path == "-" else printable(path)
-    write(f"{source}: whole, sha256 {checkpoint.digest}\n")
+    write(f"{_source(path)}: whole, sha256 {checkpoint.digest}\n")
     if corpus:
         write("trained on this text\n")
 
@@ -167,5 +183,6 @@ def _show_flow(checkpoint: Checkpoint, text: str, as_json: bool) -> None:
 
 
 def _shown(value: Any) -> str:
+    """A setting on one line."""
     text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
     return "".join(c if c == "\\" else escaped(c) for c in text)

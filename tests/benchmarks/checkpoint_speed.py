@@ -100,11 +100,11 @@ def contest(folder: Path, training: Training, rounds: int, target: float) -> Ite
 def held_up(folder: Path, lasts: float) -> Row:
     """The share of its time that a run with the defaults spends on saving."""
     training = training_of(None, folder / "run.npz")
-    save, spent = training.save, []
+    save, spent = training.save, list[float]()
 
-    def timed() -> None:
+    def timed(last: bool = False) -> None:
         start = time.perf_counter()
-        save()
+        save(last)
         spent.append(time.perf_counter() - start)
 
     training.save = timed  # type: ignore[method-assign]
@@ -155,7 +155,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     common.add_json_option(parser)
     o = parser.parse_args(arguments)
     folders = o.folder or [Path(tempfile.gettempdir()), *([MEMORY] if MEMORY.is_dir() else [])]
-    rows = []
+    rows: list[Row] = []
     for place in folders:
         with tempfile.TemporaryDirectory(dir=place) as name:
             folder = Path(name)

@@ -18,7 +18,8 @@ import common  # first: one thread each, before NumPy is loaded
 import numpy as np
 from common import Rates, Row, Run
 
-from charlstm.generation.sampling import generate
+from charlstm.generation.ending import Sampling, Seed
+from charlstm.generation.sampler import Sampler
 from charlstm.nn.model import Model
 from charlstm.scoring.evaluation import SEGMENT, surprisals
 from charlstm.text.vocabulary import Characters
@@ -43,11 +44,11 @@ def initial(cell: str, V: int, H: int) -> Model:
 def charlstm_texts(cell: str, V: int, H: int, count: int, length: int) -> Run:
     """So many texts side by side, by this package."""
     model, characters = initial(cell, V, H), vocabulary(V)
-    keys, seed = itertools.count(), np.zeros(1, np.int32)
-    options = {"count": count, "length": length, "temperature": TEMPERATURE}
+    sampling = Sampling(length=length, temperature=TEMPERATURE)
+    keys, seeds = itertools.count(), [Seed(np.zeros(1, np.int32), characters.units[0])] * count
 
     def texts() -> object:
-        pieces = generate(model, characters, seed, next(keys), **options)
+        pieces = Sampler(model, characters, next(keys), sampling).pieces(seeds)
         written = "".join([piece.text for piece in pieces])
         assert len(written) == count * length
         return written

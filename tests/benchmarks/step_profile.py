@@ -19,8 +19,9 @@ import common  # first: one thread each, before NumPy is loaded
 from peers import CLIP, RATE, initial, texts
 from train_speed import SQUARE, T, matrix_product
 
-import charlstm.nn.model
 import charlstm.nn.recurrent
+from charlstm.nn.arrays import sum_products
+from charlstm.nn.cells import CELLS
 from charlstm.nn.layers import OneHot
 from charlstm.nn.model import Unrolled
 from charlstm.nn.optimizers import Adagrad, clip_norm_, norm
@@ -79,18 +80,18 @@ def watch(unrolled: Unrolled, clock: Clock) -> None:
         def prepared(*arguments: Any, prepare: Any = prepare, part: str = what[0]) -> Any:
             return clock.timed(part, prepare(*arguments))
 
-        below.prepare = prepared  # type: ignore[method-assign]
+        below.prepare = prepared  # type: ignore[assignment, method-assign]
         below.backward = clock.timed(what[1], below.backward)  # type: ignore[method-assign]
     output = unrolled.output
     output.loss_and_gradient = clock.timed(  # type: ignore[method-assign]
         "output, softmax, dWy, dh", output.loss_and_gradient
     )
-    charlstm.nn.recurrent.sum_products = clock.timed("dWh", charlstm.nn.recurrent.sum_products)
+    setattr(charlstm.nn.recurrent, "sum_products", clock.timed("dWh", sum_products))  # noqa: B010
 
 
 def operations(cell: str, V: int, H: int, layers: int, N: int) -> dict[str, int]:
     """Of the products of each part."""
-    G = len(charlstm.nn.model.CELLS[cell].gates)
+    G = len(CELLS[cell].gates)
     square = 2 * N * G * H * H
     return {
         "h Wh": layers * square,

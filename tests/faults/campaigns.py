@@ -54,8 +54,14 @@ def corpus() -> Corpus:
     return Corpus.from_text(STORY[:3000], 0.1)
 
 
-SMALL = {"model_hidden": 8, "train_batch": 4, "train_length": 10, "train_workers": 1}
-SMALL |= {"train_epochs": None, "train_patience": None}
+SMALL: dict[str, Any] = {
+    "model_hidden": 8,
+    "train_batch": 4,
+    "train_length": 10,
+    "train_workers": 1,
+    "train_epochs": None,
+    "train_patience": None,
+}
 
 
 @functools.cache
@@ -149,17 +155,17 @@ def stops(n: int | None, seed: int) -> Outcome:
         config = configured(**SMALL, **keys, train_steps=60, train_eval_every=17)
         t = config.text
         text = STORY[: 12_000 if t.unit == "word" else 2400]  # an epoch is 54 steps
-        text = Corpus.from_text(text, 0.1, unit=t.unit, max_vocabulary=t.max_vocabulary)
+        corpus = Corpus.from_text(text, 0.1, unit=t.unit, max_vocabulary=t.max_vocabulary)
         with tempfile.TemporaryDirectory() as name:
             whole, parts = Path(name, "whole.npz"), Path(name, "parts.npz")
-            list(Training.start(text, config, whole))
+            list(Training.start(corpus, config, whole))
             for stop in range(1, 61):
                 trials += 1
-                training = Training.start(text, config, parts)
+                training = Training.start(corpus, config, parts)
                 for record in training:
                     if record.step == stop:
                         training.stop()
-                list(Training.resume(text, read_checkpoint(parts), parts))
+                list(Training.resume(corpus, read_checkpoint(parts), parts))
                 if parts.read_bytes() != whole.read_bytes():
                     failures.append(f"{keys}: stopped after step {stop}, another file")
     return trials, failures

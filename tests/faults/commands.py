@@ -327,7 +327,7 @@ def stopped(n: int | None, seed: int) -> Outcome:
     one ends at once what the first would only end after the save."""
     failures: list[str] = []
     trials, check = 0, partial(_check, failures)
-    piped = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    piped: Any = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
 
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)

@@ -1,0 +1,80 @@
+"""What several test files share: places, texts, commands as processes, trained models."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import charlstm
+from charlstm.nn.model import Model
+from charlstm.text.corpus import Corpus
+from charlstm.text.vocabulary import Vocabulary
+
+ROOT = Path(__file__).parent.parent
+CORPORA = ROOT / "corpora"
+STORY = CORPORA / "lighthouse.txt"
+
+UNITS = ("char", "byte", "word")
+every_unit = pytest.mark.parametrize("unit", UNITS)
+posix = pytest.mark.skipif(os.name != "posix", reason="needs POSIX")
+
+POLYGLOT = "the sea was calm\nand the boat went out\n\n은여울 나루에 배가 🚢\nשלום עולם\n" * 5
+"""Lines in three scripts, one of them empty, one with a unit beyond the first plane."""
+
+TINY = ("--set", "model.hidden=4")
+"""Options of `charlstm train`, for tests to which the model makes no difference."""
+
+
+def run(
+    *arguments: str | Path,
+    stdin: bytes | str = b"",
+    cwd: Path | None = None,
+    env: dict[str, str] | None = None,
+) -> subprocess.CompletedProcess[bytes]:
+    """`charlstm ARGUMENTS` in a process of its own."""
+    return subprocess.run(
+        [sys.executable, "-m", "charlstm", *map(str, arguments)],
+        input=stdin.encode() if isinstance(stdin, str) else stdin,
+        capture_output=True,
+        cwd=cwd,
+        env={**os.environ, "PYTHONPATH": str(ROOT), **(env or {})},
+        timeout=120,
+    )
+
+
+def fails(process: subprocess.CompletedProcess[bytes], code: int, *parts: str) -> str:
+    """Assert the exit code and an error of one line that has these parts."""
+    text = process.stderr.decode()
+    assert process.returncode == code, text
+    errors = [line for line in text.splitlines() if line.startswith("charlstm: error: ")]
+    assert len(errors) == 1, text
+    assert text.splitlines()[-1] == errors[0]
+    assert "Traceback" not in text
+    for part in parts:
+        assert part in errors[0]
+    return errors[0]
+
+
+def trained(path: Path, corpus: str, steps: int = 120, **settings: Any) -> Path:
+    """A checkpoint at `path`, trained on a text, which stays beside it."""
+    changes = {"train.steps": steps, "train.workers": 1, "model.hidden": 32, **settings}
+    (path.parent / "corpus").write_text(corpus, encoding="utf-8")
+    for _ in charlstm.train(path.parent / "corpus", path, settings=changes):
+        pass
+    return path
+
+
+def random_model(
+    unit: str = "char", cell: str = "lstm", dtype: Any = np.float64, **family: Any
+) -> tuple[Model, Vocabulary]:
+    """A model of `POLYGLOT` with weights at random, and its vocabulary."""
+    v = Corpus.from_text(POLYGLOT, 0.0, unit=unit, **family.pop("text", {})).vocabulary
+    model = Model(cell, len(v), 6, family.pop("layers", 1), dtype, **family)
+    model.weights.flat[...] = np.random.default_rng(2).normal(0, 0.7, model.weights.flat.shape)
+    return model, v
