@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
-from itertools import groupby
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
@@ -21,15 +19,12 @@ from charlstm.cli.options import (
     settings,
     unescape,
 )
-from charlstm.cli.streams import check_one_user, notice, to_json, without_surrogates, write
-from charlstm.errors import UsageError
+from charlstm.cli.seeds import errors_of, known, sampler_of, write_end, write_sample
+from charlstm.cli.streams import check_one_user, notice, write
 
 if TYPE_CHECKING:
     from charlstm.api import LanguageModel
-    from charlstm.generation.ending import Seed
-    from charlstm.generation.sampler import Completion, Sampler
-    from charlstm.nn.arrays import Array
-    from charlstm.text.corpus import Line
+    from charlstm.generation.sampler import Completion
 
 LEAVE_OUT = "; leave out {others}"
 RULES = (
@@ -182,13 +177,15 @@ def sample(**params: Any) -> int:
     _check_streams(asked)
     language = _load(asked)
     if asked.each:
-        _continue_lines(language, asked)
+        from charlstm.cli.each import continue_lines
+
+        continue_lines(language, asked)
         return 0
     text = _seed(language, asked)
     if asked.interactive:
         _converse(language, asked, text)
         return 0
-    text = _known(language, text, asked.unknown == "skip", "the seed")
+    text = known(language, text, asked.unknown == "skip", "the seed")
     if asked.beam is not None:
         _most_probable(language, asked, text)
         return 0
@@ -253,35 +250,6 @@ def _seed(language: LanguageModel, asked: SimpleNamespace) -> str:
     return unescape(asked.seed)
 
 
-def _known(language: LanguageModel, text: str, skip: bool, what: str) -> str:
-    """A seed, normalised, and without what is not in the vocabulary where that is to be skipped."""
-    vocabulary = language.vocabulary
-    text = vocabulary.normalised(text)
-    if skip:
-        text, skipped = vocabulary.without_unknown(text)
-        if skipped:
-            units = f"{skipped} {vocabulary.name}{'s' * (skipped > 1)}"
-            notice(f"skipped {units} of {what}: not in the vocabulary")
-    return text
-
-
-def _sampler(
-    language: LanguageModel, asked: SimpleNamespace, prefix: Array | None = None
-) -> Sampler:
-    return language.sampler(
-        rng_seed=asked.rng_seed,
-        nats=asked.as_json or asked.best_of > 1,
-        errors=_errors(asked),
-        prefix=prefix,
-        match=asked.match,
-    )
-
-
-def _errors(asked: SimpleNamespace) -> str:
-    """What becomes of bytes that are not UTF-8: JSON cannot hold them."""
-    return "replace" if asked.as_json else "surrogateescape"
-
-
 # --- a function for each mode ------------------------------------------------------------------
 
 
@@ -290,60 +258,41 @@ def _stream(language: LanguageModel, asked: SimpleNamespace, text: str) -> None:
     seed, separator = language.seed(text), unescape(asked.separator)
     shown = text if language.config.sample.echo else ""
     last = seed._replace(ids=seed.ids[-1:])
-    sampler = _sampler(language, asked, prefix=seed.ids[:-1])
+    sampler = sampler_of(language, asked, prefix=seed.ids[:-1])
     started = -1
     for sample, more, _ in sampler.pieces([last] * language.config.sample.count):
         if sample != started:
             more = (separator if sample else "") + shown + more
             started = sample
         write(more.encode("utf-8", "surrogateescape"))
-    _end(separator)
-
-
-def _end(separator: str) -> None:
-    """End the samples with a line break, or, where a NUL stands between them, as for `xargs -0`,
-    with that."""
-    write(separator if separator == "\0" else "\n")
-
-
-def _write(asked: SimpleNamespace, seed: str, completion: Completion, before: str) -> None:
-    """Write a sample that has ended: as JSON, or as text with what stands before it. Lone
-    surrogates in it are bytes."""
-    if not asked.as_json:
-        write((before + completion.text).encode("utf-8", "surrogateescape"))
-        return
-    values = {"text": completion.text, "nats": completion.nats, "stop": completion.stop}
-    write(to_json({"seed": without_surrogates(seed), **values}))
+    write_end(separator)
 
 
 def _most_probable(language: LanguageModel, asked: SimpleNamespace, text: str) -> None:
     """Write what a beam search finds."""
     if language.config.sample.count != 1:
         raise click.UsageError("--beam finds one text; leave out sample.count")
-    found = language.beam(text, asked.beam, errors=_errors(asked), match=asked.match)
-    _write(asked, text, found, text if language.config.sample.echo else "")
+    found = language.beam(text, asked.beam, errors=errors_of(asked), match=asked.match)
+    write_sample(language, asked, text, found)
     if not asked.as_json:
-        _end(unescape(asked.separator))
+        write_end(unescape(asked.separator))
 
 
 def _choose(language: LanguageModel, asked: SimpleNamespace, text: str) -> int:
     """Write the samples that are accepted; return the exit code."""
     from charlstm.generation.sampler import TRIES, accepted
 
-    count, seed, separator = (
-        language.config.sample.count,
-        language.seed(text),
-        unescape(asked.separator),
-    )
+    count, separator = language.config.sample.count, unescape(asked.separator)
+    seed = language.seed(text)
     last = seed._replace(ids=seed.ids[-1:])
     accept = _Acceptance(language, asked, text)
-    sampler = _sampler(language, asked, prefix=seed.ids[:-1])
-    shown, found = text if language.config.sample.echo else "", 0
+    sampler = sampler_of(language, asked, prefix=seed.ids[:-1])
+    found = 0
     for completion in accepted(sampler, last, count, asked.best_of, accept):
-        _write(asked, text, completion, (separator if found else "") + shown)
+        write_sample(language, asked, text, completion, separator if found else "")
         found += 1
     if found and not asked.as_json:
-        _end(separator)
+        write_end(separator)
     if found == count:
         return 0
     cuts = f"; {accept.cut:,} were cut by --length, raise it" if accept.cut else ""
@@ -387,83 +336,7 @@ def _converse(language: LanguageModel, asked: SimpleNamespace, text: str) -> Non
     from charlstm.cli.dialogue import Dialogue
 
     def prepare(typed: str) -> str:
-        return _known(language, typed, asked.unknown == "skip", "the text")
+        return known(language, typed, asked.unknown == "skip", "the text")
 
     begun = text or given().intersection(["--seed", "--seed-file"])
     Dialogue(language, prepare, asked.rng_seed).run(text if begun else None)
-
-
-# --- each line of standard input -----------------------------------------------------------------
-
-
-def _continue_lines(language: LanguageModel, asked: SimpleNamespace) -> None:
-    """Continue the lines of standard input, those of a pipe as soon as they are there. A line
-    that cannot be continued, since the model does not know its units or nothing that can follow
-    matches, comes out as it is, and is an error at the end."""
-    if language.config.sample.count != 1:
-        raise click.UsageError("--each continues each line once; leave out sample.count")
-    complete, number, failures = _completing(language, asked), 0, list[UsageError]()
-    for lines in language.read_lines("-", notice):
-        seeds: list[Seed | None] = []
-        for n, line in enumerate(lines, number + 1):
-            try:
-                seeds.append(_seed_of(language, asked, line, f"line {n} of standard input"))
-            except UsageError as e:
-                seeds.append(None)
-                failures.append(e)
-        for line, seed, completion in zip(lines, seeds, complete(seeds, number), strict=True):
-            if seed is None or completion is None:
-                _pass(language, asked, line)
-                continue
-            _write(asked, seed.text, completion, seed.text if language.config.sample.echo else "")
-            if not asked.as_json:
-                write("\n")
-        number += len(lines)
-    if failures:
-        count = len(failures)
-        lines_were = "1 line was" if count == 1 else f"{count:,} lines were"
-        raise UsageError(f"{lines_were} not continued: {failures[0]}")
-
-
-def _seed_of(language: LanguageModel, asked: SimpleNamespace, line: str, name: str) -> Seed:
-    """A line as a seed. Raises `UsageError` where it cannot be continued."""
-    seed = language.seed(_known(language, line, asked.unknown == "skip", name), name)
-    if asked.match is not None:
-        language.check_match(asked.match, seed.text)
-    return seed
-
-
-Completing = Callable[[list["Seed | None"], int], Iterator["Completion | None"]]
-
-
-def _completing(language: LanguageModel, asked: SimpleNamespace) -> Completing:
-    """What completes the seeds that there are, from a number on: the random numbers of a seed are
-    those of its place, whatever stands before it."""
-    from charlstm.generation.sampler import best_of
-
-    sampler, N = _sampler(language, asked) if asked.beam is None else None, asked.best_of
-
-    def complete(seeds: list[Seed | None], number: int) -> Iterator[Completion | None]:
-        for there, group in groupby(enumerate(seeds, number), lambda pair: pair[1] is not None):
-            pairs = list(group)
-            present = [seed for _, seed in pairs if seed is not None]
-            if not there:
-                yield from [None] * len(pairs)
-            elif sampler is None:
-                for seed in present:
-                    options = {"errors": _errors(asked), "match": asked.match}
-                    yield language.beam(seed.text, asked.beam, **options)
-            else:
-                repeated = [seed for seed in present for _ in range(N)]
-                yield from best_of(sampler(repeated, pairs[0][0] * N), N)
-
-    return complete
-
-
-def _pass(language: LanguageModel, asked: SimpleNamespace, line: Line) -> None:
-    """Write a line that cannot be continued."""
-    if asked.as_json:
-        values = {"text": "", "nats": None, "stop": "unknown"}
-        write(to_json({"seed": without_surrogates(line), **values}))
-    else:
-        write(line.raw if language.config.sample.echo else b"\n")
