@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 import charlstm
-from charlstm.config.schema import bundled
+from charlstm.config.sources import bundled
 
 ROOT = Path(__file__).parent.parent
 TEXT = "Once upon a time there was a ferry.\n" * 60

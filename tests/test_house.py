@@ -15,7 +15,7 @@ import pytest
 
 import charlstm
 from charlstm.cli import COMMANDS, cli, main
-from charlstm.config.schema import bundled
+from charlstm.config.sources import bundled
 from charlstm.nn.optimizers import OPTIMIZERS
 from charlstm.storage.checkpoint import _PROGRESS
 from charlstm.text.corpus import MIN_HELD_OUT
@@ -27,8 +27,11 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 HOUSE = {
     "": ["_version", "errors"],
     "nn": ["arrays", "cells", "parameters", "optimizers", "recurrent", "layers", "model"],
-    "config": ["schema"],
-    "text": ["visible", "vocabulary", "sniff", "corpus"],
+    "config": ["fields", "yaml_subset", "schema", "sources"],
+    "text": [
+        *("visible", "normal_forms", "vocabulary", "census", "sniff", "encodings", "reading"),
+        *("lines", "seams", "ids", "split", "corpus", "streams"),
+    ],
     "storage": ["lock", "files", "archive", "checkpoint"],
     "scoring": ["evaluation", "flow"],
     "generation": ["patterns", "sampling"],

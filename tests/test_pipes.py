@@ -28,7 +28,8 @@ from charlstm.errors import ConfigError
 from charlstm.nn.cells import CELLS
 from charlstm.nn.model import Model
 from charlstm.scoring.evaluation import UNKNOWN_NATS, LineScorer, evaluate, surprisals
-from charlstm.text.corpus import Corpus, read_lines
+from charlstm.text.corpus import Corpus
+from charlstm.text.lines import read_lines
 from charlstm.text.visible import escaped
 from charlstm.text.vocabulary import Vocabulary
 
@@ -177,7 +178,7 @@ def test_any_lines(lines: list[str]) -> None:
 def test_read_lines(data: str, block: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A line ends at a line feed and nowhere else; the last one need not have one. A carriage
     return before it is no part of the text, but of the bytes."""
-    monkeypatch.setattr("charlstm.text.corpus.BLOCK", block)
+    monkeypatch.setattr("charlstm.text.reading.BLOCK", block)
     (tmp_path / "t").write_bytes(data.encode())
     lines = [line for batch in read_lines(tmp_path / "t") for line in batch]
     expected = data.split("\n")[:-1] if data.endswith("\n") or not data else data.split("\n")

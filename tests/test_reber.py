@@ -15,7 +15,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from charlstm.config.schema import Config, read_config
+from charlstm.config.schema import Config
+from charlstm.config.sources import read_config
 from corpora import reber
 
 ROOT = Path(__file__).parent.parent

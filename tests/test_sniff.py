@@ -14,7 +14,8 @@ import pytest
 from charlstm.cli import main
 from charlstm.config.schema import TextConfig
 from charlstm.errors import CorpusError
-from charlstm.text.corpus import SAMPLE, Corpus
+from charlstm.text.corpus import Corpus
+from charlstm.text.reading import SAMPLE
 from charlstm.text.sniff import likely_cause
 
 ROOT = Path(__file__).parent.parent

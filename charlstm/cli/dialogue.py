@@ -102,7 +102,7 @@ class Dialogue:
 
     def _obey(self, line: str) -> bool:
         """Do what a line says; return whether to go on."""
-        from charlstm.config.schema import setting_from_option
+        from charlstm.config.sources import setting_from_option
         from charlstm.generation.sampling import unescape
 
         command, _, value = line.strip().partition(" ")

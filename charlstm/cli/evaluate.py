@@ -17,7 +17,7 @@ from charlstm.text.visible import escaped, harmless, joins
 if TYPE_CHECKING:
     from charlstm.api import LanguageModel, Scored
     from charlstm.scoring.evaluation import Evaluation
-    from charlstm.text.corpus import Line
+    from charlstm.text.lines import Line
     from charlstm.text.vocabulary import Vocabulary
 
 ROWS = 1024

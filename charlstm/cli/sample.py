@@ -16,7 +16,7 @@ from charlstm.errors import UsageError
 if TYPE_CHECKING:
     from charlstm.api import LanguageModel
     from charlstm.generation.sampling import Completer, Completion, Piece, Seed
-    from charlstm.text.corpus import Line
+    from charlstm.text.lines import Line
 
 
 @click.command()
