@@ -23,7 +23,7 @@ import charlstm.scoring.evaluation
 from charlstm.api import LanguageModel
 from charlstm.cli import COMMANDS
 from charlstm.cli.options import Number
-from charlstm.config.schema import Setting, _keys, check
+from charlstm.config.schema import KEYS, Setting, check
 from charlstm.errors import ConfigError
 from charlstm.nn.cells import CELLS
 from charlstm.nn.model import Model
@@ -367,7 +367,7 @@ def test_no_option_takes_nan(command: str) -> None:
 
 def test_no_key_takes_nan() -> None:
     numbers = 0
-    for key, field in _keys().items():
+    for key, field in KEYS.items():
         for value in (math.nan, np.float64("nan")):
             with pytest.raises(ConfigError):
                 check([Setting(key, value, "a test")])

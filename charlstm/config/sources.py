@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from charlstm.config.schema import KEYS, SECTIONS, Setting, unknown
-from charlstm.config.yaml_subset import named, parse, shown
+from charlstm.config.schema import KEYS, SECTIONS, Setting, unknown_name
+from charlstm.config.yaml_subset import parse, quoted, quoted_if_odd
 from charlstm.errors import ConfigError
 
 
@@ -19,19 +19,20 @@ def parse_yaml(text: str, name: str) -> list[Setting]:
         raise ConfigError(f"{name}:{root.line}: expected the sections {', '.join(SECTIONS)}")
     settings = []
     for section, node in root.value.items():
-        where = f"{name}:{node.line}"
         if section not in SECTIONS:
-            raise unknown(f"{name}:{node.key_line}", "section", section, SECTIONS)
+            raise unknown_name(f"{name}:{node.key_line}", "section", section, SECTIONS)
         if node.value is None:
             continue
         if not isinstance(node.value, dict):
-            raise ConfigError(f"{where}: {section}: expected keys and values")
+            raise ConfigError(f"{name}:{node.line}: {section}: expected keys and values")
         for key, child in node.value.items():
             setting = Setting(f"{section}.{key}", child.value, f"{name}:{child.line}")
             if isinstance(child.value, dict):
-                raise ConfigError(f"{setting.where}: {named(setting.key)}: expected a single value")
+                raise ConfigError(
+                    f"{setting.where}: {quoted_if_odd(setting.key)}: expected a single value"
+                )
             if setting.key not in KEYS:
-                raise unknown(f"{name}:{child.key_line}", "key", setting.key, KEYS)
+                raise unknown_name(f"{name}:{child.key_line}", "key", setting.key, KEYS)
             settings.append(setting)
     return settings
 
@@ -40,16 +41,18 @@ def parse_setting(text: str) -> Setting:
     """One KEY=VALUE of `--set`; the value is read as YAML."""
     key, equals, value = text.partition("=")
     if not equals:
-        raise ConfigError(f"--set {named(text)}: expected KEY=VALUE, such as model.hidden=200")
+        raise ConfigError(
+            f"--set {quoted_if_odd(text)}: expected KEY=VALUE, such as model.hidden=200"
+        )
     key = key.strip()
-    return setting_from_option(key, value, f"--set {named(key)}")
+    return setting_from_option(key, value, f"--set {quoted_if_odd(key)}")
 
 
 def setting_from_option(key: str, value: str, option: str) -> Setting:
     """A value that was given as text on the command line; it is read as YAML."""
     node = parse(value, option)
     if isinstance(node.value, dict):
-        raise ConfigError(f"{option}: {key}: expected a single value, got {shown(value)}")
+        raise ConfigError(f"{option}: {key}: expected a single value, got {quoted(value)}")
     return Setting(key, node.value, option)
 
 
@@ -73,7 +76,7 @@ def read_config(name: str) -> list[Setting]:
     except FileNotFoundError:
         if Path(name).suffix in (".yaml", ".yml") or os.path.dirname(name):
             raise ConfigError(f"{name}: no such file; check the name") from None
-        raise unknown("--config", "configuration", name, known) from None
+        raise unknown_name("--config", "configuration", name, known) from None
     except OSError as e:
         raise ConfigError(f"{name}: cannot be read: {e.strerror}") from None
     except ValueError:
