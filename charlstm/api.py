@@ -13,14 +13,9 @@ from typing import Any
 
 import numpy as np
 
-from charlstm.config.schema import (
-    Config,
-    Setting,
-    bundled,
-    check,
-    read_config,
-    seconds,
-)
+from charlstm.config.fields import seconds
+from charlstm.config.schema import Config, Setting, check
+from charlstm.config.sources import bundled, read_config
 from charlstm.errors import UsageError
 from charlstm.generation.beam import beam
 from charlstm.generation.ending import Sampling, Seed
@@ -42,15 +37,9 @@ from charlstm.scoring.flow import gradient_flow as flow_of
 from charlstm.storage.checkpoint import Checkpoint, read_checkpoint
 from charlstm.storage.files import check_apart, claim
 from charlstm.storage.lock import Lock
-from charlstm.text.corpus import (
-    Corpus,
-    Line,
-    Notice,
-    encoding_of,
-    read_blocks,
-    read_lines,
-    read_text,
-)
+from charlstm.text.corpus import Corpus
+from charlstm.text.lines import Line, read_lines
+from charlstm.text.reading import Notice, encoding_of, read_blocks, read_text
 from charlstm.training.ranks import ranks
 from charlstm.training.run import Training, fitted
 
@@ -100,7 +89,7 @@ class LanguageModel:
     ) -> Iterator[list[Line]]:
         """The lines in a file, some at a time, in the same encoding; of a pipe those that are
         there, without waiting for more. What cannot be decoded is no error: see
-        `charlstm.text.corpus.read_lines`."""
+        `charlstm.text.lines.read_lines`."""
         return read_lines(source, self._encoding(source), notice)
 
     def _sampling(

@@ -14,7 +14,7 @@ import pytest
 from support import ROOT, STORY
 
 import charlstm
-from charlstm.config.schema import bundled
+from charlstm.config.sources import bundled
 
 TEXT = "Once upon a time there was a ferry.\n" * 60
 

@@ -23,25 +23,20 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-import charlstm.text.corpus
+import charlstm.text.ids
+import charlstm.text.reading
+import charlstm.text.streams
 from charlstm.cli import main
-from charlstm.config.schema import Config, Setting, TextConfig, parse_setting
+from charlstm.config.schema import Config, Setting, TextConfig
+from charlstm.config.sources import parse_setting
 from charlstm.errors import ConfigError, CorpusError, OutputError, UsageError, VocabularyError
-from charlstm.text.corpus import (
-    MIN_HELD_OUT,
-    PART,
-    Corpus,
-    Streams,
-    read_text,
-)
-from charlstm.text.vocabulary import (
-    UNKNOWN,
-    CharacterCensus,
-    Vocabulary,
-    begins_anew,
-    normalised,
-    normalised_blocks,
-)
+from charlstm.text.census import CharacterCensus
+from charlstm.text.corpus import MIN_HELD_OUT, PART, Corpus
+from charlstm.text.normal_forms import begins_anew, normalised, normalised_blocks
+from charlstm.text.reading import read_text
+from charlstm.text.sniff import likely_cause
+from charlstm.text.streams import Streams
+from charlstm.text.vocabulary import UNKNOWN, Vocabulary
 from charlstm.training.run import Training
 
 texts = st.text(st.characters(exclude_categories=["Cs"]), min_size=1)
@@ -52,12 +47,21 @@ def stdin(monkeypatch: pytest.MonkeyPatch, data: bytes) -> None:
     monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=io.BytesIO(data)))
 
 
+SIZES = {
+    "BLOCK": ((charlstm.text.reading, "BLOCK"), (charlstm.text.ids, "CHUNK")),
+    "IN_MEMORY": ((charlstm.text.ids, "IN_MEMORY"),),
+    "RESIDENT": ((charlstm.text.streams, "RESIDENT"),),
+}
+"""Where each of the sizes is kept."""
+
+
 @contextlib.contextmanager
 def sizes_of(**sizes: int) -> Iterator[None]:
-    """Within it, the module's sizes are others: `BLOCK`, `IN_MEMORY`, `RESIDENT`."""
+    """Within it, sizes are others: `BLOCK`, here also that of ids, `IN_MEMORY`, `RESIDENT`."""
     with pytest.MonkeyPatch.context() as patch:
         for name, size in sizes.items():
-            patch.setattr(charlstm.text.corpus, name, size)
+            for home, constant in SIZES[name]:
+                patch.setattr(home, constant, size)
         yield
 
 
@@ -247,6 +251,7 @@ def test_the_first_wrong_byte(noise: bytes, text: str, block: int, data: Any) ->
     good = text.encode()
     at = data.draw(st.integers(0, len(good)))
     contents = good[:at] + noise + good[at:]
+    assume(likely_cause(contents[:block], "utf-8") is None)  # else that is the error
     with tempfile.TemporaryDirectory() as folder, sizes_of(BLOCK=block):
         path = Path(folder, "text")
         path.write_bytes(contents)
@@ -298,7 +303,7 @@ def test_wrong_byte_in_other_encodings(tmp_path: Path) -> None:
 
 def test_long_file(tmp_path: Path) -> None:
     """At the size that is in use: characters across the edges, and the place of a wrong byte."""
-    path, n = tmp_path / "text", 2 * charlstm.text.corpus.BLOCK
+    path, n = tmp_path / "text", 2 * charlstm.text.reading.BLOCK
     path.write_bytes(b"a" + "한".encode() * n)
     assert read_text(path) == "a" + "한" * n
     path.write_bytes(b"a" + "한".encode() * n + b"\xff")

@@ -11,7 +11,10 @@ from support import fails, run
 import charlstm
 from charlstm.config.schema import TextConfig
 from charlstm.errors import CorpusError
-from charlstm.text.corpus import CODE_PAGES, SUPERSETS, Corpus, _incremental, read_lines, read_text
+from charlstm.text.corpus import Corpus
+from charlstm.text.encodings import CODE_PAGES, SUPERSETS, incremental
+from charlstm.text.lines import read_lines
+from charlstm.text.reading import read_text
 from charlstm.text.sniff import likely_encoding
 
 TEXTS = {
@@ -68,10 +71,10 @@ def test_nothing_is_lost(name: str) -> None:
             except UnicodeDecodeError:
                 continue
             if any(0x80 <= byte < 0xA0 for byte in data) and SUPERSETS[name] in CODE_PAGES:
-                assert len(_incremental(name).decode(data)) == len(data)
+                assert len(incremental(name).decode(data)) == len(data)
                 continue
             total += 1
-            others += _incremental(name).decode(data) != text
+            others += incremental(name).decode(data) != text
     assert total > 5000
     assert others <= 0.002 * total
 

@@ -17,7 +17,8 @@ from support import ROOT, STORY
 import charlstm
 import docs
 from charlstm.cli import COMMANDS, cli, main
-from charlstm.config.schema import KEYS, bundled
+from charlstm.config.schema import KEYS
+from charlstm.config.sources import bundled
 from charlstm.nn.optimizers import OPTIMIZERS
 from charlstm.storage.checkpoint import _PROGRESS
 from charlstm.text.corpus import MIN_HELD_OUT
@@ -33,8 +34,11 @@ PAGES = [
 HOUSE = {
     "": ["_version", "errors"],
     "nn": ["arrays", "cells", "parameters", "optimizers", "recurrent", "layers", "model"],
-    "config": ["schema"],
-    "text": ["visible", "vocabulary", "sniff", "corpus"],
+    "config": ["fields", "yaml_subset", "schema", "sources"],
+    "text": [
+        *("visible", "normal_forms", "vocabulary", "census", "sniff", "encodings", "reading"),
+        *("lines", "seams", "ids", "split", "corpus", "streams"),
+    ],
     "storage": ["lock", "files", "archive", "checkpoint"],
     "scoring": ["evaluation", "flow"],
     "generation": [

@@ -13,7 +13,7 @@ from support import ROOT, fails, run
 
 import charlstm
 from charlstm.scoring.evaluation import UNKNOWN_NATS
-from charlstm.text.corpus import Line, read_lines
+from charlstm.text.lines import Line, read_lines
 
 TEXT = "the sea was calm\nand the boat went out\n나루에 배가\n" * 8
 CRLF = TEXT.replace("\n", "\r\n")
@@ -82,7 +82,7 @@ def test_bytes_of_lines(
     """Their texts have no end; their bytes, one after the other, are those of the file."""
     if encoding == "cp1140":
         text = text.translate(dict.fromkeys(map(ord, "나루가"), "x"))
-    monkeypatch.setattr("charlstm.text.corpus.BLOCK", block)
+    monkeypatch.setattr("charlstm.text.reading.BLOCK", block)
     data = text.encode(encoding)
     lines, said = lines_of(data, encoding, tmp_path / "t")
     parts = text.split("\n")

@@ -34,12 +34,13 @@ import charlstm.scoring.evaluation
 from charlstm.api import LanguageModel
 from charlstm.cli import COMMANDS
 from charlstm.cli.options import Number
-from charlstm.config.schema import Setting, _keys, check
+from charlstm.config.schema import KEYS, Setting, check
 from charlstm.errors import ConfigError
 from charlstm.nn.cells import CELLS
 from charlstm.nn.model import Model
 from charlstm.scoring.evaluation import UNKNOWN_NATS, LineScorer, evaluate, surprisals
-from charlstm.text.corpus import Corpus, read_lines
+from charlstm.text.corpus import Corpus
+from charlstm.text.lines import read_lines
 from charlstm.text.visible import escaped
 from charlstm.text.vocabulary import Vocabulary
 
@@ -166,7 +167,7 @@ def test_any_lines(lines: list[str]) -> None:
 def test_read_lines(data: str, block: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A line ends at a line feed and nowhere else; the last one need not have one. A carriage
     return before it is no part of the text, but of the bytes."""
-    monkeypatch.setattr("charlstm.text.corpus.BLOCK", block)
+    monkeypatch.setattr("charlstm.text.reading.BLOCK", block)
     (tmp_path / "t").write_bytes(data.encode())
     lines = [line for batch in read_lines(tmp_path / "t") for line in batch]
     expected = data.split("\n")[:-1] if data.endswith("\n") or not data else data.split("\n")
@@ -355,7 +356,7 @@ def test_no_option_takes_nan(command: str) -> None:
 
 def test_no_key_takes_nan() -> None:
     numbers = 0
-    for key, field in _keys().items():
+    for key, field in KEYS.items():
         for value in (math.nan, np.float64("nan")):
             with pytest.raises(ConfigError):
                 check([Setting(key, value, "a test")])

@@ -15,7 +15,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support import CORPORA
 
-from charlstm.config.schema import Config, read_config
+from charlstm.config.schema import Config
+from charlstm.config.sources import read_config
 from corpora import reber
 
 CORPUS = CORPORA / "reber.txt"

@@ -18,7 +18,6 @@ from support import CORPORA, STORY, UNITS
 import charlstm
 import charlstm.api
 import charlstm.scoring.evaluation
-import charlstm.text.corpus
 from charlstm.api import LanguageModel
 from charlstm.cli import main
 
@@ -145,7 +144,7 @@ def test_what_is_printed(
     assert main([*arguments, *options]) == 0
     whole = capsysbinary.readouterr().out
     assert whole
-    monkeypatch.setattr(charlstm.text.corpus, "BLOCK", 37)
+    monkeypatch.setattr("charlstm.text.reading.BLOCK", 37)
     assert main([*arguments, *options]) == 0
     blocks = capsysbinary.readouterr().out
     if "--lines" in options:  # which stand beside other lines: roundings, in the last digit shown

@@ -22,12 +22,12 @@ from hypothesis import strategies as st
 from support import CORPORA, ROOT
 
 import charlstm
-import charlstm.text.corpus
 from charlstm.cli import main
 from charlstm.config.schema import Config, Setting, TextConfig
 from charlstm.errors import ConfigError, CorpusError, UsageError
 from charlstm.storage.checkpoint import read_checkpoint, write_checkpoint
-from charlstm.text.corpus import Corpus, Streams
+from charlstm.text.corpus import Corpus
+from charlstm.text.streams import Streams
 from charlstm.training.run import Training
 
 NAMES = (CORPORA / "names.txt").read_text(encoding="utf-8")
@@ -183,8 +183,8 @@ def test_a_held_out_text_of_its_own_closes_the_ring() -> None:
 
 
 def test_a_mapped_text_is_closed_too(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(charlstm.text.corpus, "IN_MEMORY", 100)
-    monkeypatch.setattr(charlstm.text.corpus, "BLOCK", 64)
+    monkeypatch.setattr("charlstm.text.ids.IN_MEMORY", 100)
+    monkeypatch.setattr("charlstm.text.ids.CHUNK", 64)
     assert trained_on(Corpus.from_text(NAMES[:-1], 0.0)) == NAMES
 
 
@@ -227,8 +227,9 @@ def test_lines_are_drawn(
     read."""
     text = NAMES[:6000].rpartition("\n")[0] + "\n"
     whole = Corpus.from_text(text, valid, unit=unit, split="lines")
-    monkeypatch.setattr(charlstm.text.corpus, "BLOCK", block)
-    monkeypatch.setattr(charlstm.text.corpus, "IN_MEMORY", 500)
+    monkeypatch.setattr("charlstm.text.reading.BLOCK", block)
+    monkeypatch.setattr("charlstm.text.ids.CHUNK", block)
+    monkeypatch.setattr("charlstm.text.ids.IN_MEMORY", 500)
     corpus = Corpus.from_text(text, valid, unit=unit, split="lines")
     assert corpus.train.tolist() == whole.train.tolist()
     assert corpus.valid.tolist() == whole.valid.tolist()
@@ -259,8 +260,8 @@ def test_the_seed_draws_them() -> None:
 @pytest.mark.parametrize("unit", ["char", "byte", "word"])
 def test_lines_are_shuffled_some_at_a_time(monkeypatch: pytest.MonkeyPatch, unit: str) -> None:
     """Of a large text; no line is cut or lost where the parts meet, be it longer than a part."""
-    monkeypatch.setattr(charlstm.text.corpus, "SHUFFLED", 50)
-    monkeypatch.setattr(charlstm.text.corpus, "BLOCK", 64)
+    monkeypatch.setattr("charlstm.text.split.SHUFFLED", 50)
+    monkeypatch.setattr("charlstm.text.ids.CHUNK", 64)
     text = NAMES[:2000].rpartition("\n")[0] + "\n" + "a long line " * 20 + "\n" + "emil"
     corpus = Corpus.from_text(text, 0.3, unit=unit, split="lines")
     parts = [corpus.vocabulary.decode(ids.tolist()) for ids in (corpus.train, corpus.valid)]
@@ -348,8 +349,8 @@ def test_a_sorted_list_of_syllables_is_told(unit: str) -> None:
 
 def test_a_sorted_list_that_is_mapped(monkeypatch: pytest.MonkeyPatch) -> None:
     """Of a large text some windows are looked at."""
-    monkeypatch.setattr(charlstm.text.corpus, "WINDOW", 500)
-    monkeypatch.setattr(charlstm.text.corpus, "IN_MEMORY", 1000)
+    monkeypatch.setattr("charlstm.text.split.WINDOW", 500)
+    monkeypatch.setattr("charlstm.text.ids.IN_MEMORY", 1000)
     assert unlike("\n".join(sorted(NAMES.split())))
     assert not unlike(NAMES)
 
@@ -414,7 +415,7 @@ def test_time_counts_reading(
     """A corpus without an end gives a model in time; a character that the end cuts is left out,
     and so is the line."""
     monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=io.BufferedReader(Endless())))
-    monkeypatch.setattr(charlstm.text.corpus, "BLOCK", 10007)
+    monkeypatch.setattr("charlstm.text.reading.BLOCK", 10007)
     began = time.monotonic()
     model = tmp_path / "m.npz"
     limits = ["--max-time", "1s", "--set", "model.hidden=4", "--set", "text.valid=0"]
@@ -485,9 +486,9 @@ def test_what_reading_took_is_not_left_for_training(tmp_path: Path) -> None:
 
 def test_long_reading_says_how_far_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Now and then, not for every block."""
-    monkeypatch.setattr(charlstm.text.corpus, "SAID_AFTER", 0.0)
-    monkeypatch.setattr(charlstm.text.corpus, "SAID_EVERY", 1000.0)
-    monkeypatch.setattr(charlstm.text.corpus, "BLOCK", 1000)
+    monkeypatch.setattr("charlstm.text.reading.SAID_AFTER", 0.0)
+    monkeypatch.setattr("charlstm.text.reading.SAID_EVERY", 1000.0)
+    monkeypatch.setattr("charlstm.text.reading.BLOCK", 1000)
     (tmp_path / "c").write_text(NAMES)
     said: list[str] = []
     Corpus.from_files([tmp_path / "c"], notice=said.append)

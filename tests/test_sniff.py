@@ -15,7 +15,8 @@ from support import ROOT, STORY
 from charlstm.cli import main
 from charlstm.config.schema import TextConfig
 from charlstm.errors import CorpusError
-from charlstm.text.corpus import SAMPLE, Corpus
+from charlstm.text.corpus import Corpus
+from charlstm.text.reading import SAMPLE
 from charlstm.text.sniff import likely_cause
 
 SCRIPTS = {

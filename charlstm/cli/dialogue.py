@@ -103,7 +103,7 @@ class Dialogue:
 
     def _obey(self, line: str) -> bool:
         """Do what a line says; return whether to go on."""
-        from charlstm.config.schema import setting_from_option
+        from charlstm.config.sources import setting_from_option
 
         command, _, value = line.strip().partition(" ")
         if command == ":q" and not value:

@@ -21,7 +21,7 @@ class Display:
     """A bar on a terminal, a line now and then elsewhere, nothing when quiet."""
 
     def __init__(self, training: Training, quiet: bool) -> None:
-        from charlstm.config.schema import seconds
+        from charlstm.config.fields import seconds
 
         self.training, self.quiet, self.text = training, quiet, training.config.text
         self.bar: Any = None

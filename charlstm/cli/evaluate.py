@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from charlstm.api import LanguageModel, Scored
     from charlstm.config.schema import Setting
     from charlstm.scoring.evaluation import Evaluation
-    from charlstm.text.corpus import Line
+    from charlstm.text.lines import Line
 
 FILTERS = ("--above", "--below", "--quantile")
 """Options with which lines pass as they are, or do not."""

@@ -149,7 +149,8 @@ def settings(
 
     `options` maps an option's name to (key, value as given); None means not given.
     """
-    from charlstm.config.schema import Setting, parse_setting, read_config, setting_from_option
+    from charlstm.config.schema import Setting
+    from charlstm.config.sources import parse_setting, read_config, setting_from_option
 
     gathered = [setting for name in configs for setting in read_config(name)]
     gathered += [parse_setting(text) for text in sets]

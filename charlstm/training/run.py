@@ -21,7 +21,8 @@ from typing import Any, NamedTuple, cast
 import numpy as np
 
 from charlstm._version import __version__
-from charlstm.config.schema import Config, seconds
+from charlstm.config.fields import seconds
+from charlstm.config.schema import Config
 from charlstm.errors import DivergedError, OutputError, UsageError
 from charlstm.generation.ending import Sampling, Seed
 from charlstm.generation.numbers import key_of
@@ -40,7 +41,8 @@ from charlstm.storage.checkpoint import (
 )
 from charlstm.storage.files import claim
 from charlstm.storage.lock import Lock
-from charlstm.text.corpus import Corpus, Streams
+from charlstm.text.corpus import Corpus
+from charlstm.text.streams import Streams
 from charlstm.training.ranks import ALONE, Alone, ranks
 from charlstm.training.shards import Job, Shards, cores
 

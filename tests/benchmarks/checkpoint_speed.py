@@ -23,7 +23,8 @@ import common  # first: one thread each, before NumPy is loaded
 import numpy as np
 from common import Row, Run
 
-from charlstm.config.schema import Config, Setting, seconds
+from charlstm.config.fields import seconds
+from charlstm.config.schema import Config, Setting
 from charlstm.storage.checkpoint import read_checkpoint, write_checkpoint
 from charlstm.text.corpus import Corpus
 from charlstm.training.run import SAVING, Training

@@ -1,0 +1,157 @@
+"""From text to ids, which stand in a temporary file where they are many."""
+
+from __future__ import annotations
+
+import contextlib
+import mmap
+import os
+import tempfile
+from collections.abc import Callable, Iterable, Iterator
+from typing import IO, Any
+
+import numpy as np
+from numpy.typing import DTypeLike
+
+from charlstm.config.schema import TextConfig
+from charlstm.errors import CorpusError, OutputError
+from charlstm.nn.arrays import Array
+from charlstm.text.census import CENSUSES
+from charlstm.text.vocabulary import UNK, Vocabulary
+
+CHUNK = 1 << 19
+"""Ids that are copied at a time."""
+
+
+IN_MEMORY = 1 << 26
+"""Bytes of ids that are held in memory; more of them go into a temporary file."""
+
+
+@contextlib.contextmanager
+def id_file() -> Iterator[IO[bytes]]:
+    """A file for ids: in memory while it is small, then on disk.
+
+    On disk it has no name, where the system can do without, so that nothing is left of it however
+    the process ends. An error in writing it is an `OutputError`.
+    """
+    try:
+        with tempfile.SpooledTemporaryFile(IN_MEMORY) as file:
+            yield file
+    except OSError as e:
+        raise OutputError(
+            f"the corpus needs a temporary file, which cannot be written: {e.strerror}; "
+            "set the environment variable TMPDIR to a directory with more room"
+        ) from None
+
+
+def as_array(file: IO[bytes], dtype: DTypeLike) -> Array:
+    """All that is in a file of ids (N,), read-only; mapped where the file is on disk."""
+    file.flush()
+    size = file.seek(0, os.SEEK_END)
+    buffer: bytes | mmap.mmap
+    if size > IN_MEMORY:
+        buffer = mmap.mmap(file.fileno(), size, access=mmap.ACCESS_READ)
+    else:
+        file.seek(0)
+        buffer = file.read()
+    return np.ndarray(size // np.dtype(dtype).itemsize, dtype, buffer)
+
+
+def release(ids: Array) -> None:
+    """Where ids are mapped, let the system have the pages back that were read; reading them again
+    brings them back."""
+    base: Any = ids
+    while isinstance(base, np.ndarray):
+        base = base.base
+    if isinstance(base, mmap.mmap) and hasattr(mmap, "MADV_DONTNEED"):
+        base.madvise(mmap.MADV_DONTNEED)
+
+
+def passed_to(texts: Iterable[str], tell: Callable[[str], object]) -> Iterator[str]:
+    """A text in blocks, each of which is told before it goes on."""
+    for text in texts:
+        tell(text)
+        yield text
+
+
+def encode(texts: Iterable[str], config: TextConfig) -> tuple[Vocabulary, Array, str | None]:
+    """Vocabulary and ids (N,) of a text that comes in blocks and can be read only once; and a
+    notice where units were left out.
+
+    What id a unit has is known when all have been seen. Until then they are numbered as they come
+    up, and a number is written in the smallest type that holds all so far.
+    """
+    census = CENSUSES[config.unit]()
+    written: dict[np.dtype[Any], int] = {}  # how many numbers of each type, in this order
+    with id_file() as file:
+        for text in census.parts(texts):
+            numbers = census.numbers(text)
+            file.write(numbers.data)
+            written[numbers.dtype] = written.get(numbers.dtype, 0) + len(numbers)
+        N = sum(written.values())
+        if N < 2:
+            what = f"one {config.name}" if N else "empty"
+            raise CorpusError(
+                f"the corpus is {what}; give a text with at least two"
+                + ("" if N else f" {config.name}s")
+            )
+        vocabulary, ids = census.vocabulary(config)
+        ids = ids.astype(np.min_scalar_type(len(vocabulary) - 1))
+        notice = None
+        left_out = int(np.count_nonzero(ids == vocabulary.unknown)) - census.unknown
+        if left_out:
+            notice = (
+                f"{left_out:,} of {len(ids) - census.unknown:,} {config.name}s are left out of the "
+                f"vocabulary: {UNK} is {vocabulary.counts[vocabulary.unknown] / N:.2%} of the text"
+            )
+        _renumber(file, written, ids)
+        return vocabulary, as_array(file, ids.dtype), notice
+
+
+def _renumber(file: IO[bytes], written: dict[np.dtype[Any], int], ids: Array) -> None:
+    """Put ids[n] in the place of every number n in a file.
+
+    `written` tells how many numbers of one type stand there, then of the next. It goes from the
+    end to the beginning, since an id may take more room than the number that it replaces; ids that
+    take less are brought together afterwards.
+    """
+    if set(written) == {ids.dtype} and np.array_equal(ids, np.arange(len(ids))):
+        return
+    widest = max([*written, ids.dtype], key=lambda dtype: dtype.itemsize)
+    narrow, ids = ids.dtype, ids.astype(widest)
+    old = sum(dtype.itemsize * n for dtype, n in written.items())
+    new = sum(written.values()) * ids.itemsize
+    for dtype, left in reversed(written.items()):
+        while left > 0:
+            n = min(left, CHUNK)
+            left -= n
+            old -= n * dtype.itemsize
+            new -= n * ids.itemsize
+            file.seek(old)
+            numbers = np.frombuffer(file.read(n * dtype.itemsize), dtype)
+            file.seek(new)
+            file.write(ids[numbers.astype(np.intp)].data)
+    if narrow != widest:
+        _narrow(file, sum(written.values()), widest, narrow)
+
+
+def _narrow(file: IO[bytes], N: int, wide: np.dtype[Any], narrow: np.dtype[Any]) -> None:
+    """Bring N ids of a wide type in a file into a narrow one."""
+    for at in range(0, N, CHUNK):
+        file.seek(at * wide.itemsize)
+        ids = np.frombuffer(file.read(min(CHUNK, N - at) * wide.itemsize), wide)
+        file.seek(at * narrow.itemsize)
+        file.write(ids.astype(narrow).data)
+    file.truncate(N * narrow.itemsize)
+
+
+def encode_held_out(texts: Iterable[str], vocabulary: Vocabulary) -> tuple[Array, int]:
+    """Ids (N,) of a held-out text that comes in blocks, `UNKNOWN` among them, in the smallest
+    signed type; and how many of its units are outside the vocabulary."""
+    dtype, outside = np.min_scalar_type(-len(vocabulary)), 0
+    with id_file() as file:
+        for text in CENSUSES[vocabulary.unit]().parts(texts):
+            ids = vocabulary.ids(text)
+            if (ids == vocabulary.unknown).any():  # a word `UNK` that stands in the text is not
+                outside += int(np.count_nonzero(vocabulary.outside(text)))
+            file.write(ids.astype(dtype).data)
+        return as_array(file, dtype), outside

@@ -1,0 +1,41 @@
+"""From ids to the streams that training reads."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from charlstm.nn.arrays import Array
+from charlstm.text.ids import release
+
+RESIDENT = 1 << 22
+"""Units read from mapped ids before their pages, which count as memory in use, are let go."""
+
+
+class Streams:
+    """A text read as B contiguous streams, T units of each at a time.
+
+    The text is a ring: stream b starts at b N / B, and where it comes to the place at which
+    another one started it simply goes on. So the recurrent state is carried for ever, every
+    unit is used, and `position`, the number of units read from each stream, is all that must be
+    kept to go on from here.
+    """
+
+    def __init__(
+        self, ids: Array, B: int, T: int, position: int = 0, part: slice = slice(None)
+    ) -> None:
+        """With `part`, only those of the streams are read."""
+        self.ids, self.T, self.position = ids, T, position
+        self._offsets = (np.arange(B, dtype=np.int64) * len(ids) // B)[part]  # (B,)
+        self._steps = np.arange(T + 1, dtype=np.int64)[:, None]  # (T + 1, 1)
+        self._resident = 0  # units read since pages were last let go
+
+    def next(self) -> Array:
+        """The next segment (T + 1, B): rows 0 … T-1 are inputs, rows 1 … T their targets."""
+        places = (self._offsets + self._steps + self.position % len(self.ids)) % len(self.ids)
+        self.position += self.T
+        segment: Array = self.ids[places].astype(np.intp)
+        self._resident += segment.size
+        if self._resident >= RESIDENT:
+            release(self.ids)
+            self._resident = 0
+        return segment
