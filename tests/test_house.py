@@ -26,11 +26,15 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 HOUSE = {
     "": ["_version", "errors"],
-    "nn": ["arrays", "cells", "parameters", "optimizers", "recurrent", "layers", "model"],
+    "nn": [
+        *("arrays", "products", "parameters", "cells", "shape"),
+        *("recurrent", "dropout", "input", "output", "model", "unrolled", "stepper"),
+        *("optimizers", "schedule"),
+    ],
     "config": ["schema"],
     "text": ["visible", "vocabulary", "sniff", "corpus"],
     "storage": ["lock", "files", "archive", "checkpoint"],
-    "scoring": ["evaluation", "flow"],
+    "scoring": ["evaluation", "held_out", "flow"],
     "generation": ["patterns", "sampling"],
     "training": ["shards", "ranks", "run"],
     "api": [],

@@ -27,6 +27,7 @@ from charlstm.config.schema import Setting, _keys, check
 from charlstm.errors import ConfigError
 from charlstm.nn.cells import CELLS
 from charlstm.nn.model import Model
+from charlstm.nn.shape import Shape
 from charlstm.scoring.evaluation import UNKNOWN_NATS, LineScorer, evaluate, surprisals
 from charlstm.text.corpus import Corpus, read_lines
 from charlstm.text.visible import escaped
@@ -53,7 +54,7 @@ def random_model(
 ) -> Any:
     """A vocabulary and a model with weights at random."""
     v = Corpus.from_text(TEXT, 0.0, unit=unit, **family.pop("text", {})).vocabulary
-    model = Model(cell, len(v), 6, family.pop("layers", 1), dtype, **family)
+    model = Model(Shape(cell, len(v), 6, family.pop("layers", 1), **family), dtype)
     model.weights.flat[...] = np.random.default_rng(2).normal(0, 0.7, model.weights.flat.shape)
     return model, v
 
@@ -140,7 +141,7 @@ def test_no_lines() -> None:
 def test_a_model_without_line_ends() -> None:
     """It was never shown one: as context it is nothing, and as what comes it costs its price."""
     v = Corpus.from_text("abcd" * 9, 0.0).vocabulary
-    model = Model("lstm", 4, 5, 1, np.float64)
+    model = Model(Shape("lstm", 4, 5), np.float64)
     model.initialise(np.random.default_rng(0))
     (nats,) = LineScorer(model, v).surprisals(["abc"])
     assert nats.shape == (4,)

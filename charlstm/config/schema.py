@@ -239,7 +239,7 @@ class TrainConfig:
     """AdamW's shrinking of all weights in each step, in proportion to the learning rate."""
     lr: float = _number(0.1, 0.0, above=True)
     schedule: str = _choice("constant", "constant", "exponential", "cosine", "plateau")
-    """How the learning rate goes on from `lr`; see `optimizers.Schedule`."""
+    """How the learning rate goes on from `lr`; see `schedule.Schedule`."""
     warm_up: int = _integer(0, 0)
     """Steps over which the learning rate first rises from zero, under every schedule."""
     lr_min: float = _number(0.0, 0.0)

@@ -15,7 +15,9 @@ import numpy as np
 from charlstm.errors import UsageError
 from charlstm.generation.patterns import DEAD, Matcher
 from charlstm.nn.arrays import Array
-from charlstm.nn.model import Model, State, Stepper
+from charlstm.nn.model import Model
+from charlstm.nn.shape import State
+from charlstm.nn.stepper import Stepper
 from charlstm.scoring.evaluation import SEGMENT, LineScorer
 from charlstm.text.vocabulary import Vocabulary, Writer
 

@@ -27,18 +27,18 @@ import sys
 import tempfile
 import weakref
 from collections.abc import Iterator
-from dataclasses import asdict, astuple, dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import DTypeLike
 
 from charlstm.nn.arrays import CACHE_LINE, Array
-from charlstm.nn.cells import CELLS
-from charlstm.nn.layers import Draws, Drops
-from charlstm.nn.model import Hidden, Model, State, Unrolled, state_widths, weight_shapes
-from charlstm.nn.parameters import count
-from charlstm.scoring.evaluation import HeldOut
+from charlstm.nn.dropout import KEEP_ALL, Draws, Drops
+from charlstm.nn.model import Model
+from charlstm.nn.shape import Shape, State
+from charlstm.nn.unrolled import Unrolled
+from charlstm.scoring.held_out import HeldOut
 
 MESSAGE = struct.Struct("<cBHHdQ")
 """What a worker is told: train or measure, which states are current, its number among how many
@@ -60,12 +60,11 @@ def cores() -> int:
 class Job:
     """What all processes must know beforehand: the sizes."""
 
-    cell: str
-    V: int
-    H: Hidden
-    layers: int
+    shape: Shape
     T: int
+    """Steps of a segment."""
     B: int
+    """Streams of all shards."""
     shards: int
     held_out: int = 0
     """Rows of held-out ids."""
@@ -73,22 +72,18 @@ class Job:
     """Of these, rows that only prepare the state."""
     first: bool = True
     """Whether the first of the held-out streams begins where the text does."""
-    embedding: int = 0
-    tie: bool = False
-    drops: tuple[float, bool, float, float, int] = astuple(Drops())
-    """What is left out at random: the values of `Drops`."""
+    drops: Drops = KEEP_ALL
     seed: int = 0
-    """What that depends on (`Draws`), together with the step, …"""
+    """What the random numbers depend on (`Draws`), together with the step, …"""
     stream: int = 0
     """… and the number of the first stream among those of all ranks."""
 
-    def model(self, flat: Array | None = None) -> Model:
-        """The network of these sizes, over the given weights."""
-        return Model(
-            *(self.cell, self.V, self.H, self.layers, np.float32, flat),
-            embedding=self.embedding,
-            tie=self.tie,
-        )
+    @classmethod
+    def from_json(cls, text: str) -> Job:
+        """The job of which `json.dumps(asdict(job))` made the text."""
+        values = json.loads(text)
+        shape, drops = Shape(**values.pop("shape")), Drops(**values.pop("drops"))
+        return cls(shape, drops=drops, **values)
 
     def streams(self, k: int) -> slice:
         """The streams of shard k."""
@@ -96,15 +91,13 @@ class Job:
 
     def arrays(self) -> Iterator[tuple[str, DTypeLike, tuple[int, ...]]]:
         """Name, type and shape of each array in shared memory."""
-        cell = CELLS[self.cell]
-        P = count(weight_shapes(cell, self.V, self.H, self.layers, self.embedding, self.tie))
-        widths = state_widths(cell, self.H, self.layers)
+        P = self.shape.size
         yield "weights", np.float32, (P,)
         yield "measured", np.float32, (P,)  # weights whose held-out loss is asked for
         for k in range(self.shards):
             yield f"gradient{k}", np.float32, (P,)
         for turn in range(2):
-            for name, H in widths.items():
+            for name, H in self.shape.states.items():
                 yield f"state{turn}.{name}", np.float32, (self.B, H)
         yield "segment", np.intp, (self.T + 1, self.B)
         yield "nats", np.float64, (self.shards,)
@@ -130,18 +123,18 @@ class Bench:
     def __init__(self, job: Job, arrays: dict[str, Array]) -> None:
         self.job = job
         self.arrays = a = arrays
-        self.model, self.measured = job.model(a["weights"]), job.model(a["measured"])
+        self.model = Model(job.shape, flat=a["weights"])
+        self.measured = Model(job.shape, flat=a["measured"])
         self.gradients = [self.model.weights.like(a[f"gradient{k}"]) for k in range(job.shards)]
         self.states: list[State] = [
-            [a[f"state{turn}.{name}"] for name in self.model.state_names] for turn in range(2)
+            [a[f"state{turn}.{name}"] for name in job.shape.states] for turn in range(2)
         ]
         self.held_out = HeldOut(a["held_out"], a["counted"], job.first)
         self.unrolled: dict[int, Unrolled] = {}
 
     def _unrolled(self, B: int) -> Unrolled:
         if B not in self.unrolled:
-            drops = Drops(*self.job.drops)
-            self.unrolled[B] = Unrolled(self.model, self.job.T, B, drops=drops)
+            self.unrolled[B] = Unrolled(self.model, self.job.T, B, drops=self.job.drops)
         return self.unrolled[B]
 
     def train(self, k: int, turn: int, scale: float, step: int) -> None:
@@ -162,7 +155,8 @@ class Bench:
         """Nats of shard k of the held-out text under the weights `measured`."""
         streams = self.job.streams(k)
         unrolled = self._unrolled(streams.stop - streams.start)
-        self.arrays["nats"][k] = self.held_out.nats(self.measured, unrolled, streams)
+        part = self.held_out.part(streams)
+        self.arrays["nats"][k] = part.nats(unrolled.over(self.measured))
 
     def do(self, what: bytes, turn: int, first: int, n: int, scale: float, step: int) -> None:
         """Every n-th shard from the `first`."""
@@ -338,4 +332,4 @@ def _work(fd: int, job: Job) -> None:
 
 if __name__ == "__main__":
     with contextlib.suppress(BrokenPipeError):
-        _work(int(sys.argv[1]), Job(**json.loads(sys.argv[2])))
+        _work(int(sys.argv[1]), Job.from_json(sys.argv[2]))

@@ -20,6 +20,7 @@ from common import Rates, Row, Run
 
 from charlstm.generation.sampling import generate
 from charlstm.nn.model import Model
+from charlstm.nn.shape import Shape
 from charlstm.scoring.evaluation import SEGMENT, surprisals
 from charlstm.text.vocabulary import Characters
 
@@ -35,7 +36,7 @@ def vocabulary(V: int) -> Characters:
 
 def initial(cell: str, V: int, H: int) -> Model:
     """A model with random weights."""
-    model = Model(cell, V, H)
+    model = Model(Shape(cell, V, H))
     model.initialise(np.random.default_rng(0))
     return model
 
