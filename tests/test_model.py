@@ -21,7 +21,7 @@ import charlstm.nn.arrays
 import charlstm.nn.recurrent
 from charlstm.config.schema import Config, Setting
 from charlstm.nn.cells import CELLS
-from charlstm.nn.dropout import Draws, Drops, Mask
+from charlstm.nn.dropout import Draws, Dropout, Drops
 from charlstm.nn.model import Model
 from charlstm.nn.shape import Shape, State
 from charlstm.nn.stepper import Stepper
@@ -546,8 +546,8 @@ def test_how_an_embedding_begins(keys: dict[str, Any], deviation: float, start: 
 def test_a_mask_keeps_the_mean() -> None:
     """Zeros in the share p, and 1 / (1 - p) elsewhere, in blocks of any number."""
     for p in (0.1, 0.5, 0.9):
-        mask = Mask(p, (50, 40, 300), np.float32)
-        factors = mask.draw(Draws(3).generator(1), 50)
+        dropout = Dropout(p, 1, (50, 40, 300), np.float32)
+        factors = dropout.draw(Draws(3).generator(1), 50)
         assert set(np.unique(factors).tolist()) == {0.0, float(np.float32(1.0 / (1.0 - p)))}
         assert float((factors == 0.0).mean()) == pytest.approx(p, abs=0.003)
         assert float(factors.mean()) == pytest.approx(1.0, abs=0.02)
@@ -558,8 +558,8 @@ def test_a_mask_is_its_places() -> None:
     array of any length too."""
 
     def drawn(seed: int, step: int, stream: int, place: int, n: int = 6) -> bytes:
-        mask = Mask(0.5, (8, 3, 5), np.float32)
-        return mask.draw(Draws(seed, step, stream).generator(place), n).tobytes()
+        dropout = Dropout(0.5, 0, (8, 3, 5), np.float32)
+        return dropout.draw(Draws(seed, step, stream).generator(place), n).tobytes()
 
     places = [
         (0, 0, 0, 0),

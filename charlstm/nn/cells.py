@@ -155,9 +155,9 @@ class GRU:
         h'   = (1 - q) * n + q * h   = n + q * (h - n)
 
     backward
-        dz_r = dz_n * v_n * r * (1 - r)      du_r = dv_r = dz_r
-        dz_q = dh' * (h - n) * q * (1 - q)   du_q = dv_q = dz_q
         dz_n = dh' * (1 - q) * (1 - n^2)     du_n = dz_n     dv_n = dz_n * r
+        dz_q = dh' * (h - n) * q * (1 - q)   du_q = dv_q = dz_q
+        dz_r = dz_n * v_n * r * (1 - r)      du_r = dv_r = dz_r
         dh   = dh' * q + (through Wh)
 
         activations   after forward      kept   after derivatives   after backward
@@ -204,16 +204,18 @@ class GRU:
     def derivatives(self, a: Array, h_next: Array, d: Array) -> None:
         r, q, n, vn, _ = a
         rq, vn_qhn, dz_rq, dz_n = a[self.RQ], a[self.VN_QHN], d[self.DZ_RQ], d[self.DZ_N]
-        # n = tanh(u_n + r v_n)         dz_n/dz_r = r v_n - (r v_n) r = v_n r (1 - r)
-        # h' = n + q (h - n)            dh'/dz_q  = q (h - n) - q (h - n) q = (h - n) q (1 - q)
+        # r in z_n = u_n + r v_n, and q in h' = n + q (h - n), with dr/dz_r = r - r r, so too q
         np.multiply(r, vn, out=vn)
         np.multiply(vn_qhn, rq, out=dz_rq)
         np.subtract(vn_qhn, dz_rq, out=dz_rq)
-        # and, with dn/dz_n = 1 - n^2,  dh'/dz_n  = (1 - n^2) - (1 - n^2) q = (1 - q) (1 - n^2)
+        # dz_n/dz_r = r v_n - (r v_n) r = v_n r (1 - r)
+        # dh'/dz_q = q (h - n) - (q (h - n)) q = (h - n) q (1 - q)
+        # n in h' = n + q (h - n), with dn/dz_n = 1 - n^2
         np.multiply(n, n, out=n)
         np.subtract(ONE, n, out=n)
         np.multiply(n, q, out=dz_n)
         np.subtract(n, dz_n, out=dz_n)
+        # dh'/dz_n = (1 - n^2) - (1 - n^2) q = (1 - q) (1 - n^2)
         np.copyto(d[self.KEPT_RQ], rq)  # dz_n/dv_n = r, dh'/dh = q
 
     def backward_views(self, d: Array) -> Views:
@@ -292,14 +294,15 @@ class LSTM:
         i, f, o, g, tanh_c, ig, _ = a
         _, _, dz_o, dz_g, dc_h, kept_f = d
         i_f, ig_fc, dz_if = a[self.IF], a[self.IG_FC], d[self.DZ_IF]
-        # c' = f c + i g
+        # c' = f c + i g, with df/dz_f = f - f f, so too i, and dg/dz_g = 1 - g g
         np.copyto(kept_f, f)  # dc'/dc = f
         np.multiply(ig, g, out=g)
         np.subtract(i, g, out=dz_g)  # dc'/dz_g = i - (i g) g = i (1 - g^2)
         np.multiply(ig_fc, i_f, out=i_f)
         np.subtract(ig_fc, i_f, out=dz_if)
-        # dc'/dz_i = i g - (i g) i = g i (1 - i), dc'/dz_f = f c - (f c) f = c f (1 - f)
-        # h' = o tanh(c')
+        # dc'/dz_i = i g - (i g) i = g i (1 - i)
+        # dc'/dz_f = f c - (f c) f = c f (1 - f)
+        # h' = o tanh(c'), with do/dz_o = o - o o, and tanh c' derived is 1 - tanh(c') tanh(c')
         np.multiply(h_next, tanh_c, out=tanh_c)
         np.subtract(o, tanh_c, out=dc_h)  # dh'/dc' = o - h' tanh(c') = o (1 - tanh(c')^2)
         np.multiply(h_next, o, out=o)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
 
 import numpy as np
 from numpy.typing import DTypeLike
@@ -20,7 +19,8 @@ class Drops:
     variational: bool = False
     """Whether these are the same in all steps of a segment."""
     weight_drop: float = 0.0
-    """Of the recurrent weights Wh."""
+    """Of the recurrent weights Wh, the same in all steps (S. Merity, N. Keskar, R. Socher,
+    Regularizing and optimizing LSTM language models, 2018)."""
     input_drop: float = 0.0
     """Of the characters that are read, each of which then counts as unknown …"""
     unknown: int = -1
@@ -57,106 +57,54 @@ class Draws:
         return np.random.Generator(np.random.Philox(counter=counter, key=self.seed))
 
 
-class Mask:
-    """Factors that are 0 with probability p and else 1 / (1 - p), which leaves the mean of what is
-    multiplied by them as it was (inverted dropout, N. Srivastava et al., 2014)."""
+class Dropout:
+    """Inverted dropout (N. Srivastava et al., 2014): x times factors that are 0 with probability p
+    and else 1 / (1 - p), which leaves the mean as it was. Without draws, or with p = 0, x."""
 
-    def __init__(self, p: float, shape: tuple[int, ...], dtype: DTypeLike) -> None:
-        self.p, self.factors = p, empty(shape, dtype)
+    def __init__(
+        self, p: float, place: int, shape: tuple[int, ...], dtype: DTypeLike, shared: bool = False
+    ) -> None:
+        """For x of a `shape`, or with fewer rows; the `place` is that of `Draws.generator`. If
+        `shared`, all rows have the same mask: variational dropout (Y. Gal, Z. Ghahramani, A
+        theoretically grounded application of dropout in recurrent neural networks, 2016)."""
+        self.p, self.place = p, place
+        rows = shape[0] if p else 0
+        self.out = empty((rows, *shape[1:]), dtype)
+        self.mask = empty((min(rows, 1) if shared else rows, *shape[1:]), dtype)
+        self.stays = np.empty(min(items_per_block(1, dtype), self.mask.size), bool)
         self.factor = np.array(1.0 / (1.0 - p), dtype)
-        self.stays = np.empty(min(items_per_block(1, dtype), self.factors.size), bool)
+        self.factors: Array | None = None
+        """The mask of the last `forward`; None where nothing was left out."""
+
+    def forward(self, x: Array, draws: Draws | None) -> Array:
+        """x * mask, with the mask of these draws, in memory of its own."""
+        if draws is None or not self.p:
+            self.factors = None
+            return x
+        self.factors = self.draw(draws.generator(self.place), len(x))
+        return np.multiply(x, self.factors, out=self.out[: len(x)])
+
+    def backward(self, dx: Array) -> None:
+        """In place: dx * mask, by the last `forward`."""
+        if self.factors is not None:
+            np.multiply(dx, self.factors, out=dx)
 
     def draw(self, rng: np.random.Generator, n: int) -> Array:
-        """The first n, or as many as there are, of the factors, drawn anew."""
-        factors = self.factors[:n]
-        flat, block = factors.reshape(-1), len(self.stays)
+        """The first n rows of the mask, or as many as there are, drawn anew."""
+        mask = self.mask[:n]
+        flat, block = mask.reshape(-1), len(self.stays)
         for at in range(0, len(flat), block):
             part = flat[at : at + block]
             stays = self.stays[: len(part)]
             rng.random(None, part.dtype, part)
             np.greater_equal(part, self.p, out=stays)
             np.multiply(stays, self.factor, out=part)
-        return factors
+        return mask
 
 
-class Dropout(Protocol):
-    """Multiplies an array by a mask: values (T, B, n), or weights (G, n, n)."""
-
-    factors: Array | None
-    """The mask of the last `forward`; None where nothing was left out."""
-
-    def forward(self, x: Array, draws: Draws | None) -> Array:
-        """x * mask, with the mask of these draws; without draws x."""
-
-    def backward(self, dx: Array) -> None:
-        """In place: dx * mask, by the last `forward`."""
-
-
-class Keep:
-    """Leaves nothing out."""
-
-    factors: Array | None = None
-
-    def forward(self, x: Array, draws: Draws | None) -> Array:
-        return x
-
-    def backward(self, dx: Array) -> None:
-        pass
-
-
-class Drop:
-    """Leaves out each value by itself, with the probability p."""
-
-    def __init__(
-        self, p: float, place: int, shape: tuple[int, ...], mask: tuple[int, ...], dtype: DTypeLike
-    ) -> None:
-        """For arrays of a `shape`, of which there may be fewer rows, and a mask of a shape that
-        goes with it. The `place` is that of `Draws.generator`."""
-        self.place, self.mask, self.out = place, Mask(p, mask, dtype), empty(shape, dtype)
-        self.factors: Array | None = None
-
-    def forward(self, x: Array, draws: Draws | None) -> Array:
-        if draws is None:
-            self.factors = None
-            return x
-        self.factors = self.mask.draw(draws.generator(self.place), len(x))
-        return np.multiply(x, self.factors, out=self.out[: len(x)])
-
-    def backward(self, dx: Array) -> None:
-        if self.factors is not None:
-            np.multiply(dx, self.factors, out=dx)
-
-
-def value_dropout(drops: Drops, k: int, shape: tuple[int, int, int], dtype: DTypeLike) -> Dropout:
-    """Dropout of the values (T, B, n) that enter layer k, or the output after the last: one mask
-    a step, or, variational, one for all steps (Y. Gal, Z. Ghahramani, A theoretically grounded
-    application of dropout in recurrent neural networks, 2016)."""
-    if not drops.dropout:
-        return Keep()
-    T, B, n = shape
-    return Drop(drops.dropout, 2 + 2 * k, shape, (1 if drops.variational else T, B, n), dtype)
-
-
-def weight_dropout(drops: Drops, k: int, shape: tuple[int, int, int], dtype: DTypeLike) -> Dropout:
-    """Dropout of the recurrent weights (G, H, H) of layer k, the same in all steps (S. Merity,
-    N. Keskar, R. Socher, Regularizing and optimizing LSTM language models, 2018)."""
-    if not drops.weight_drop:
-        return Keep()
-    return Drop(drops.weight_drop, 1 + 2 * k, shape, shape, dtype)
-
-
-class CharacterDropout:
-    """Makes characters unknown, each by itself, with the probability `drops.input_drop`."""
-
-    def __init__(self, drops: Drops, T: int, B: int) -> None:
-        self.drops = drops
-        self.known = np.empty((T if drops.input_drop else 0, B), np.intp)
-
-    def forward(self, ids: Array, draws: Draws | None) -> Array:
-        """The ids (T, B), with those of these draws replaced; without draws as they are."""
-        if draws is None or not self.drops.input_drop:
-            return ids
-        known = self.known[: len(ids)]
-        np.copyto(known, ids)
-        known[draws.generator(0).random(ids.shape) < self.drops.input_drop] = self.drops.unknown
-        return known
+def drop_characters(ids: Array, drops: Drops, draws: Draws | None) -> Array:
+    """The ids (T, B), with those of these draws made unknown; without draws as they are."""
+    if draws is None or not drops.input_drop:
+        return ids
+    dropped = draws.generator(0).random(ids.shape) < drops.input_drop
+    return np.where(dropped, drops.unknown, ids)

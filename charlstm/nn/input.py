@@ -6,7 +6,6 @@ width of the layer, and D of what it reads, where that is dense.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Protocol
 
 import numpy as np
@@ -14,11 +13,10 @@ from numpy.typing import DTypeLike
 
 from charlstm.nn.arrays import Array, empty, items_per_block
 from charlstm.nn.dropout import Draws, Dropout
+from charlstm.nn.parameters import Weights
 from charlstm.nn.products import SMALL_PRODUCT, Linear
 from charlstm.nn.recurrent import WriteU
 from charlstm.nn.shape import Shape
-
-Weights = Mapping[str, Array]
 
 
 class Input(Protocol):

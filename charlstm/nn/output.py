@@ -5,17 +5,15 @@ N is the number of positions, T * B; V the size of the vocabulary; H the width o
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import DTypeLike
 
 from charlstm.nn.arrays import Array, empty, items_per_block
+from charlstm.nn.parameters import Weights
 from charlstm.nn.products import FEWEST_ROWS, Linear, Panels
 from charlstm.nn.shape import Shape
-
-Weights = Mapping[str, Array]
 
 FEWEST_POSITIONS = 160
 """A block of logits has at least so many positions: with fewer, products with a large vocabulary
@@ -88,7 +86,7 @@ class Softmax:
                 np.multiply(y, r, out=y)
             else:  # the rows of h and dh are shorter: r is left to them
                 of_dWy, of_dby = np.multiply(h[part], r, out=self.rh[:n]), r[:, 0]
-            self.by_Wy.multiply(self.by_Wy.rows(y), self.by_Wy.columns(dh[None, part]))
+            self.by_Wy.multiply(y, dh[None, part])
             if self.wide:
                 np.multiply(dh[part], r, out=dh[part])
             first = at == 0
@@ -106,7 +104,7 @@ class Softmax:
         a factor for each position, and the sums over the vocabulary."""
         n = len(h)
         y = self.y[:n]
-        self.by_WyT.multiply(self.by_WyT.rows(h), self.by_WyT.columns(y[None]))
+        self.by_WyT.multiply(h, y[None])
         np.add(y, by, out=y)
         moderate = max(y.max(), -y.min()) <= MODERATE  # not if any is not a number
         if not moderate:

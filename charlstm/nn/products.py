@@ -40,8 +40,7 @@ class Panels:
     """Weights W (G, K, N) laid out for quick products x W of many rows x.
 
     The columns lie in panels, each contiguous, and the rows are taken in stacks, such that every
-    single product is a small one where that is possible. `rows` and `columns` make the views of x
-    and of the product that `multiply` takes; they may be made once for many products.
+    single product is a small one where that is possible.
     """
 
     def __init__(self, n: int, G: int, K: int, N: int, dtype: DTypeLike) -> None:
@@ -61,39 +60,28 @@ class Panels:
             if scale is not None:
                 np.multiply(panels, scale[:, None, None], out=panels)
 
-    def rows(self, x: Array) -> Array:
-        """View of x, (n, K) for all gates or (G, n, K) with one for each."""
-        *lead, n, K = x.shape
-        stack = self._stack(n)
-        return x.reshape(*lead, n // stack, 1, stack, K)
-
-    def columns(self, out: Array) -> list[Array]:
-        """Views of the product (G, n, N), one for each array of panels."""
-        G, n, _ = out.shape
-        stack = self._stack(n)
-        return [
-            part.reshape(G, n // stack, stack, *panels.shape[2::2]).swapaxes(2, 3)
-            for panels, part in zip(self.panels, self._parts(out), strict=True)
-        ]
-
-    def multiply(self, rows: Array, columns: list[Array]) -> None:
-        """x W, by the views of x and of the product."""
-        for panels, out in zip(self.panels, columns, strict=True):
-            np.matmul(rows, panels, out=out)
-
     def product(self, x: Array, out: Array) -> Product:
-        """Of x, as in `rows`, with W, into `out` (G, n, N)."""
-        rows, columns = self.rows(x), self.columns(out)
-        if len(columns) > 1:
-            return partial(self.multiply, rows, columns)
-        return partial(np.matmul, rows, self.panels[0], columns[0])
+        """Of x, (n, K) for all gates or (G, n, K), with W, into `out` (G, n, N)."""
+        *lead, n, K = x.shape
+        stack = _stack(n, K * self.width) or n
+        rows = x.reshape(*lead, n // stack, 1, stack, K)
+        products = []
+        for panels, part in zip(self.panels, self._parts(out), strict=True):
+            columns = part.reshape(len(out), n // stack, stack, *panels.shape[2::2]).swapaxes(2, 3)
+            products.append(partial(np.matmul, rows, panels, columns))
+        return products[0] if len(products) == 1 else partial(_make_both, *products)
+
+    def multiply(self, x: Array, out: Array) -> None:
+        """Make the `product` now."""
+        self.product(x, out)()
 
     def _parts(self, W: Array) -> list[Array]:
         return [W[..., : self.whole], W[..., self.whole :]][: len(self.panels)]
 
-    def _stack(self, n: int) -> int:
-        K = self.panels[0].shape[3]
-        return _stack(n, K * self.width) or n
+
+def _make_both(first: Product, second: Product) -> None:
+    first()
+    second()
 
 
 class SideBySide:
@@ -147,7 +135,7 @@ class Linear:
 
     def multiply(self, x: Array, y: Array) -> None:
         """y (G, n, N) = x W, with x (n, K)."""
-        self.W.multiply(self.W.rows(x), self.W.columns(y))
+        self.W.multiply(x, y)
 
     def backward(self, x: Array, W: Array, dy: Array, dW: Array, dx: Array) -> None:
         """dW = x^T dy, and dx (n, K) = dy W^T summed over the gates, with dy (G, n, N)."""
@@ -156,8 +144,7 @@ class Linear:
         n, block = len(x), self.dx.shape[1]
         for at in range(0, n, block):
             dx_by_gate = self.dx[:, : min(n - at, block)]
-            rows = self.WT.rows(dy[:, at : at + block])
-            self.WT.multiply(rows, self.WT.columns(dx_by_gate))
+            self.WT.multiply(dy[:, at : at + block], dx_by_gate)
             np.add.reduce(dx_by_gate, axis=0, out=dx[at : at + block])
 
 

@@ -61,6 +61,7 @@ class Recurrent:
         self.du = self.d[cell.du]  # (G, T, B, H)
         self.dv = self.d[cell.dv]  # (G, T, B, H)
         self.backward_steps = [cell.backward_views(self.d[:, t]) for t in range(T_back)]
+        self.weights = np.empty(0)  # Wh of the last `forward`
         self.dWh = empty((G, H, H), dtype)
         # the gradient of the state before step t is at t % 2
         self.dstates = [tuple(empty((B, H), dtype) for _ in cell.states) for _ in range(2)]
@@ -87,7 +88,7 @@ class Recurrent:
         With `training`, keep what `backward` needs.
         """
         cell, v, states, products = self.cell, self.v, self.states, self.forward_products
-        G = len(Wh)
+        self.weights, G = Wh, len(Wh)
         self.Wh.fill(Wh, self.scale)
         np.copyto(self.h[0], state[0])
         for s, before in zip(self.inner, state[1:], strict=True):
@@ -104,9 +105,7 @@ class Recurrent:
                 cell.derivatives(self.a[:, :n], h_next, self.d[:, start:end])
         return [s.copy() for s in states[T]]
 
-    def backward(
-        self, Wh: Array, dWh: Array, dh: Array, dstate: Sequence[Array] | None
-    ) -> list[Array]:
+    def backward(self, dWh: Array, dh: Array, dstate: Sequence[Array] | None) -> list[Array]:
         """Go back through the T steps of the last `forward`; write dWh (G, H, H) and `du`.
 
         `dh` (T, B, H) is the gradient of what the layer showed; `dstate` that of the state
@@ -114,7 +113,7 @@ class Recurrent:
         gradient of the state before the first step.
         """
         cell, h, products, T = self.cell, self.h, self.backward_products, len(dh)
-        self.WhT.fill(Wh.transpose(0, 2, 1))
+        self.WhT.fill(self.weights.transpose(0, 2, 1))
         G, _, B, H = self.dv.shape
         for k, ds in enumerate(self.dstates[T % 2]):
             ds[...] = 0.0 if dstate is None else dstate[k]

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Protocol
 
 import numpy as np
 
@@ -27,27 +26,23 @@ LookUp = Callable[[Ids], Array]
 """From the ids of K characters their u in the lowest layer."""
 
 
-class StepperLayer(Protocol):
-    """One layer of a `Stepper`: its state, and the products of its h.
+class StepperLayer:
+    """One layer of a `Stepper`. u and v are (G, K, H), of a single stream without the axis K."""
 
-    u and v are (G, K, H); `above` = h W + b (g, K, n) is u of the layer above, or the logits. A
-    single stream has no axis K.
-    """
-
-    state: list[Array]
+    state: State
     """Each (K, H), changed in place; the first is h."""
     v: Array
     above: Array
+    """h W + b (g, K, n): u of the layer above, or the logits."""
+    multiply: Product
+    """Makes v and `above` of h."""
     step: Step
     """From u the state after the character, v and `above`, which it returns."""
     read: Step
     """From u the state after the character and v; returns h. `above` is left as it was."""
 
-    def multiply(self) -> object:
-        """Make v and `above` of h."""
 
-
-class SingleLayer:
+class SingleLayer(StepperLayer):
     """The layer for a single stream: one product of a vector with a matrix, in whose columns W and
     Wh stand side by side, and whose last row, which meets a 1, is b."""
 
@@ -59,47 +54,43 @@ class SingleLayer:
         columns[:H, : g * n], columns[H, : g * n] = np.hstack(list(W)), b.reshape(-1)
         columns[:H, start : start + G * H] = own = np.hstack(list(Wh))
         out = empty((max(end, start + A * H),), dtype)
-        self.above: Array = out[: g * n].reshape(g, n)
-        self.v: Array = out[start : start + G * H].reshape(G, H)
         a = out[start : start + A * H].reshape(A, H) if _summed(cell) else empty((A, H), dtype)
+        v = self.v = out[start : start + G * H].reshape(G, H)
         with_1 = np.ones(H + 1, dtype)
         h = with_1[:H]
-        self.state: State = [h, *(empty((H,), dtype) for _ in cell.states[1:])]
-        self.multiply: Product = partial(with_1.dot, columns, out[:end])
-        multiply_own = partial(h.dot, own, self.v.reshape(-1))
-        self.step = _stepping(cell, a, self.v, self.state, self.multiply, self.above)
-        self.read = _stepping(cell, a, self.v, self.state, multiply_own, h)
+        self.state = [h, *(empty((H,), dtype) for _ in cell.states[1:])]
+        self.above = out[: g * n].reshape(g, n)
+        self.multiply = partial(with_1.dot, columns, out[:end])
+        self.step = _stepping(cell, a, v, self.state, self.multiply, self.above)
+        self.read = _stepping(cell, a, v, self.state, partial(h.dot, own, v.reshape(-1)), h)
 
 
-class WideLayer:
+class WideLayer(StepperLayer):
     """The layer for K > 1 streams: one product of matrices for each of W and Wh."""
 
     def __init__(self, cell: Cell, K: int, Wh: Array, W: Array, b: Array, top: bool) -> None:
-        """`top` says whether `above` are the logits."""
+        """`top` says whether `above` are the logits, whose memory is (V, K)."""
         (G, H, _), (g, _, n), A, dtype = Wh.shape, W.shape, len(cell.activations), Wh.dtype
         a = empty((A, K, H), dtype)
-        self.v: Array = a[:G] if _summed(cell) else empty((G, K, H), dtype)
-        self.state: State = [empty((K, H), dtype) for _ in cell.states]
-        # the logits' memory is (V, K)
-        self.above: Array = (
-            empty((g, n, K), dtype).swapaxes(1, 2) if top else empty((g, K, n), dtype)
-        )
-        self.biases = np.empty_like(self.above)  # in the same order: quicker than broadcasting
-        self.biases[...] = b
-        self.own, self.upward = self._product(Wh, self.v), self._product(W, self.above)
-        self.step = _stepping(cell, a, self.v, self.state, self.multiply, self.above)
-        self.read = _stepping(cell, a, self.v, self.state, self.own, self.state[0])
-
-    def multiply(self) -> None:
-        self.own()
-        self.upward()
-        np.add(self.above, self.biases, out=self.above)
-
-    def _product(self, W: Array, out: Array) -> Product:
-        h, (G, H, n) = self.state[0], W.shape
-        panels = Panels(len(h), G, H, n, W.dtype)
+        v = self.v = a[:G] if _summed(cell) else empty((G, K, H), dtype)
+        self.state = [empty((K, H), dtype) for _ in cell.states]
+        h = self.state[0]
+        above = empty((g, n, K), dtype).swapaxes(1, 2) if top else empty((g, K, n), dtype)
+        biases = np.empty_like(above)  # in the same order: quicker than broadcasting
+        biases[...] = b
+        panels, panels_own = Panels(K, g, H, n, dtype), Panels(K, G, H, H, dtype)
         panels.fill(W)
-        return partial(panels.multiply, panels.rows(h), panels.columns(out))
+        panels_own.fill(Wh)
+        multiply_up, multiply_own = panels.product(h, above), panels_own.product(h, v)
+
+        def multiply() -> None:
+            multiply_own()
+            multiply_up()
+            np.add(above, biases, out=above)
+
+        self.above, self.multiply = above, multiply
+        self.step = _stepping(cell, a, v, self.state, multiply, above)
+        self.read = _stepping(cell, a, v, self.state, multiply_own, h)
 
 
 def _stepping(
@@ -176,14 +167,13 @@ class Stepper:
         b = [weights[f"layer{k}.b"] * scale for k in range(1, layers)]
         W.append((model.Wy * sharpness).T[None])
         b.append((weights["by"] * sharpness)[None, None])
-        self.layers: list[StepperLayer] = []
-        for k in range(layers):
-            Wh = weights[f"layer{k}.Wh"] * scale
-            self.layers.append(
-                SingleLayer(cell, Wh, W[k], b[k])
-                if K == 1
-                else WideLayer(cell, K, Wh, W[k], b[k], top=k + 1 == layers)
-            )
+        Wh = [weights[f"layer{k}.Wh"] * scale for k in range(layers)]
+        self.layers: list[StepperLayer] = [
+            SingleLayer(cell, Wh[k], W[k], b[k])
+            if K == 1
+            else WideLayer(cell, K, Wh[k], W[k], b[k], top=k + 1 == layers)
+            for k in range(layers)
+        ]
         self.steps = [layer.step for layer in self.layers]
         self.state: State = [s.reshape(K, -1) for layer in self.layers for s in layer.state]
         self.v: list[Array] = [layer.v.reshape(len(cell.gates), K, -1) for layer in self.layers]

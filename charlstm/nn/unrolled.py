@@ -3,46 +3,31 @@
 from __future__ import annotations
 
 from copy import copy
+from dataclasses import dataclass
 
 import numpy as np
 
 from charlstm.nn.arrays import Array, empty
-from charlstm.nn.dropout import (
-    KEEP_ALL,
-    CharacterDropout,
-    Draws,
-    Dropout,
-    Drops,
-    value_dropout,
-    weight_dropout,
-)
-from charlstm.nn.input import Input, Weights, inputs
+from charlstm.nn.dropout import KEEP_ALL, Draws, Dropout, Drops, drop_characters
+from charlstm.nn.input import Input, inputs
 from charlstm.nn.model import Model
 from charlstm.nn.output import output
-from charlstm.nn.parameters import Parameters
+from charlstm.nn.parameters import Parameters, Weights
 from charlstm.nn.recurrent import Recurrent
 from charlstm.nn.shape import State
 
 
+@dataclass
 class Layer:
-    """Layer k: its input, its recurrent weights, the loop over time, and dropout of what it shows.
+    """One recurrent layer; `backward` takes the way of the last `forward` back, part by part."""
 
-    `backward` takes the way back of the last `forward`, part by part in reverse.
-    """
-
-    def __init__(
-        self,
-        k: int,
-        *,
-        input: Input,
-        weight_dropout: Dropout,
-        recurrent: Recurrent,
-        dropout: Dropout,
-    ) -> None:
-        self.input, self.recurrent = input, recurrent
-        self.weight_dropout, self.dropout = weight_dropout, dropout
-        self.name = f"layer{k}.Wh"
-        self.Wh = np.empty(0)
+    Wh: str
+    """The name of its recurrent weights."""
+    input: Input
+    weight_dropout: Dropout
+    recurrent: Recurrent
+    dropout: Dropout
+    """Of what the layer shows."""
 
     def forward(
         self, w: Weights, x: Array, before: State, draws: Draws | None, training: bool
@@ -51,8 +36,8 @@ class Layer:
         the state after. With `training`, keep what `backward` needs."""
         T = len(x)
         write_u = self.input.forward(w, x, self.recurrent.scale, draws)
-        self.Wh = self.weight_dropout.forward(w[self.name], draws)
-        after = self.recurrent.forward(self.Wh, before, T, write_u, training)
+        Wh = self.weight_dropout.forward(w[self.Wh], draws)
+        after = self.recurrent.forward(Wh, before, T, write_u, training)
         return self.dropout.forward(self.recurrent.h[1 : T + 1], draws), after
 
     def backward(self, w: Weights, d: Weights, dh: Array, dafter: State | None, dx: Array) -> State:
@@ -60,8 +45,8 @@ class Layer:
         after (None: zero), write those of the weights into `d` and of x into `dx`, which may share
         memory with dh; return that of the state before."""
         self.dropout.backward(dh)
-        dbefore = self.recurrent.backward(self.Wh, d[self.name], dh, dafter)
-        self.weight_dropout.backward(d[self.name])
+        dbefore = self.recurrent.backward(d[self.Wh], dh, dafter)
+        self.weight_dropout.backward(d[self.Wh])
         self.input.backward(w, d, self.recurrent.du[:, : len(dh)], dx)
         return dbefore
 
@@ -76,31 +61,29 @@ class Unrolled:
     def __init__(
         self, model: Model, T: int, B: int, training: bool = True, drops: Drops = KEEP_ALL
     ) -> None:
-        self.model, self.T, self.B, self.training = model, T, B, training
+        self.model, self.T, self.B, self.training, self.drops = model, T, B, training, drops
         shape, cell, dtype = model.shape, model.cell, model.dtype
-        below = [shape.embedding, *shape.widths]  # widths of what enters each layer, the output
-        self.character_dropout = CharacterDropout(drops, T, B)
-        self.dropouts = [value_dropout(drops, k, (T, B, n), dtype) for k, n in enumerate(below)]
-        self.layers = [
-            Layer(
-                k,
-                input=layer_input,
-                weight_dropout=weight_dropout(drops, k, (len(cell.gates), H, H), dtype),
-                recurrent=Recurrent(cell, T, B, H, dtype, training),
-                dropout=self.dropouts[k + 1],
-            )
-            for k, (layer_input, H) in enumerate(
-                zip(inputs(shape, T, B, dtype, self.dropouts[0]), shape.widths, strict=True)
-            )
+        below = [shape.embedding, *shape.widths]
+        self.dropouts = [
+            Dropout(drops.dropout, 2 + 2 * k, (T, B, n), dtype, shared=drops.variational)
+            for k, n in enumerate(below)
         ]
+        """Of what enters each layer, and last of what the output reads."""
+        self.layers = []
+        for k, layer_input in enumerate(inputs(shape, T, B, dtype, self.dropouts[0])):
+            Wh, H = f"layer{k}.Wh", shape.widths[k]
+            weight_dropout = Dropout(drops.weight_drop, 1 + 2 * k, shape.weights[Wh], dtype)
+            recurrent = Recurrent(cell, T, B, H, dtype, training)
+            layer = Layer(Wh, layer_input, weight_dropout, recurrent, self.dropouts[k + 1])
+            self.layers.append(layer)
         self.output = output(shape, T, B, dtype)
         memory = empty((T * B * max(below),), dtype)  # gradients of x, one in the other's place
         self.dx = [memory[: T * B * n].reshape(T, B, n) for n in below]
         self.ids = np.empty((0, B), np.intp)
         """What the last `forward` read: its ids, some of them dropped."""
         self.shown = empty((0, B, model.H), dtype)
-        """What the output read in the last `forward`: hidden states of the uppermost layer (with
-        dropout, where there was), (T', B, H)."""
+        """What the output read in the last `forward`, (T', B, H): hidden states of the uppermost
+        layer (with dropout, where there was)."""
 
     def over(self, model: Model) -> Unrolled:
         """The same buffers over another model of this shape, for its loss alone. A pass of the one
@@ -115,7 +98,7 @@ class Unrolled:
         With `draws`, leave out at random what `drops` says; the same draws give the same masks.
         """
         w, after = self.model.weights, []
-        x = self.ids = self.character_dropout.forward(ids, draws)
+        x = self.ids = drop_characters(ids, self.drops, draws)
         for layer, before in zip(self.layers, self.model.shape.by_layer(state), strict=True):
             x, layer_after = layer.forward(w, x, before, draws, self.training)
             after += layer_after

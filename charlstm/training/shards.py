@@ -6,9 +6,9 @@ not: one process or many give the same bits.
 
 Processes, not threads: the many short NumPy calls of a step hand Python's interpreter lock back
 and forth, and two threads were measured to get no more done than one. Worker processes share
-memory with this one and are told what to do by a few bytes through a pipe. Each shard begins with
-what lies in shared memory and leaves there what it made, so any process can do any shard at any
-time: workers join when they are ready, and where one is lost this process does its part too.
+memory with this one; a few bytes through a pipe say what to do. Each shard begins with what lies
+in shared memory and leaves there what it made, so any process can do any shard at any time:
+workers join when they are ready, and where one is lost this process does its part too.
 
 `python -m charlstm.training.shards` is a worker.
 """
@@ -41,8 +41,8 @@ from charlstm.nn.unrolled import Unrolled
 from charlstm.scoring.held_out import HeldOut
 
 MESSAGE = struct.Struct("<cBHHdQ")
-"""What a worker is told: train or measure, which states are current, its number among how many
-processes, the scale of the loss, and how many steps have been done."""
+"""What a worker receives: train or measure, which states are current, its number among how many
+processes, the scale of the loss, and the number of steps before."""
 
 TRAIN, MEASURE, READY, DONE = b"t", b"m", b"r", b"d"
 
@@ -158,10 +158,10 @@ class Bench:
         part = self.held_out.part(streams)
         self.arrays["nats"][k] = part.nats(unrolled.over(self.measured))
 
-    def do(self, what: bytes, turn: int, first: int, n: int, scale: float, step: int) -> None:
-        """Every n-th shard from the `first`."""
+    def run(self, task: bytes, turn: int, first: int, n: int, scale: float, step: int) -> None:
+        """Do the task for every n-th shard from the `first`; the values are those of `MESSAGE`."""
         for k in range(first, self.job.shards, n):
-            if what == TRAIN:
+            if task == TRAIN:
                 self.train(k, turn, scale, step)
             else:
                 self.measure(k)
@@ -175,13 +175,7 @@ class Worker:
         paths = [package, *filter(None, [os.environ.get("PYTHONPATH")])]
         self.ready = False
         self.process = subprocess.Popen(
-            [
-                sys.executable,
-                "-m",
-                "charlstm.training.shards",
-                str(fd),
-                json.dumps(asdict(job)),
-            ],
+            [sys.executable, "-m", __name__, str(fd), json.dumps(asdict(job))],
             bufsize=0,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -194,8 +188,8 @@ class Worker:
         assert self.process.stdout is not None
         self.to, self.back = self.process.stdin.fileno(), self.process.stdout.fileno()
 
-    def tell(self, message: bytes) -> bool:
-        """False where it is lost."""
+    def send(self, message: bytes) -> bool:
+        """False where the worker is lost."""
         try:
             return os.write(self.to, message) == len(message)
         except OSError:
@@ -210,6 +204,7 @@ class Worker:
         return bool(select.select([self.back], [], [], 0)[0])
 
     def end(self) -> None:
+        """Close its pipes, upon which it ends, and kill it if it has not after a second."""
         for pipe in (self.process.stdin, self.process.stdout):
             if pipe is not None:
                 pipe.close()
@@ -268,7 +263,7 @@ class Shards:
     def start_workers(self) -> None:
         """Start what is wanted; they join when they are ready."""
         if self.fd is not None and self.idle:
-            with contextlib.suppress(OSError):  # no more processes: it goes without
+            with contextlib.suppress(OSError):  # no more processes: go without
                 for _ in range(self.wanted):
                     self.workers.append(Worker(self.job, self.fd))
 
@@ -278,7 +273,7 @@ class Shards:
             worker.end()
         self.workers = []
 
-    def _all(self, what: bytes, scale: float = 0.0, step: int = 0) -> Array:
+    def _run(self, task: bytes, scale: float = 0.0, step: int = 0) -> Array:
         """Have all shards done; return their nats (shards,)."""
         for worker in self.workers:
             if not worker.ready and worker.waits():
@@ -287,15 +282,15 @@ class Shards:
                     self._lose(worker)
         crew = [worker for worker in self.workers if worker.ready]
         n = 1 + len(crew)
-        told = [
-            worker.tell(MESSAGE.pack(what, self.turn, i, n, scale, step))
+        reached = [
+            worker.send(MESSAGE.pack(task, self.turn, i, n, scale, step))
             for i, worker in enumerate(crew, 1)
         ]
-        self.bench.do(what, self.turn, 0, n, scale, step)
+        self.bench.run(task, self.turn, 0, n, scale, step)
         for i, worker in enumerate(crew, 1):
-            if not (told[i - 1] and worker.answers()):
+            if not (reached[i - 1] and worker.answers()):
                 self._lose(worker)
-                self.bench.do(what, self.turn, i, n, scale, step)
+                self.bench.run(task, self.turn, i, n, scale, step)
         return self.arrays["nats"]
 
     def _lose(self, worker: Worker) -> None:
@@ -308,7 +303,7 @@ class Shards:
         `gradient`, move `state` on, and return the sum of the nats. `step`, the number of steps
         before this one, decides what is left out at random."""
         np.copyto(self.arrays["segment"], segment)
-        nats = self._all(TRAIN, scale, step)
+        nats = self._run(TRAIN, scale, step)
         self.turn = 1 - self.turn
         for k in range(1, self.job.shards):
             np.add(self.gradient, self.arrays[f"gradient{k}"], out=self.gradient)
@@ -317,7 +312,7 @@ class Shards:
     def measure(self, weights: Array) -> float:
         """Nats of the held-out text under weights (P,)."""
         np.copyto(self.arrays["measured"], weights)
-        return float(np.sum(self._all(MEASURE)))
+        return float(np.sum(self._run(MEASURE)))
 
 
 def _work(fd: int, job: Job) -> None:
@@ -326,7 +321,7 @@ def _work(fd: int, job: Job) -> None:
     bench = Bench(job, job.lay_out(mmap.mmap(fd, size))[0])
     os.write(1, READY)
     while message := os.read(0, MESSAGE.size):
-        bench.do(*MESSAGE.unpack(message))
+        bench.run(*MESSAGE.unpack(message))
         os.write(1, DONE)
 
 
