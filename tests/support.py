@@ -13,6 +13,7 @@ import pytest
 
 import charlstm
 from charlstm.nn.model import Model
+from charlstm.nn.shape import Shape
 from charlstm.text.corpus import Corpus
 from charlstm.text.vocabulary import Vocabulary
 
@@ -75,6 +76,6 @@ def random_model(
 ) -> tuple[Model, Vocabulary]:
     """A model of `POLYGLOT` with weights at random, and its vocabulary."""
     v = Corpus.from_text(POLYGLOT, 0.0, unit=unit, **family.pop("text", {})).vocabulary
-    model = Model(cell, len(v), 6, family.pop("layers", 1), dtype, **family)
+    model = Model(Shape(cell, len(v), 6, family.pop("layers", 1), **family), dtype)
     model.weights.flat[...] = np.random.default_rng(2).normal(0, 0.7, model.weights.flat.shape)
     return model, v

@@ -22,7 +22,9 @@ import peers
 import train_speed
 
 import charlstm
-from charlstm.nn.model import Model, Unrolled
+from charlstm.nn.model import Model
+from charlstm.nn.shape import Shape
+from charlstm.nn.unrolled import Unrolled
 
 Array = NDArray[Any]
 
@@ -43,7 +45,7 @@ def losses(step: Any) -> list[float]:
 @every_cell
 def test_pytorch_does_the_same_steps(cell: str, layers: int) -> None:
     torch = pytest.importorskip("torch")
-    shape = peers.Shape(cell, V, H, layers, T, B)
+    shape = peers.Task(cell, V, H, layers, T, B)
     theirs = losses(peers.torch_step(torch, *shape, clip=CLIP, rate=RATE))
     ours = losses(train_speed.charlstm_step(*shape, clip=CLIP, rate=RATE))
     np.testing.assert_allclose(ours, theirs, rtol=1e-4)
@@ -53,7 +55,7 @@ def test_pytorch_does_the_same_steps(cell: str, layers: int) -> None:
 
 @every_cell
 def test_two_processes_do_the_same_steps(cell: str) -> None:
-    shape = peers.Shape(cell, V, H, 1, T, B)
+    shape = peers.Task(cell, V, H, 1, T, B)
     one = losses(train_speed.charlstm_step(*shape, clip=CLIP, rate=RATE))
     two = losses(train_speed.charlstm_step(*shape, workers=2, clip=CLIP, rate=RATE))
     np.testing.assert_allclose(one, two, rtol=1e-4)
@@ -82,7 +84,7 @@ def test_pytorch_with_an_embedding_computes_the_same_loss(cell: str) -> None:
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def test_jax_does_the_same_steps(cell: str, layers: int) -> None:
     pytest.importorskip("jax")
-    shape = peers.Shape(cell, V, H, layers, T, B)
+    shape = peers.Task(cell, V, H, layers, T, B)
     theirs = losses(peers.jax_step(*shape, clip=CLIP, rate=RATE))
     ours = losses(train_speed.charlstm_step(*shape, clip=CLIP, rate=RATE))
     np.testing.assert_allclose(ours, theirs, rtol=1e-4)
@@ -117,7 +119,7 @@ def test_the_naive_network_is_right(cell: str) -> None:
     for got, expected in zip(after, expected_after, strict=True):
         np.testing.assert_allclose(got.T, expected, atol=1e-12)
 
-    model = Model(cell, V, H, 1, np.float64)
+    model = Model(Shape(cell, V, H), np.float64)
     for name, w in weights.items():
         model.weights[name][...] = w
     unrolled, expected_gradient = Unrolled(model, T, 1), model.weights.like()

@@ -31,8 +31,8 @@ import charlstm.storage.files
 from charlstm.config.schema import Config, Setting
 from charlstm.errors import BusyError, CheckpointError, DivergedError, OutputError, UsageError
 from charlstm.nn.cells import CELLS
-from charlstm.nn.model import state_widths, weight_shapes
 from charlstm.nn.optimizers import OPTIMIZERS
+from charlstm.nn.shape import Shape
 from charlstm.storage.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
 from charlstm.storage.files import claim
 from charlstm.storage.lock import Lock
@@ -196,9 +196,9 @@ def test_round_trip(tmp_path: Path, cell: str, layers: int, average: float, opti
     groups += ["optimizer/squares"] if optimizer != "sgd" else []
     for prefix in ("", "good/"):  # the look was not after the last step
         for group in groups[2:] if prefix else groups:
-            for name, shape in weight_shapes(CELLS[cell], V, H, layers).items():
+            for name, shape in Shape(cell, V, H, layers).weights.items():
                 expected[f"{prefix}{group}/{name}"] = ("float32", shape)
-        for name, width in state_widths(CELLS[cell], H, layers).items():
+        for name, width in Shape(cell, V, H, layers).states.items():
             expected[f"{prefix}state/{name}"] = ("float32", (B, width))
     with np.load(path, allow_pickle=False) as archive:
         assert archive.files == ["metadata", *expected, "sha256"]

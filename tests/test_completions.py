@@ -24,7 +24,9 @@ from charlstm.generation.matcher import Matcher
 from charlstm.generation.numbers import BLOCK, Numbers, StreamNumbers
 from charlstm.generation.sampler import Completion, accepted, best_of
 from charlstm.nn.cells import CELLS
-from charlstm.nn.model import Model, Stepper
+from charlstm.nn.model import Model
+from charlstm.nn.shape import Shape
+from charlstm.nn.stepper import Stepper
 from charlstm.scoring.evaluation import evaluate, surprisals
 from charlstm.text.corpus import Corpus
 from charlstm.text.vocabulary import Vocabulary
@@ -131,7 +133,7 @@ def test_chance_belongs_to_the_seed(options: dict[str, Any], length: int) -> Non
 def test_without_line_ends(monkeypatch: pytest.MonkeyPatch) -> None:
     """An empty seed begins as often with a unit as it stands in the corpus."""
     v = Corpus.from_text("abbccc" * 9, 0.0).vocabulary
-    model = Model("gru", 3, 5, 1, np.float64)
+    model = Model(Shape("gru", 3, 5), np.float64)
     model.initialise(np.random.default_rng(0))
     n = 6000
     complete = sampler(model, v, 1, length=2, temperature=1.0, nats=True)
@@ -335,7 +337,7 @@ def test_accepted(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_wide_beam_is_exhaustive(cell: str, stop: list[str]) -> None:
     """With room for all texts, the most probable of all is found."""
     v = Corpus.from_text("ab\nba a\n" * 9, 0.0).vocabulary
-    model = Model(cell, len(v), 6, 2, np.float64)
+    model = Model(Shape(cell, len(v), 6, 2), np.float64)
     model.weights.flat[...] = np.random.default_rng(7).normal(0, 1, model.weights.flat.shape)
     length, texts = 4, {}
     for units in itertools.product(v.units, repeat=length):
@@ -371,7 +373,7 @@ def test_a_beam_of_one_is_greedy(unit: str, seed: str) -> None:
 def test_a_beam_without_line_ends() -> None:
     """It begins with what the corpus has most of."""
     v = Corpus.from_text("abbccc" * 9, 0.0).vocabulary
-    model = Model("rnn", 3, 5, 1, np.float64)
+    model = Model(Shape("rnn", 3, 5), np.float64)
     assert beam(model, v, Seed(v.encode(""), ""), 3, length=1).text == "c"
     found = beam(model, v, Seed(v.encode(""), ""), 3, length=3)
     assert found.nats == pytest.approx(2 * math.log(3))  # the first unit is given

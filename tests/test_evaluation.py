@@ -12,8 +12,11 @@ from numpy.typing import NDArray
 import charlstm.scoring.evaluation
 from charlstm.config.schema import Config, Setting
 from charlstm.nn.cells import CELLS
-from charlstm.nn.model import Model, Unrolled
-from charlstm.scoring.evaluation import UNKNOWN_NATS, Evaluation, HeldOut, evaluate, surprisals
+from charlstm.nn.model import Model
+from charlstm.nn.shape import Shape
+from charlstm.nn.unrolled import Unrolled
+from charlstm.scoring.evaluation import UNKNOWN_NATS, Evaluation, evaluate, surprisals
+from charlstm.scoring.held_out import HeldOut
 from charlstm.text.corpus import Corpus
 from charlstm.text.vocabulary import UNKNOWN, Characters
 from charlstm.training.run import Training
@@ -32,7 +35,7 @@ def make(
     **family: Any,
 ) -> Model:
     """A model with weights at random."""
-    model = Model(cell, V, 5, layers, dtype, **family)
+    model = Model(Shape(cell, V, 5, layers, **family), dtype)
     rng = np.random.default_rng(4)
     model.weights.flat[...] = rng.normal(0, scale, model.weights.flat.shape)
     return model
@@ -231,7 +234,7 @@ def exact(model: Model, ids: Array) -> float:
 def measured(held_out: HeldOut, model: Model, T: int) -> float:
     """Nats per character, all streams at once."""
     B = held_out.ids.shape[1]
-    return held_out.nats(model, Unrolled(model, T, B), slice(0, B)) / held_out.characters
+    return held_out.nats(Unrolled(model, T, B)) / held_out.characters
 
 
 @pytest.mark.parametrize("B", [1, 2, 7, 32])
@@ -347,7 +350,7 @@ def test_a_word_outside_is_scored_as_unk() -> None:
 def test_no_byte_is_outside() -> None:
     """Every text is bytes, and every byte has its cost by the model."""
     v = Corpus.from_text("abc", 0.0, unit="byte").vocabulary
-    model = Model("lstm", 256, 4, 1, np.float64)
+    model = Model(Shape("lstm", 256, 4), np.float64)
     result = evaluate(model, v.encode("한\udcff!"), v)
     assert (result.units, result.unknown, result.unit) == (4, 0, "byte")
     assert result.perplexity == pytest.approx(256)

@@ -18,6 +18,7 @@ import charlstm
 from charlstm.config.schema import Config, Setting
 from charlstm.nn.cells import CELLS
 from charlstm.nn.model import Model
+from charlstm.nn.shape import Shape
 from charlstm.scoring.flow import POSITIONS, gradient_flow
 from charlstm.text.corpus import Corpus
 from charlstm.training.run import Training
@@ -29,7 +30,7 @@ every_cell = pytest.mark.parametrize("cell", list(CELLS))
 
 
 def make(cell: str, layers: int = 1, spread: float = 0.6, **family: Any) -> Model:
-    model = Model(cell, V, tuple(range(2, 2 + layers)), layers, np.float64, **family)
+    model = Model(Shape(cell, V, tuple(range(2, 2 + layers)), layers, **family), np.float64)
     model.weights.flat[...] = np.random.default_rng(5).normal(0, spread, model.weights.flat.shape)
     return model
 
@@ -56,11 +57,11 @@ class Nudged:
 def loss(model: Model, ids: Array, state: Any, when: int, layer: int, cell: Any) -> float:
     """Nats of the last of ids, where in step `when` the `layer` is stepped by `cell`."""
     n = reference.STATES[model.cell.name]
-    states = [tuple(state[k * n : (k + 1) * n]) for k in range(model.layers)]
+    states = [tuple(state[k * n : (k + 1) * n]) for k in range(model.shape.layers)]
     w: Any = model.weights
     for t, x in enumerate(reference.one_hot(ids[:-1, None], V)):
-        x = x @ w["E"] if model.D else x
-        for k in range(model.layers):
+        x = x @ w["E"] if model.shape.embedding else x
+        for k in range(model.shape.layers):
             step = cell if (t, k) == (when, layer) else reference.CELLS[model.cell.name]
             states[k] = step(x, states[k], *(w[f"layer{k}.{m}"] for m in ("Wx", "Wh", "b")))
             x = states[k][0]
@@ -78,7 +79,7 @@ def test_against_central_differences(cell: str, layers: int, family: dict[str, A
     ids[2] = -1  # read as unknown
     flow = gradient_flow(model, ids, K)
     assert flow.positions == 3
-    assert list(flow.norms) == model.state_names
+    assert list(flow.norms) == list(model.shape.states)
     state: Any = model.zero_state(1)
     norms = np.zeros((len(state), K + 1))
     n = len(model.cell.states)
@@ -87,7 +88,7 @@ def test_against_central_differences(cell: str, layers: int, family: dict[str, A
         for s in range(len(state)):
             for lag in range(K + 1):
                 quotients = []
-                for at in range(model.widths[s // n]):
+                for at in range(model.shape.widths[s // n]):
                     ends = [
                         loss(model, piece, state, K - lag, s // n, Nudged(cell, s % n, at, by))
                         for by in (EPSILON, -EPSILON)
@@ -102,11 +103,11 @@ def test_against_central_differences(cell: str, layers: int, family: dict[str, A
 def test_known_by_hand() -> None:
     """One unit, one layer: an RNN's dh falls by Wh (1 - h^2) at every step, and an LSTM whose
     gates do not look at anything else passes dc on by its forget gate."""
-    rnn = Model("rnn", 2, 1, 1, np.float64)
+    rnn = Model(Shape("rnn", 2, 1), np.float64)
     rnn.weights["layer0.Wh"][...], rnn.weights["Wy"][0] = 0.5, 1.0
     norms = gradient_flow(rnn, np.zeros(8, int), 6).norms["layer0.h"]
     np.testing.assert_allclose(norms, 0.5 * 0.5 ** np.arange(7))
-    lstm = Model("lstm", 2, 1, 1, np.float64)
+    lstm = Model(Shape("lstm", 2, 1), np.float64)
     lstm.weights["layer0.b"][1], lstm.weights["Wy"][0] = 3.0, 1.0
     norms = gradient_flow(lstm, np.zeros(8, int), 6).norms["layer0.c"]
     np.testing.assert_allclose(norms, 0.25 / (1 + np.exp(-3.0)) ** np.arange(7))

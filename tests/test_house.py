@@ -33,14 +33,18 @@ PAGES = [
 
 HOUSE = {
     "": ["_version", "errors"],
-    "nn": ["arrays", "cells", "parameters", "optimizers", "recurrent", "layers", "model"],
+    "nn": [
+        *("arrays", "products", "parameters", "cells", "shape"),
+        *("recurrent", "dropout", "input", "output", "model", "unrolled", "stepper"),
+        *("optimizers", "schedule"),
+    ],
     "config": ["fields", "yaml_subset", "schema", "sources"],
     "text": [
         *("visible", "normal_forms", "vocabulary", "census", "sniff", "encodings", "reading"),
         *("lines", "seams", "ids", "split", "corpus", "streams"),
     ],
     "storage": ["lock", "files", "archive", "checkpoint"],
-    "scoring": ["evaluation", "flow"],
+    "scoring": ["evaluation", "held_out", "flow"],
     "generation": [
         *("regex", "nfa", "alphabet", "matcher"),
         *("numbers", "choose", "ending", "source", "scores", "batch", "sampler", "beam"),

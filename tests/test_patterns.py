@@ -21,7 +21,9 @@ from support import CORPORA, POLYGLOT, every_unit, fails, random_model, run, tra
 from charlstm.errors import UsageError
 from charlstm.generation.ending import Seed
 from charlstm.generation.matcher import NEVER, Matcher
-from charlstm.nn.model import Model, Stepper
+from charlstm.nn.model import Model
+from charlstm.nn.shape import Shape
+from charlstm.nn.stepper import Stepper
 from charlstm.scoring.evaluation import surprisals
 from charlstm.text.corpus import Corpus
 from charlstm.text.vocabulary import Vocabulary
@@ -225,7 +227,7 @@ def test_what_matches_belongs_to_the_seed() -> None:
 def small(seed: int = 7) -> tuple[Model, Vocabulary]:
     """A model of four units whose texts can all be written down."""
     v = Corpus.from_text("ab\nba a\n" * 9, 0.0).vocabulary
-    model = Model("lstm", len(v), 6, 1, np.float64)
+    model = Model(Shape("lstm", len(v), 6), np.float64)
     model.weights.flat[...] = np.random.default_rng(seed).normal(0, 1, model.weights.flat.shape)
     return model, v
 
@@ -314,7 +316,7 @@ def test_a_wide_beam_finds_the_best_match(expression: str, seed: int) -> None:
 def test_without_line_ends(expression: str, text: str | None) -> None:
     """A text ends where nothing can follow, and else when it is as long as it may be."""
     v = Corpus.from_text("abc" * 20, 0.0).vocabulary
-    model = Model("gru", 3, 5, 1, np.float64)
+    model = Model(Shape("gru", 3, 5), np.float64)
     model.initialise(np.random.default_rng(0))
     complete = sampler(model, v, 0, length=9, match=Matcher(expression, v))
     for seed in ("", "ab"):

@@ -38,6 +38,7 @@ from charlstm.config.schema import KEYS, Setting, check
 from charlstm.errors import ConfigError
 from charlstm.nn.cells import CELLS
 from charlstm.nn.model import Model
+from charlstm.nn.shape import Shape
 from charlstm.scoring.evaluation import UNKNOWN_NATS, LineScorer, evaluate, surprisals
 from charlstm.text.corpus import Corpus
 from charlstm.text.lines import read_lines
@@ -130,7 +131,7 @@ def test_no_lines() -> None:
 def test_a_model_without_line_ends() -> None:
     """It was never shown one: as context it is nothing, and as what comes it costs its price."""
     v = Corpus.from_text("abcd" * 9, 0.0).vocabulary
-    model = Model("lstm", 4, 5, 1, np.float64)
+    model = Model(Shape("lstm", 4, 5), np.float64)
     model.initialise(np.random.default_rng(0))
     (nats,) = LineScorer(model, v).surprisals(["abc"])
     assert nats.shape == (4,)

@@ -19,7 +19,9 @@ from charlstm.generation.choose import MANY, Chooser, cut_
 from charlstm.generation.numbers import Numbers, StreamNumbers
 from charlstm.generation.sampler import Piece
 from charlstm.nn.cells import CELLS
-from charlstm.nn.model import Model, Stepper
+from charlstm.nn.model import Model
+from charlstm.nn.shape import Shape
+from charlstm.nn.stepper import Stepper
 from charlstm.scoring.evaluation import surprisals
 from charlstm.text.corpus import Corpus
 from charlstm.text.vocabulary import Characters, Vocabulary, code_points
@@ -38,7 +40,7 @@ def make(
     **family: Any,
 ) -> Model:
     """A model with weights at random, over single letters."""
-    model = Model(cell, len(letters), 6, layers, np.float64, **family)
+    model = Model(Shape(cell, len(letters), 6, layers, **family), np.float64)
     rng = np.random.default_rng(3)
     model.weights.flat[...] = rng.normal(0, scale, model.weights.flat.shape)
     return model
@@ -75,7 +77,7 @@ def chooser_of(
 def cycle(letters: str) -> Model:
     """A model that goes through its letters for ever, each after the one before."""
     V = len(letters)
-    model = Model("rnn", V, V, 1, np.float64)
+    model = Model(Shape("rnn", V, V), np.float64)
     w = model.weights
     w["layer0.Wx"][0] = 10 * (2 * np.eye(V) - 1)
     w["Wy"][...] = 100 * np.roll(np.eye(V), 1, axis=0)
@@ -666,7 +668,7 @@ def test_unescape(text: str, expected: str) -> None:
 def trained_on(text: str, **settings: Any) -> tuple[Vocabulary, Model]:
     """The vocabulary of a text, and a model with weights at random over it."""
     v = Corpus.from_text(text, 0.0, **settings).vocabulary
-    model = Model("gru", len(v), 6, 1, np.float64)
+    model = Model(Shape("gru", len(v), 6), np.float64)
     model.weights.flat[...] = np.random.default_rng(3).normal(0, 0.5, model.weights.flat.shape)
     return v, model
 

@@ -20,8 +20,11 @@ from support import ROOT, STORY, posix
 import charlstm.training.run
 from charlstm.config.schema import Config, Setting
 from charlstm.nn.arrays import Array
-from charlstm.nn.model import Model, Unrolled
-from charlstm.scoring.evaluation import HeldOut
+from charlstm.nn.dropout import KEEP_ALL, Drops
+from charlstm.nn.model import Model
+from charlstm.nn.shape import Shape
+from charlstm.nn.unrolled import Unrolled
+from charlstm.scoring.held_out import HeldOut
 from charlstm.text.corpus import Corpus
 from charlstm.training.run import Training, fitted
 from charlstm.training.shards import Job, Shards
@@ -29,17 +32,18 @@ from charlstm.training.shards import Job, Shards
 V, H, T, B = 11, 9, 6, 7
 
 
-FAMILY: dict[str, dict[str, Any]] = {
-    "plain": {},
-    "dropout": {"drops": (0.3, False, 0.0, 0.0)},
-    "embedded": {"embedding": 5, "drops": (0.3, True, 0.2, 0.0)},
-    "tied": {"embedding": 5, "tie": True, "H": (6, H), "drops": (0.3, False, 0.2, 0.1)},
+FAMILY: dict[str, tuple[dict[str, Any], Drops]] = {
+    "plain": ({}, KEEP_ALL),
+    "dropout": ({}, Drops(0.3)),
+    "embedded": ({"embedding": 5}, Drops(0.3, True, 0.2)),
+    "tied": ({"embedding": 5, "tie": True, "hidden": (6, H)}, Drops(0.3, False, 0.2, 0.1)),
 }
+"""What the shape of the network has besides, and what is left out."""
 every_relative = pytest.mark.parametrize("relative", FAMILY)
 
 
 def weights(job: Job) -> Array:
-    model = job.model()
+    model = Model(job.shape)
     model.initialise(np.random.default_rng(0))
     return model.weights.flat
 
@@ -51,7 +55,9 @@ def ids(*shape: int) -> Array:
 def made(cell: str, shards: int, workers: int = 1, relative: str = "plain") -> Shards:
     held_out = HeldOut.of(ids(200), B)
     rows: dict[str, Any] = {"held_out": len(held_out.ids), "warm_up": held_out.warm_up}
-    job = replace(Job(cell, V, H, 2, T, B, shards, **rows), seed=8, **FAMILY[relative])
+    sizes, drops = FAMILY[relative]
+    shape = replace(Shape(cell, V, H, 2), **sizes)
+    job = Job(shape, T, B, shards, **rows, drops=drops, seed=8)
     made = Shards(job, workers, held_out)
     made.weights[...] = weights(job)
     return made
@@ -84,7 +90,7 @@ def course(shards: Shards, between: Callable[[int], None] = lambda step: None) -
 def test_the_sum_is_the_whole(cell: str, shards: int) -> None:
     """Gradient, states, nats and measure of shards are those of all streams at once."""
     s = made(cell, shards)
-    model = Model(cell, V, H, 2, np.float32, weights(s.job))
+    model = Model(Shape(cell, V, H, 2), np.float32, weights(s.job))
     whole, gradient = Unrolled(model, T, B), model.weights.like()
     segment = ids(T + 1, B)
     state = whole.forward(segment[:-1], model.zero_state(B))
@@ -93,7 +99,7 @@ def test_the_sum_is_the_whole(cell: str, shards: int) -> None:
     np.testing.assert_allclose(s.gradient, gradient.flat, atol=1e-6)
     for ours, theirs in zip(s.state, state, strict=True):
         np.testing.assert_allclose(ours, theirs, atol=1e-6)
-    expected = s.bench.held_out.nats(model, whole, slice(0, B))
+    expected = s.bench.held_out.nats(whole)
     assert s.measure(model.weights.flat) == pytest.approx(expected, rel=1e-6)
 
 
@@ -143,8 +149,9 @@ def test_a_worker_ends_with_its_leader(tmp_path: Path) -> None:
     script = tmp_path / "leader.py"
     script.write_text(
         "import sys, time\n"
+        "from charlstm.nn.shape import Shape\n"
         "from charlstm.training.shards import Job, Shards\n"
-        "s = Shards(Job('rnn', 3, 4, 1, 5, 2, 2), 2)\n"
+        "s = Shards(Job(Shape('rnn', 3, 4), 5, 2, 2), 2)\n"
         "s.start_workers()\n"
         "print(s.workers[0].process.pid, flush=True)\n"
         "time.sleep(60)\n"
@@ -167,16 +174,17 @@ def test_shards_and_steps_drop_other_things() -> None:
     """With the same streams twice, each half in a shard of its own, only dropout tells them
     apart; a step does so too, and the same step again does not."""
 
-    def nats(step: int, drops: Any) -> list[float]:
-        shards = Shards(Job("rnn", V, H, 1, T, 4, 2, drops=drops), 1)
+    def nats(step: int, drops: Drops) -> list[float]:
+        shards = Shards(Job(Shape("rnn", V, H), T, 4, 2, drops=drops), 1)
         shards.weights[...] = weights(shards.job)
         shards.train(np.tile(ids(T + 1, 2), 2), 0.1, step)
         return list(shards.arrays["nats"].tolist())
 
-    for drops in ((0.5, False, 0.0, 0.0), (0.0, False, 0.5, 0.0), (0.0, False, 0.0, 0.5)):
+    for drops in (Drops(dropout=0.5), Drops(weight_drop=0.5), Drops(input_drop=0.5)):
         assert len({*nats(0, drops), *nats(1, drops)}) == 4
         assert nats(1, drops) == nats(1, drops)
-    assert len({*nats(0, (0.0, True, 0.0, 0.0)), *nats(1, (0.0, True, 0.0, 0.0))}) == 1
+    nothing = Drops(variational=True)
+    assert len({*nats(0, nothing), *nats(1, nothing)}) == 1
 
 
 def running(pid: int) -> bool:

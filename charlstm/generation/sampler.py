@@ -16,7 +16,8 @@ from charlstm.generation.numbers import Numbers
 from charlstm.generation.scores import Score, Scores
 from charlstm.generation.source import Source, context, read
 from charlstm.nn.arrays import Array
-from charlstm.nn.model import Model, Stepper
+from charlstm.nn.model import Model
+from charlstm.nn.stepper import Stepper
 from charlstm.text.vocabulary import Vocabulary
 
 WIDTH = 256

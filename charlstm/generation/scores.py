@@ -10,7 +10,9 @@ import numpy as np
 from charlstm.generation.ending import Sample
 from charlstm.generation.source import context, read
 from charlstm.nn.arrays import Array
-from charlstm.nn.model import Model, State, Stepper
+from charlstm.nn.model import Model
+from charlstm.nn.shape import State
+from charlstm.nn.stepper import Stepper
 from charlstm.scoring.evaluation import LineScorer
 from charlstm.text.vocabulary import Vocabulary
 

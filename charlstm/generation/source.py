@@ -7,7 +7,8 @@ import numpy as np
 from charlstm.generation.choose import Chooser
 from charlstm.generation.ending import Sampling
 from charlstm.nn.arrays import Array
-from charlstm.nn.model import Model, Stepper
+from charlstm.nn.model import Model
+from charlstm.nn.stepper import Stepper
 from charlstm.scoring.evaluation import SEGMENT
 from charlstm.text.vocabulary import Vocabulary
 

@@ -1,34 +1,20 @@
-"""Arrays and matrix products, arranged so that the processor is quick with them."""
+"""Arrays whose memory suits the processor, and how much of them fits its cache."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 Array = NDArray[Any]
-Product = Callable[[], object]
-"""Makes one product, of arrays and into an array that were told it beforehand."""
 
 CACHE_LINE = 64
 """Bytes. A vector register of the widest kind is as long."""
 
-SMALL_PRODUCT = 100**3
-"""OpenBLAS multiplies (M, K) by (K, N) without first repacking the matrices as long as M*N*K is
-no more than this; at these sizes that is up to twice as fast."""
-
-FEWEST_ROWS = 16
-"""Products of fewer rows than this are not worth their calls."""
-
-FEWEST_SUMMED = 64
-"""Products over fewer rows than this are not worth being added up."""
-
-WIDEST, PANELS = 128, (64, 32)
-"""Columns of a small product: all, where they are not more than this; else so many at a time."""
+BLOCK_BYTES = 1 << 19
+"""Bytes that a block of work fills at most, so that it stays in a common second-level cache."""
 
 
 def empty(shape: tuple[int, ...], dtype: DTypeLike) -> Array:
@@ -50,117 +36,6 @@ def zeros(shape: tuple[int, ...], dtype: DTypeLike) -> Array:
     return array
 
 
-def _stack(n: int, matrix: int) -> int:
-    """Of how many of n rows, a divisor of n, a small product with a matrix of `matrix` elements
-    is best made; 0 where there is none."""
-    for parts in range(1, n // FEWEST_ROWS + 1):
-        if n % parts == 0 and n // parts * matrix <= SMALL_PRODUCT:
-            return n // parts
-    return 0
-
-
-class Panels:
-    """Weights W (G, K, N) laid out for quick products x W of many rows x.
-
-    The columns lie in panels, each contiguous, and the rows are taken in stacks, such that every
-    single product is a small one where that is possible. `rows` and `columns` make the views of x
-    and of the product that `multiply` takes; they may be made once for many products.
-    """
-
-    def __init__(self, n: int, G: int, K: int, N: int, dtype: DTypeLike) -> None:
-        """For n rows; other numbers of rows are multiplied as well, if perhaps not as quickly."""
-        widths = (N,) if N <= WIDEST else PANELS
-        self.width = next((w for w in widths if _stack(n, K * w)), N)
-        self.whole = N - N % self.width  # columns in panels of equal width; the rest is one more
-        parts = (G, 1, self.whole // self.width, K, self.width), (G, 1, 1, K, N - self.whole)
-        self.panels = [empty(shape, dtype) for shape in parts if shape[-1]]
-
-    def fill(self, W: Array, scale: Array | None = None) -> None:
-        """Take over W (G, K, N), times scale (G, 1, 1)."""
-        G, K, _ = W.shape
-        for panels, part in zip(self.panels, self._parts(W), strict=True):
-            split = part.reshape(G, K, *panels.shape[2::2]).swapaxes(1, 2)
-            np.copyto(panels[:, 0], split)
-            if scale is not None:
-                np.multiply(panels, scale[:, None, None], out=panels)
-
-    def rows(self, x: Array) -> Array:
-        """View of x, (n, K) for all gates or (G, n, K) with one for each."""
-        *lead, n, K = x.shape
-        stack = self._stack(n)
-        return x.reshape(*lead, n // stack, 1, stack, K)
-
-    def columns(self, out: Array) -> list[Array]:
-        """Views of the product (G, n, N), one for each array of panels."""
-        G, n, _ = out.shape
-        stack = self._stack(n)
-        return [
-            part.reshape(G, n // stack, stack, *panels.shape[2::2]).swapaxes(2, 3)
-            for panels, part in zip(self.panels, self._parts(out), strict=True)
-        ]
-
-    def multiply(self, rows: Array, columns: list[Array]) -> None:
-        """x W, by the views of x and of the product."""
-        for panels, out in zip(self.panels, columns, strict=True):
-            np.matmul(rows, panels, out=out)
-
-    def product(self, x: Array, out: Array) -> Product:
-        """Of x, as in `rows`, with W, into `out` (G, n, N)."""
-        rows, columns = self.rows(x), self.columns(out)
-        if len(columns) > 1:
-            return partial(self.multiply, rows, columns)
-        return partial(np.matmul, rows, self.panels[0], columns[0])
-
-    def _parts(self, W: Array) -> list[Array]:
-        return [W[..., : self.whole], W[..., self.whole :]][: len(self.panels)]
-
-    def _stack(self, n: int) -> int:
-        K = self.panels[0].shape[3]
-        return _stack(n, K * self.width) or n
-
-
-class SideBySide:
-    """Weights W (G, K, N) for products with a single row: with their columns side by side they are
-    one matrix, and the products of all gates one product."""
-
-    def __init__(self, G: int, K: int, N: int, dtype: DTypeLike) -> None:
-        self.W = empty((K, G, N), dtype)
-
-    def fill(self, W: Array, scale: Array | None = None) -> None:
-        """Take over W (G, K, N), times scale (G, 1, 1)."""
-        np.multiply(W, 1 if scale is None else scale, out=self.W.swapaxes(0, 1))
-
-    def product(self, x: Array, out: Array) -> Product:
-        """Of x (1, K) with W, into `out` (G, 1, N), contiguous."""
-        K = len(self.W)
-        return partial(x.reshape(K).dot, self.W.reshape(K, -1), out.reshape(-1))
-
-
-class OneAboveTheOther:
-    """Weights W (G, K, N) for the sum of the products with a single row for each gate: as one
-    matrix of G K rows they make it in one product."""
-
-    def __init__(self, G: int, K: int, N: int, dtype: DTypeLike) -> None:
-        self.W = empty((G, K, N), dtype)
-
-    def fill(self, W: Array) -> None:
-        """Take over W (G, K, N)."""
-        np.copyto(self.W, W)
-
-    def product(self, x: Array, out: Array) -> Product:
-        """Of x (G, 1, K), contiguous, with W, summed over the gates, into `out` (1, 1, N)."""
-        N = self.W.shape[2]
-        return partial(x.reshape(-1).dot, self.W.reshape(-1, N), out.reshape(N))
-
-
-def sum_products(x: Array, y: Array, out: Array, scratch: Array) -> None:
-    """out = x^T y, summed over many rows, as small products: x (n, K), y (G, n, N), `out` and
-    `scratch` (G, K, N). It is the gradient of weights W where y is that of x W."""
-    n, (K, N) = len(x), out.shape[1:]
-    rows = SMALL_PRODUCT // (K * N)
-    if rows < FEWEST_SUMMED:
-        rows = n
-    np.matmul(x[:rows].T, y[:, :rows], out=out)
-    for at in range(rows, n, rows):
-        np.matmul(x[at : at + rows].T, y[:, at : at + rows], out=scratch)
-        np.add(out, scratch, out=out)
+def items_per_block(size: int, dtype: DTypeLike) -> int:
+    """How many items of `size` numbers each a block of `BLOCK_BYTES` holds; at least one."""
+    return max(1, BLOCK_BYTES // (size * np.dtype(dtype).itemsize))

@@ -1,26 +1,31 @@
 """The three recurrent cells: their equations, forward and backward.
 
-Only what happens inside one cell stands here, element by element; every matrix product is
-in `charlstm.nn.recurrent`. Two pre-activations come in, each with the gates as its leading axis:
+This page holds what happens inside a cell, element by element; every matrix product is in
+`charlstm.nn.recurrent`. `tests/reference.py` has the same cells as naive code, an equation a line:
+the tests hold both to be equal, and every gradient to be the derivative.
+
+Two pre-activations come in, each with the gates as its leading axis:
 
     u = x Wx + b      from the input            (G, B, H)
     v = h Wh          from the previous state   (G, B, H)
 
-They are kept apart because the GRU's reset gate acts on v alone. B is the number of streams,
-H the hidden size, G the number of gates. Three functions make a cell:
+They are kept apart because the GRU's reset gate acts on v alone. G is the number of gates, B of
+streams, T of steps; H is the hidden size. Three functions make a cell:
 
     forward      one step: u and v become activations and the next state
     derivatives  many steps at once: activations become local derivatives
     backward     one step, last step first: local derivatives become gradients
 
-so that the backward loop, which cannot be done for all steps at once, only multiplies. The
-activations live in an array (A, T, B, H) whose first G slots hold u when `forward` begins; the
-local derivatives in an array (D, T, B, H) whose slots `du` and `dv` hold d loss / d u and
-d loss / d v when `backward` has ended.
+so that the backward loop, which cannot be done for all steps at once, only multiplies.
 
-Gradients are named d + the name of what they belong to: dh is d loss / d h. A prime in the
-equations, a trailing underscore in the code, marks the state after the step: h' or h_.
-`*` is element-wise.
+Letters: z is what stands inside sigma or tanh, dh is d loss / d h, `*` is element-wise. A prime
+marks the state after the step, in the code `_next`: h' is h_next.
+
+Memory: the arrays (B, H) of a step lie in slots that each cell names. `activations` are the slots
+of an array (A, T, B, H), the gates first, where u stands when `forward` begins. `kept` are the
+slots of an array (D, T, B, H) of local derivatives, where `backward` leaves d loss / d u in the
+slots `du` and d loss / d v in `dv`. Slots that go through the same operation are one view, and
+take one call. `derivatives` uses the activations as scratch: they are in cache, and needed no more.
 
 The logistic function is computed as sigma(x) = 1/2 + 1/2 tanh(x/2), which never overflows and
 costs one tanh. The inner 1/2 is not spent on every element: u and v of a sigmoid gate come in
@@ -30,13 +35,14 @@ halved, because the weights that they are made with are (`scale`, once a segment
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple, Protocol
+from typing import Protocol
 
 import numpy as np
 
 from charlstm.nn.arrays import Array
 
 States = Sequence[Array]
+Views = tuple[Array, ...]
 
 HALF = np.array(0.5, np.float32)  # an array: a Python float costs a conversion each time
 ONE = np.array(1.0, np.float32)
@@ -49,6 +55,15 @@ def sigmoid_of_half_(x: Array) -> None:
     np.add(x, HALF, out=x)
 
 
+def slots(names: Sequence[str], *wanted: str) -> slice:
+    """The slots `wanted` among `names`, equally far apart, as one slice: a view, not a copy."""
+    places = [names.index(name) for name in wanted]
+    first, last = places[0], places[-1]
+    stride = (last - first) // max(1, len(places) - 1) or 1
+    assert places == list(range(first, last + 1, stride)), wanted
+    return slice(first, last + 1, stride)
+
+
 class Cell(Protocol):
     """What `charlstm.nn.recurrent` asks of a cell."""
 
@@ -59,32 +74,32 @@ class Cell(Protocol):
     """What u and v of each gate are multiplied by beforehand: 1/2 for a sigmoid, else 1."""
     states: tuple[str, ...]
     """Names of the state arrays; the first is h, what the layer above sees."""
-    activations: int
-    """A: how many (B, H) arrays a step's activations take; the first G hold u beforehand."""
-    derivatives_kept: int
-    """D: how many (B, H) arrays a step keeps for the backward pass."""
+    activations: tuple[str, ...]
+    """Names of the A slots of a step's activations; the first G hold u beforehand."""
+    kept: tuple[str, ...]
+    """Names of the D slots of what a step keeps for the backward pass."""
     du: slice
-    """Where among the D the gradient of u is after `backward`."""
+    """The slots of `kept` with the gradient of u after `backward`."""
     dv: slice
-    """Where the gradient of v is; the same as `du` where dv = du."""
+    """Those with the gradient of v; the same as `du` where u and v count by their sum alone."""
     direct: bool
     """Whether h' depends on h also without Wh, so that dh has a direct part."""
 
-    def forward_views(self, a: Array) -> Any:
-        """Name the parts of one step's activations (A, B, H), once, for `forward`."""
+    def forward_views(self, a: Array) -> Views:
+        """The views of one step's activations (A, B, H) that `forward` takes, made once."""
 
-    def forward(self, a: Any, v: Array, state: States, after: States) -> None:
-        """From u in `a`, v and `state` compute the activations and the state `after`, which may
-        be the arrays of `state`."""
+    def forward(self, a: Views, v: Array, state: States, state_next: States) -> None:
+        """From u in `a`, v and `state` compute the activations and `state_next`, which may be the
+        arrays of `state`."""
 
-    def derivatives(self, a: Array, h_: Array, d: Array) -> None:
+    def derivatives(self, a: Array, h_next: Array, d: Array) -> None:
         """From activations (A, T, B, H) and h' (T, B, H) write the local derivatives d
         (D, T, B, H). What else they need of a state, the activations keep."""
 
-    def backward_views(self, d: Array) -> Any:
-        """Name the parts of one step's derivatives (D, B, H), once, for `backward`."""
+    def backward_views(self, d: Array) -> Views:
+        """The views of one step's derivatives (D, B, H) that `backward` takes, made once."""
 
-    def backward(self, d: Any, dafter: States, dstate: States) -> None:
+    def backward(self, d: Views, dstate_next: States, dstate: States) -> None:
         """From the gradient of the state after (overwritten) write du and dv, and into `dstate`
         what reaches the state before without passing through Wh. An LSTM's or RNN's dh has no
         such part and is not written."""
@@ -93,192 +108,177 @@ class Cell(Protocol):
 class RNN:
     """Simple recurrent network (J. L. Elman, Finding Structure in Time, 1990, with tanh).
 
-        h' = tanh(u + v)
+    forward     h' = tanh(u + v)
+    backward    dz = dh' * (1 - h'^2)        du = dv = dz
 
-    backward
-        dz = dh' * (1 - h'^2)        du = dv = dz
+    activations   after forward      kept   after derivatives   after backward
+    h             u, unchanged       dz     dh'/dz              dz
     """
 
     name: str = "rnn"
     gates: tuple[str, ...] = ("h",)
     scale: tuple[float, ...] = (1.0,)
     states: tuple[str, ...] = ("h",)
-    activations = 1
-    derivatives_kept = 1
-    du = dv = slice(0, 1)
+    activations: tuple[str, ...] = gates
+    kept: tuple[str, ...] = ("dz",)
+    du = dv = slots(kept, "dz")
     direct = False
 
-    def forward_views(self, a: Array) -> Array:
-        z: Array = a[0]
-        return z
+    def forward_views(self, a: Array) -> Views:
+        return (a[0],)
 
-    def forward(self, a: Array, v: Array, state: States, after: States) -> None:
-        (h_,) = after
-        np.add(a, v[0], out=h_)
-        np.tanh(h_, out=h_)  # h' = tanh(u + v)
+    def forward(self, a: Views, v: Array, state: States, state_next: States) -> None:
+        (u,), (h_next,) = a, state_next
+        np.add(u, v[0], out=h_next)
+        np.tanh(h_next, out=h_next)  # h' = tanh(u + v)
 
-    def derivatives(self, a: Array, h_: Array, d: Array) -> None:
-        dz = d[0]
-        np.multiply(h_, h_, out=dz)
+    def derivatives(self, a: Array, h_next: Array, d: Array) -> None:
+        (dz,) = d
+        np.multiply(h_next, h_next, out=dz)
         np.subtract(ONE, dz, out=dz)  # dh'/dz = 1 - h'^2
 
-    def backward_views(self, d: Array) -> Array:
-        z: Array = d[0]
-        return z
+    def backward_views(self, d: Array) -> Views:
+        return (d[0],)
 
-    def backward(self, d: Array, dafter: States, dstate: States) -> None:
-        (dh_,) = dafter
-        np.multiply(d, dh_, out=d)  # dz = dh' dh'/dz
-
-
-class GRUForward(NamedTuple):
-    """Views of one step's activations; u in the first three."""
-
-    rq: Array
-    r: Array
-    q: Array
-    n: Array
-    vn: Array
-    rest: Array
-
-
-class GRUBackward(NamedTuple):
-    """Views of one step's derivatives."""
-
-    rq: Array
-    r: Array
-    q: Array
-    n: Array
-    gate_r: Array
-    gate_q: Array
-    dv_rq: Array
-    dv_n: Array
+    def backward(self, d: Views, dstate_next: States, dstate: States) -> None:
+        (dz,), (dh_next,) = d, dstate_next
+        np.multiply(dz, dh_next, out=dz)  # dz = dh' dh'/dz
 
 
 class GRU:
     """Gated recurrent unit (K. Cho et al., 2014), reset gate applied after the product, as in
     cuDNN: one product with Wh serves all three gates.
 
+    forward
         r, q = sigma(u + v)          reset gate, update gate
         n    = tanh(u_n + r * v_n)   candidate
         h'   = (1 - q) * n + q * h   = n + q * (h - n)
 
-    backward, with dz the gradient of what stands inside sigma or tanh
+    backward
         dz_n = dh' * (1 - q) * (1 - n^2)     du_n = dz_n     dv_n = dz_n * r
         dz_q = dh' * (h - n) * q * (1 - q)   du_q = dv_q = dz_q
         dz_r = dz_n * v_n * r * (1 - r)      du_r = dv_r = dz_r
         dh   = dh' * q + (through Wh)
+
+        activations   after forward      kept   after derivatives   after backward
+        r             r                  dz_r   dz_n/dz_r           dz_r
+        q             q                  dz_q   dh'/dz_q            dz_q
+        n             n                  dz_n   dh'/dz_n            dz_n
+        vn            v_n                r      dz_n/dv_n = r       r
+        qhn           q * (h - n)        q      dh'/dh = q          q
+                                         dv_r                       dz_r
+                                         dv_q                       dz_q
+                                         dv_n                       dz_n * r
     """
 
     name: str = "gru"
     gates: tuple[str, ...] = ("r", "q", "n")
     scale: tuple[float, ...] = (0.5, 0.5, 1.0)
     states: tuple[str, ...] = ("h",)
-    activations = 5
-    derivatives_kept = 8
-    du = slice(0, 3)
-    dv = slice(5, 8)
+    activations: tuple[str, ...] = (*gates, "vn", "qhn")
+    kept: tuple[str, ...] = ("dz_r", "dz_q", "dz_n", "r", "q", "dv_r", "dv_q", "dv_n")
+    du = slots(kept, "dz_r", "dz_q", "dz_n")
+    dv = slots(kept, "dv_r", "dv_q", "dv_n")
     direct = True
 
-    def forward_views(self, a: Array) -> GRUForward:
-        return GRUForward(a[0:2], a[0], a[1], a[2], a[3], a[4])
+    N, RQ, VN_QHN = gates.index("n"), slots(gates, "r", "q"), slots(activations, "vn", "qhn")
+    DZ_RQ, DZ_N, KEPT_RQ = slots(kept, "dz_r", "dz_q"), kept.index("dz_n"), slots(kept, "r", "q")
+    DV_RQ = slots(kept, "dv_r", "dv_q")
 
-    def forward(self, a: GRUForward, v: Array, state: States, after: States) -> None:
-        (h,), (h_,) = state, after
-        rq, r, q, n, vn, rest = a
-        np.add(rq, v[:2], out=rq)
+    def forward_views(self, a: Array) -> Views:
+        return a[self.RQ], *a
+
+    def forward(self, a: Views, v: Array, state: States, state_next: States) -> None:
+        (h,), (h_next,) = state, state_next
+        rq, r, q, n, vn, qhn = a
+        np.add(rq, v[self.RQ], out=rq)
         sigmoid_of_half_(rq)  # r, q = sigma(u + v)
-        np.copyto(vn, v[2])
-        np.multiply(r, vn, out=rest)
-        np.add(n, rest, out=n)
+        np.copyto(vn, v[self.N])
+        np.multiply(r, vn, out=qhn)
+        np.add(n, qhn, out=n)
         np.tanh(n, out=n)  # n = tanh(u_n + r v_n)
-        np.subtract(h, n, out=rest)
-        np.multiply(q, rest, out=rest)  # q (h - n)
-        np.add(n, rest, out=h_)  # h' = n + q (h - n)
+        np.subtract(h, n, out=qhn)
+        np.multiply(q, qhn, out=qhn)
+        np.add(n, qhn, out=h_next)  # h' = n + q (h - n)
 
-    def derivatives(self, a: Array, h_: Array, d: Array) -> None:
+    def derivatives(self, a: Array, h_next: Array, d: Array) -> None:
         r, q, n, vn, _ = a
-        rq, vn_rest = a[0:2], a[3:5]
-        d_rq, dn, gates = d[0:2], d[2], d[3:5]
-        np.copyto(gates, rq)  # dh'/dh = q
+        rq, vn_qhn, dz_rq, dz_n = a[self.RQ], a[self.VN_QHN], d[self.DZ_RQ], d[self.DZ_N]
+        # r in z_n = u_n + r v_n, and q in h' = n + q (h - n), with dr/dz_r = r - r r, so too q
         np.multiply(r, vn, out=vn)
-        np.multiply(vn_rest, rq, out=d_rq)
-        np.subtract(vn_rest, d_rq, out=d_rq)  # dz_n/dz_r = v_n r (1-r), dh'/dz_q = (h-n) q (1-q)
+        np.multiply(vn_qhn, rq, out=dz_rq)
+        np.subtract(vn_qhn, dz_rq, out=dz_rq)
+        # dz_n/dz_r = r v_n - (r v_n) r = v_n r (1 - r)
+        # dh'/dz_q = q (h - n) - (q (h - n)) q = (h - n) q (1 - q)
+        # n in h' = n + q (h - n), with dn/dz_n = 1 - n^2
         np.multiply(n, n, out=n)
         np.subtract(ONE, n, out=n)
-        np.multiply(n, q, out=dn)
-        np.subtract(n, dn, out=dn)  # dh'/dz_n = (1 - q) (1 - n^2)
+        np.multiply(n, q, out=dz_n)
+        np.subtract(n, dz_n, out=dz_n)
+        # dh'/dz_n = (1 - n^2) - (1 - n^2) q = (1 - q) (1 - n^2)
+        np.copyto(d[self.KEPT_RQ], rq)  # dz_n/dv_n = r, dh'/dh = q
 
-    def backward_views(self, d: Array) -> GRUBackward:
-        return GRUBackward(d[0:2], d[0], d[1], d[2], d[3], d[4], d[5:7], d[7])
+    def backward_views(self, d: Array) -> Views:
+        dz_r, dz_q, dz_n, r, q, _, _, dv_n = d
+        return d[self.DZ_RQ], dz_r, dz_q, dz_n, r, q, d[self.DV_RQ], dv_n
 
-    def backward(self, d: GRUBackward, dafter: States, dstate: States) -> None:
-        (dh_,), (dh,) = dafter, dstate
-        rq, r, q, n, gate_r, gate_q, dv_rq, dv_n = d
-        np.multiply(n, dh_, out=n)  # dz_n
-        np.multiply(q, dh_, out=q)  # dz_q
-        np.multiply(r, n, out=r)  # dz_r
-        np.copyto(dv_rq, rq)
-        np.multiply(n, gate_r, out=dv_n)  # dv_n = dz_n r
-        np.multiply(dh_, gate_q, out=dh)  # dh = dh' q + …
-
-
-class LSTMForward(NamedTuple):
-    """Views of one step's activations; u in z."""
-
-    z: Array
-    ifo: Array
-    i: Array
-    f: Array
-    o: Array
-    g: Array
-    tanh_c: Array
-    ig: Array
-    fc: Array
-
-
-class LSTMBackward(NamedTuple):
-    """Views of one step's derivatives."""
-
-    i_f: Array
-    o_and_tanh_c: Array
-    tanh_c: Array
-    g: Array
-    gate_f: Array
+    def backward(self, d: Views, dstate_next: States, dstate: States) -> None:
+        (dh_next,), (dh,) = dstate_next, dstate
+        dz_rq, dz_r, dz_q, dz_n, r, q, dv_rq, dv_n = d
+        np.multiply(dz_n, dh_next, out=dz_n)  # dz_n = dh' dh'/dz_n
+        np.multiply(dz_q, dh_next, out=dz_q)  # dz_q = dh' dh'/dz_q
+        np.multiply(dz_r, dz_n, out=dz_r)  # dz_r = dz_n dz_n/dz_r
+        np.copyto(dv_rq, dz_rq)
+        np.multiply(dz_n, r, out=dv_n)  # dv_n = dz_n r
+        np.multiply(dh_next, q, out=dh)  # dh = dh' q + (through Wh)
 
 
 class LSTM:
     """Long short-term memory (S. Hochreiter, J. Schmidhuber, 1997; forget gate: F. Gers,
     J. Schmidhuber, F. Cummins, 2000), without peepholes.
 
+    forward
         i, f, o = sigma(u + v)       input, forget and output gate
         g       = tanh(u + v)        candidate
         c'      = f * c + i * g      cell state: what is kept, and what is written
         h'      = o * tanh(c')       hidden state: what is shown
 
-    backward, with dz the gradient of what stands inside sigma or tanh
+    backward
         dz_o = dh' * tanh(c') * o * (1 - o)
         dc' += dh' * o * (1 - tanh(c')^2)
         dz_i = dc' * g * i * (1 - i)
         dz_f = dc' * c * f * (1 - f)
         dz_g = dc' * i * (1 - g^2)
         dc   = dc' * f               du = dv = dz
+
+        activations   after forward      kept   after derivatives   after backward
+        i             i                  dz_i   dc'/dz_i            dz_i
+        f             f                  dz_f   dc'/dz_f            dz_f
+        o             o                  dz_o   dh'/dz_o            dz_o
+        g             g                  dz_g   dc'/dz_g            dz_g
+        tanh_c        tanh(c')           dc_h   dh'/dc'             dh' * dh'/dc'
+        ig            i * g              f      dc'/dc = f          f
+        fc            f * c
     """
 
     name: str = "lstm"
     gates: tuple[str, ...] = ("i", "f", "o", "g")
     scale: tuple[float, ...] = (0.5, 0.5, 0.5, 1.0)
     states: tuple[str, ...] = ("h", "c")
-    activations = 7
-    derivatives_kept = 6
-    du = dv = slice(0, 4)
+    activations: tuple[str, ...] = (*gates, "tanh_c", "ig", "fc")
+    kept: tuple[str, ...] = ("dz_i", "dz_f", "dz_o", "dz_g", "dc_h", "f")
+    du = dv = slots(kept, "dz_i", "dz_f", "dz_o", "dz_g")
     direct = False
 
-    def forward_views(self, a: Array) -> LSTMForward:
-        return LSTMForward(a[0:4], a[0:3], *a)
+    Z, IF, IFO = slots(activations, *gates), slots(gates, "i", "f"), slots(gates, "i", "f", "o")
+    IG_FC = slots(activations, "ig", "fc")
+    DZ_IF, DZ_O_DC_H = slots(kept, "dz_i", "dz_f"), slots(kept, "dz_o", "dc_h")
 
-    def forward(self, a: LSTMForward, v: Array, state: States, after: States) -> None:
-        (_, c), (h_, c_) = state, after
+    def forward_views(self, a: Array) -> Views:
+        return a[self.Z], a[self.IFO], *a
+
+    def forward(self, a: Views, v: Array, state: States, state_next: States) -> None:
+        (_, c), (h_next, c_next) = state, state_next
         z, ifo, i, f, o, g, tanh_c, ig, fc = a
         np.add(z, v, out=z)
         np.tanh(z, out=z)  # g = tanh(u + v)
@@ -286,36 +286,40 @@ class LSTM:
         np.add(ifo, HALF, out=ifo)  # i, f, o = sigma(u + v)
         np.multiply(i, g, out=ig)
         np.multiply(f, c, out=fc)
-        np.add(fc, ig, out=c_)  # c' = f c + i g
-        np.tanh(c_, out=tanh_c)
-        np.multiply(o, tanh_c, out=h_)  # h' = o tanh(c')
+        np.add(fc, ig, out=c_next)  # c' = f c + i g
+        np.tanh(c_next, out=tanh_c)
+        np.multiply(o, tanh_c, out=h_next)  # h' = o tanh(c')
 
-    def derivatives(self, a: Array, h_: Array, d: Array) -> None:
+    def derivatives(self, a: Array, h_next: Array, d: Array) -> None:
         i, f, o, g, tanh_c, ig, _ = a
-        i_f, ig_fc = a[0:2], a[5:7]
-        d_if, d_o, d_g, d_tanh, gate_f = d[0:2], d[2], d[3], d[4], d[5]
-        # products go into the activations, which are in cache and not needed any more
-        np.copyto(gate_f, f)  # dc'/dc = f
+        _, _, dz_o, dz_g, dc_h, kept_f = d
+        i_f, ig_fc, dz_if = a[self.IF], a[self.IG_FC], d[self.DZ_IF]
+        # c' = f c + i g, with df/dz_f = f - f f, so too i, and dg/dz_g = 1 - g g
+        np.copyto(kept_f, f)  # dc'/dc = f
         np.multiply(ig, g, out=g)
-        np.subtract(i, g, out=d_g)  # dc'/dz_g = i (1 - g^2)
+        np.subtract(i, g, out=dz_g)  # dc'/dz_g = i - (i g) g = i (1 - g^2)
         np.multiply(ig_fc, i_f, out=i_f)
-        np.subtract(ig_fc, i_f, out=d_if)  # dc'/dz_i = g i (1 - i), dc'/dz_f = c f (1 - f)
-        np.multiply(h_, tanh_c, out=tanh_c)
-        np.subtract(o, tanh_c, out=d_tanh)  # dh'/dc' = o (1 - tanh(c')^2)
-        np.multiply(h_, o, out=o)
-        np.subtract(h_, o, out=d_o)  # dh'/dz_o = tanh(c') o (1 - o)
+        np.subtract(ig_fc, i_f, out=dz_if)
+        # dc'/dz_i = i g - (i g) i = g i (1 - i)
+        # dc'/dz_f = f c - (f c) f = c f (1 - f)
+        # h' = o tanh(c'), with do/dz_o = o - o o, and tanh c' derived is 1 - tanh(c') tanh(c')
+        np.multiply(h_next, tanh_c, out=tanh_c)
+        np.subtract(o, tanh_c, out=dc_h)  # dh'/dc' = o - h' tanh(c') = o (1 - tanh(c')^2)
+        np.multiply(h_next, o, out=o)
+        np.subtract(h_next, o, out=dz_o)  # dh'/dz_o = h' - h' o = tanh(c') o (1 - o)
 
-    def backward_views(self, d: Array) -> LSTMBackward:
-        return LSTMBackward(d[0:2], d[2:5:2], d[4], d[3], d[5])
+    def backward_views(self, d: Array) -> Views:
+        _, _, _, dz_g, dc_h, f = d
+        return d[self.DZ_O_DC_H], dc_h, d[self.DZ_IF], dz_g, f
 
-    def backward(self, d: LSTMBackward, dafter: States, dstate: States) -> None:
-        (dh_, dc_), (_, dc) = dafter, dstate
-        i_f, o_and_tanh_c, tanh_c, g, gate_f = d
-        np.multiply(o_and_tanh_c, dh_, out=o_and_tanh_c)  # dz_o, and what dc' gets from dh'
-        np.add(dc_, tanh_c, out=dc_)  # dc' += dh' o (1 - tanh(c')^2)
-        np.multiply(i_f, dc_, out=i_f)  # dz_i, dz_f
-        np.multiply(g, dc_, out=g)  # dz_g
-        np.multiply(gate_f, dc_, out=dc)  # dc = dc' f
+    def backward(self, d: Views, dstate_next: States, dstate: States) -> None:
+        (dh_next, dc_next), (_, dc) = dstate_next, dstate
+        dz_o_dc_h, dc_h, dz_if, dz_g, f = d
+        np.multiply(dz_o_dc_h, dh_next, out=dz_o_dc_h)  # dz_o = dh' dh'/dz_o, and dh' dh'/dc'
+        np.add(dc_next, dc_h, out=dc_next)  # dc' += dh' dh'/dc'
+        np.multiply(dz_if, dc_next, out=dz_if)  # dz_i = dc' dc'/dz_i, dz_f = dc' dc'/dz_f
+        np.multiply(dz_g, dc_next, out=dz_g)  # dz_g = dc' dc'/dz_g
+        np.multiply(f, dc_next, out=dc)  # dc = dc' f
 
 
 CELLS: dict[str, Cell] = {cell.name: cell for cell in (RNN(), GRU(), LSTM())}

@@ -1,10 +1,8 @@
-"""Gradient clipping, the rules that turn a gradient into a step, on flat vectors, and the
-schedules that say how long a step is."""
+"""Gradient clipping, and the rules that turn a gradient into a step, on flat vectors."""
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 
 import numpy as np
 
@@ -29,17 +27,17 @@ def clip_value_(g: Array, limit: float) -> None:
 
 
 BLOCK = 1 << 16
-"""Weights are changed so many at a time, so that a step's several passes find them in cache."""
+"""Weights that are changed at a time, so that a step's several passes find them in cache."""
 
-TINY = 1e-30
-"""Added to what goes into a sum that decays. The sums of a weight that gets no gradient for some
-hundred steps (its character does not occur) would else sink among the subnormal numbers, with
-which processors are slow, and stay there. Far below where it could change a weight."""
+ABOVE_SUBNORMAL = 1e-30
+"""Added to what goes into a sum that decays. The sums of a weight without a gradient for some
+hundred steps (its character does not occur) would else become subnormal numbers, with which
+processors are slow, and stay so. Far below where it could change a weight."""
 
 
 class Optimizer:
-    """One step of descent. `state` is what must be kept for training to go on unchanged: flat
-    vectors as long as the weights, by name; and with it the number of steps that were made."""
+    """One step of descent. To resume training unchanged takes `state`, flat vectors as long as the
+    weights, by name, and `steps`, the number of steps made."""
 
     name: str
     sums: tuple[str, ...] = ()
@@ -195,57 +193,10 @@ def _descend_(w: Array, g: Array, learning_rate: float, x: Array, s: Array, epsi
 def _decay_(s: Array, x: Array, decay: float) -> None:
     """s = decay s + (1 - decay) x, but never subnormal for long. Uses x as scratch."""
     x *= 1.0 - decay
-    x += TINY
+    x += ABOVE_SUBNORMAL
     s *= decay
     s += x
 
 
 OPTIMIZERS: dict[str, type[Optimizer]] = {o.name: o for o in (SGD, Adagrad, RMSprop, Adam, AdamW)}
 """Every optimizer by its name in a configuration."""
-
-
-@dataclass(frozen=True)
-class Schedule:
-    """The learning rate of every step, a function of where the run stands and of nothing else.
-
-    constant     lr
-    exponential  lr * lr_decay^(n + 1 - lr_decay_after) from epoch n = lr_decay_after on, the first
-                 one being 0: so many epochs at the full rate (as in A. Karpathy, char-rnn, 2015)
-    cosine       from lr to lr_min along half a wave, (1 + cos(pi * part)) / 2, until the last of
-                 `total` steps (I. Loshchilov, F. Hutter, 2017, equation 5, one cycle)
-    plateau      lr / lr_divide^n after n looks at the held-out text that brought no new best (as
-                 in K. Saitoh, Deep Learning from Scratch 2, 2018, section 6.5)
-
-    None of them goes below lr_min. In each, the rate first rises in a straight line from zero for
-    `warm_up` steps; the cosine begins after them.
-    """
-
-    kind: str
-    lr: float
-    lr_min: float = 0.0
-    warm_up: int = 0
-    lr_decay: float = 0.97
-    lr_decay_after: int = 1
-    lr_divide: float = 4.0
-    total: int | None = None
-    """Steps of the run in all: needed for the cosine."""
-
-    def learning_rate(self, step: int, epoch: int, setbacks: int) -> float:
-        """The rate of the step that follows `step` steps and `epoch` whole epochs, after so many
-        looks without a new best."""
-        lr = self.lr
-        if self.kind == "exponential":
-            lr *= self.lr_decay ** max(0, epoch + 1 - self.lr_decay_after)
-        elif self.kind == "plateau":
-            lr *= (1.0 / self.lr_divide) ** setbacks  # a power that may vanish but not overflow
-        elif self.kind == "cosine":
-            assert self.total is not None
-            part = max(0, step - self.warm_up) / max(1, self.total - self.warm_up)
-            lr -= (lr - self.lr_min) * (1.0 - math.cos(math.pi * min(1.0, part))) / 2
-        if self.kind != "constant":
-            lr = max(lr, self.lr_min)
-        return lr * min(1.0, (step + 1) / (self.warm_up + 1))
-
-
-SCHEDULES = ("constant", "exponential", "cosine", "plateau")
-"""Every `Schedule.kind`."""

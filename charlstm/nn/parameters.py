@@ -13,13 +13,16 @@ from numpy.typing import DTypeLike
 
 from charlstm.nn.arrays import Array, zeros
 
+Weights = Mapping[str, Array]
+"""Arrays by name: weights, or their gradients."""
+
 
 def count(shapes: Mapping[str, tuple[int, ...]]) -> int:
     """How many numbers arrays of these shapes hold together."""
     return sum(math.prod(shape) for shape in shapes.values())
 
 
-class Parameters(Mapping[str, Array]):
+class Parameters(Weights):
     """Named arrays that lie one after the other in `flat` (P,).
 
     Each value is a view: writing into it, or into `flat`, changes both.

@@ -17,13 +17,14 @@ from functools import partial
 import numpy as np
 from numpy.typing import DTypeLike
 
-from charlstm.nn.arrays import Array, OneAboveTheOther, Panels, SideBySide, empty, sum_products
+from charlstm.nn.arrays import Array, empty
 from charlstm.nn.cells import Cell
+from charlstm.nn.products import OneAboveTheOther, Panels, SideBySide, sum_products
 
 CACHE_BYTES = 3 << 18
 """A chunk's activations fill at most this much memory (a part of a common second-level cache)."""
 
-Input = Callable[[int, int, Array], None]
+WriteU = Callable[[int, int, Array], None]
 """write_u(start, end, u): put u = (x Wx + b) * scale of the steps from start to end into u
 (G, end - start, B, H)."""
 
@@ -32,13 +33,13 @@ class Recurrent:
     """A layer of `cell`, unrolled over at most T steps of B streams.
 
     After `forward`, `h[1:]` (T, B, H) is what the layer shows. After `backward`, `du`
-    (G, T, B, H) is the gradient of u.
+    (G, T, B, H) is the gradient of u. Without `training` there is room for no step back.
     """
 
     def __init__(
         self, cell: Cell, T: int, B: int, H: int, dtype: DTypeLike, training: bool = True
     ) -> None:
-        G, A = len(cell.gates), cell.activations
+        G, A = len(cell.gates), len(cell.activations)
         self.cell = cell
         step_bytes = A * B * H * np.dtype(dtype).itemsize
         self.chunk = max(1, min(T, CACHE_BYTES // step_bytes))
@@ -53,39 +54,41 @@ class Recurrent:
         # views and products made once, so that the loops over time make none
         self.forward_products = [self.Wh.product(h, self.v) for h in self.h[:T]]
         self.forward_steps = [cell.forward_views(self.a[:, t]) for t in range(self.chunk)]
-        self.slots = [(h, *self.inner) for h in self.h]
-        if not training:
-            return
-        self.d = _by_step(cell.derivatives_kept, T, B, H, dtype)
+        self.states = [(h, *self.inner) for h in self.h]
+
+        T_back = T if training else 0
+        self.d = _by_step(len(cell.kept), T_back, B, H, dtype)
         self.du = self.d[cell.du]  # (G, T, B, H)
         self.dv = self.d[cell.dv]  # (G, T, B, H)
-        self.backward_steps = [cell.backward_views(self.d[:, t]) for t in range(T)]
+        self.backward_steps = [cell.backward_views(self.d[:, t]) for t in range(T_back)]
+        self.weights = np.empty(0)  # Wh of the last `forward`
         self.dWh = empty((G, H, H), dtype)
         # the gradient of the state before step t is at t % 2
-        self.dslots = [tuple(empty((B, H), dtype) for _ in cell.states) for _ in range(2)]
+        self.dstates = [tuple(empty((B, H), dtype) for _ in cell.states) for _ in range(2)]
         # dh is the sum of these: what comes through Wh, by gate or already summed, and last what
         # comes directly
         through = 1 if single else G
         self.dh_parts = empty((through + cell.direct, B, H), dtype)
-        self.dparts = [(self.dh_parts[-1], *slots[1:]) for slots in self.dslots]
+        self.dstate_parts = [(self.dh_parts[-1], *inner) for _, *inner in self.dstates]
         self.WhT = OneAboveTheOther(G, H, H, dtype) if single else Panels(B, G, H, H, dtype)
         self.backward_products = [
-            self.WhT.product(self.dv[:, t], self.dh_parts[:through]) for t in range(T)
+            self.WhT.product(self.dv[:, t], self.dh_parts[:through]) for t in range(T_back)
         ]
         # a product with ones is a quicker sum than add.reduce
         sum_parts = partial(
             np.dot, np.ones(len(self.dh_parts), dtype), self.dh_parts.reshape(-1, B * H)
         )
-        self.sum_parts = [partial(sum_parts, dh.reshape(B * H)) for dh, *_ in self.dslots]
+        self.sum_parts = [partial(sum_parts, dh.reshape(B * H)) for dh, *_ in self.dstates]
 
     def forward(
-        self, Wh: Array, state: Sequence[Array], T: int, write_u: Input, training: bool = False
+        self, Wh: Array, state: Sequence[Array], T: int, write_u: WriteU, training: bool = False
     ) -> list[Array]:
         """Run T steps from `state` (each (B, H)); return a copy of the state after the last.
 
         With `training`, keep what `backward` needs.
         """
-        cell, v, slots, products, G = self.cell, self.v, self.slots, self.forward_products, len(Wh)
+        cell, v, states, products = self.cell, self.v, self.states, self.forward_products
+        self.weights, G = Wh, len(Wh)
         self.Wh.fill(Wh, self.scale)
         np.copyto(self.h[0], state[0])
         for s, before in zip(self.inner, state[1:], strict=True):
@@ -96,35 +99,33 @@ class Recurrent:
             write_u(start, end, self.a[:G, :n])
             for t in range(start, end):
                 products[t]()  # v = h Wh
-                cell.forward(self.forward_steps[t - start], v, slots[t], slots[t + 1])
+                cell.forward(self.forward_steps[t - start], v, states[t], states[t + 1])
             if training:
-                h_after = self.h[start + 1 : end + 1]
-                cell.derivatives(self.a[:, :n], h_after, self.d[:, start:end])
-        return [s.copy() for s in slots[T]]
+                h_next = self.h[start + 1 : end + 1]
+                cell.derivatives(self.a[:, :n], h_next, self.d[:, start:end])
+        return [s.copy() for s in states[T]]
 
-    def backward(
-        self, Wh: Array, dWh: Array, dh: Array, dstate: Sequence[Array] | None, T: int
-    ) -> list[Array]:
+    def backward(self, dWh: Array, dh: Array, dstate: Sequence[Array] | None) -> list[Array]:
         """Go back through the T steps of the last `forward`; write dWh (G, H, H) and `du`.
 
         `dh` (T, B, H) is the gradient of what the layer showed; `dstate` that of the state
         after the last step (None: zero, the edge of truncated backpropagation). Returns the
         gradient of the state before the first step.
         """
-        cell, h, products = self.cell, self.h, self.backward_products
-        self.WhT.fill(Wh.transpose(0, 2, 1))
+        cell, h, products, T = self.cell, self.h, self.backward_products, len(dh)
+        self.WhT.fill(self.weights.transpose(0, 2, 1))
         G, _, B, H = self.dv.shape
-        for k, ds in enumerate(self.dslots[T % 2]):
+        for k, ds in enumerate(self.dstates[T % 2]):
             ds[...] = 0.0 if dstate is None else dstate[k]
         for t in range(T - 1, -1, -1):
-            dafter = self.dslots[(t + 1) % 2]
-            np.add(dafter[0], dh[t], out=dafter[0])
-            cell.backward(self.backward_steps[t], dafter, self.dparts[t % 2])
+            dstate_next = self.dstates[(t + 1) % 2]
+            np.add(dstate_next[0], dh[t], out=dstate_next[0])
+            cell.backward(self.backward_steps[t], dstate_next, self.dstate_parts[t % 2])
             products[t]()  # dh = dv Wh^T, by gate
             self.sum_parts[t % 2]()
         n = T * B  # dWh = sum over the steps of h^T dv
         sum_products(h[:T].reshape(n, H), self.dv[:, :T].reshape(G, n, H), dWh, self.dWh)
-        return [ds.copy() for ds in self.dslots[0]]
+        return [ds.copy() for ds in self.dstates[0]]
 
 
 def _by_step(parts: int, T: int, B: int, H: int, dtype: DTypeLike) -> Array:

@@ -10,8 +10,11 @@ import numpy as np
 
 from charlstm.config.schema import UNIT_NAMES
 from charlstm.nn.arrays import Array
-from charlstm.nn.layers import SoftmaxOutput
-from charlstm.nn.model import Model, State, Stepper, Unrolled
+from charlstm.nn.model import Model
+from charlstm.nn.output import Softmax
+from charlstm.nn.shape import State
+from charlstm.nn.stepper import Stepper
+from charlstm.nn.unrolled import Unrolled
 from charlstm.text.vocabulary import UNKNOWN, Vocabulary
 
 UNKNOWN_NATS = math.log(1_112_064)
@@ -26,9 +29,6 @@ WIDTH, STEPS = 128, 64
 
 LONG = 1 << 16
 """Characters of a line that is scored in blocks, as a stream by itself, for the sake of memory."""
-
-WARM_UP = 100
-"""Units that each of many streams reads before the first one that is scored."""
 
 
 @dataclass(frozen=True)
@@ -103,14 +103,14 @@ def stream_surprisals(
 ) -> Iterator[tuple[Array, Array]]:
     """As `surprisals`, of a stream of ids that comes in blocks: units (n,) and the nats (n,) of
     each, at most `SEGMENT` at a time. Where the blocks end changes no bit of the result."""
-    Wy, by = model.Wy, model.weights["by"]
+    weights = {"Wy": model.Wy, "by": model.weights["by"]}
     stepper: Stepper | None = None
     for ids in _segments(blocks):
         units = ids[1:]
         if stepper is None:  # the first segment is the longest
             stepper = Stepper(model, 1, state)
-            output = SoftmaxOutput(model.V, len(units), model.H, model.dtype)
-        nats = output.loss(stepper.read(ids[:-1]), Wy, by, units)
+            output = Softmax(model.V, len(units), model.H, model.dtype)
+        nats = output.loss(weights, stepper.read(ids[:-1]), units)
         yield units, np.where(units == charged, UNKNOWN_NATS, nats.astype(np.float64))
 
 
@@ -237,66 +237,3 @@ def _as_many(state: State, B: int) -> State:
     if len(state[0]) >= B:
         return [s[:B] for s in state]
     return [np.concatenate([s, np.zeros((B - len(s), s.shape[1]), s.dtype)]) for s in state]
-
-
-COUNTS, CHARGED = 1, 2
-"""What becomes of a held-out unit: it is scored by the model, or costs the fixed price of what is
-outside the vocabulary."""
-
-
-class HeldOut:
-    """A quick measure of the held-out loss while training: the text as many streams side by side.
-
-    Each stream reads the last `WARM_UP` units before its own first, so that it starts from
-    nearly the state that reading everything from the beginning would have left. All units
-    count once, unless there are more than `limit`: then each stream's beginning does.
-    """
-
-    def __init__(self, ids: Array, counted: Array, first: bool = True) -> None:
-        """ids (W + S + 1, B): W that only prepare the state, then S with their targets, which are
-        `COUNTS` or `CHARGED` in counted (S, B), or 0. Whether the first stream is the text's
-        first."""
-        self.ids, self.counted, self.first = ids, counted, first
-        self.warm_up = len(ids) - len(counted) - 1
-        self.characters = int(np.count_nonzero(counted))
-
-    @classmethod
-    def of(cls, ids: Array, B: int, limit: int = 400_000, charged: int = UNKNOWN) -> HeldOut:
-        """A text (N,), N > 1, as B streams. The id `charged` costs a fixed price."""
-        last = len(ids) - 1
-        L = math.ceil(last / B)  # units per stream
-        scored = min(L, math.ceil(limit / B))
-        warm_up = min(WARM_UP, L)
-        places = np.arange(B) * L + np.arange(-warm_up, scored + 1)[:, None]
-        read = ids[np.clip(places, 0, last)].astype(np.int32)
-        counted = np.where(read[warm_up + 1 :] == charged, CHARGED, COUNTS)
-        counted[places[warm_up + 1 :] > last] = 0
-        return cls(read, counted.astype(np.uint8))
-
-    def part(self, streams: slice) -> HeldOut:
-        """Some of the streams."""
-        first = self.first and not streams.start
-        return HeldOut(self.ids[:, streams], self.counted[:, streams], first)
-
-    def nats(self, model: Model, unrolled: Unrolled, streams: slice) -> float:
-        """Nats of some of the streams together under a model of the same shape as that of
-        `unrolled`, whose buffers are borrowed."""
-        T = unrolled.T
-        trained, unrolled.model, unrolled.training = unrolled.model, model, False
-        ids = self.ids[:, streams].astype(np.intp)
-        state = model.zero_state(ids.shape[1])
-        for start in range(0, self.warm_up, T):
-            state = unrolled.forward(ids[start : min(start + T, self.warm_up)], state)
-        if self.first and not streams.start:
-            for s in state:
-                s[0] = 0.0  # nothing stands before the first stream
-        total = 0.0
-        ids, counted = ids[self.warm_up :], self.counted[:, streams]
-        for start in range(0, len(counted), T):
-            targets = ids[start + 1 : start + 1 + T]
-            state = unrolled.forward(ids[start : start + len(targets)], state)
-            how = counted[start : start + T]
-            nats = unrolled.loss(targets).astype(np.float64)
-            total += float(np.sum(np.where(how == CHARGED, UNKNOWN_NATS, nats) * (how > 0)))
-        unrolled.model, unrolled.training = trained, True
-        return total

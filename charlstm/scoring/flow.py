@@ -8,7 +8,8 @@ import numpy as np
 
 from charlstm.errors import CorpusError
 from charlstm.nn.arrays import Array
-from charlstm.nn.model import Model, State
+from charlstm.nn.model import Model
+from charlstm.nn.shape import State
 from charlstm.text.vocabulary import UNKNOWN
 
 POSITIONS = 256
@@ -67,30 +68,34 @@ def gradient_flow(
     together = [np.concatenate(s)[counted] for s in zip(*befores, strict=True)]
     after, kept = _forward(wide, pieces[counted].T, together)
     norms = _backward(wide, kept, _gradient_of_loss(wide, after, targets[counted]))
-    return GradientFlow(dict(zip(wide.state_names, norms, strict=True)), int(counted.sum()))
+    return GradientFlow(dict(zip(wide.shape.states, norms, strict=True)), int(counted.sum()))
 
 
 def _forward(model: Model, ids: Array, state: State) -> tuple[State, list[list[Array]]]:
     """Run over ids (T, B); return the state after them, and the local derivatives (D, B, H) of
     each step and layer. It is what `Unrolled` does, step by step in the open."""
-    cell, w, n = model.cell, model.weights, len(model.cell.states)
+    cell, shape, w = model.cell, model.shape, model.weights
     scale = np.array(cell.scale).reshape(-1, 1, 1)
-    table = np.empty((len(cell.gates), model.V + 1, model.widths[0]))
+    table = np.empty((len(cell.gates), model.V + 1, shape.widths[0]))
     model.input_table(table)
-    state, kept = list(state), []
+    kept = []
     for row in ids:
-        step = []
-        for k, H in enumerate(model.widths):
-            Wx, Wh, b = (w[f"layer{k}.{name}"] for name in ("Wx", "Wh", "b"))
-            before = state[k * n : (k + 1) * n]
-            a = np.empty((cell.activations, len(row), H))
-            a[: len(b)] = (state[(k - 1) * n] @ Wx + b) * scale if k else table[:, row]
-            after = [np.empty_like(s) for s in before]
-            cell.forward(cell.forward_views(a), before[0] @ (Wh * scale), before, after)
-            d = np.empty((cell.derivatives_kept, 1, len(row), H))
-            cell.derivatives(a[:, None], after[0][None], d)
-            state[k * n : (k + 1) * n] = after
+        step: list[Array] = []
+        after: State = []
+        u = table[:, row]
+        for k, before in enumerate(shape.by_layer(state)):
+            Wh = w[f"layer{k}.Wh"] * scale
+            if k:
+                u = (after[-len(before)] @ w[f"layer{k}.Wx"] + w[f"layer{k}.b"]) * scale
+            a = np.empty((len(cell.activations), *before[0].shape))
+            a[: len(u)] = u
+            layer_after = [np.empty_like(s) for s in before]
+            cell.forward(cell.forward_views(a), before[0] @ Wh, before, layer_after)
+            d = np.empty((len(cell.kept), 1, *before[0].shape))
+            cell.derivatives(a[:, None], layer_after[0][None], d)
+            after += layer_after
             step.append(d[:, 0])
+        state = after
         kept.append(step)
     return state, kept
 
@@ -98,7 +103,8 @@ def _forward(model: Model, ids: Array, state: State) -> tuple[State, list[list[A
 def _gradient_of_loss(model: Model, state: State, targets: Array) -> Array:
     """dh (B, H) of the uppermost layer: p - onehot(target), through the output weights."""
     Wy = model.Wy
-    y = state[-len(model.cell.states)] @ Wy.T + model.weights["by"]
+    h = model.shape.by_layer(state)[-1][0]
+    y = h @ Wy.T + model.weights["by"]
     p = np.exp(y - y.max(axis=1, keepdims=True))
     p /= p.sum(axis=1, keepdims=True)
     p[np.arange(len(p)), targets] -= 1.0
@@ -110,21 +116,22 @@ def _backward(model: Model, kept: list[list[Array]], dh: Array) -> Array:
     """Follow dh (B, H), the gradient of what the model shows after the last step, back through all
     steps, whose local derivatives are written over; return the mean norms of the gradient of each
     array of the state at each lag, (S, T)."""
-    cell, w, n = model.cell, model.weights, len(model.cell.states)
-    dstate = [np.zeros((len(dh), H)) for H in model.state_widths.values()]
-    dstate[-n] += dh
-    norms = np.empty((len(dstate), len(kept)))
+    cell, shape, w = model.cell, model.shape, model.weights
+    dstate = shape.by_layer([np.zeros((len(dh), H)) for H in shape.states.values()])
+    dstate[-1][0] += dh
+    norms = np.empty((len(shape.states), len(kept)))
     for lag, step in enumerate(reversed(kept)):
-        for k in reversed(range(model.layers)):
-            d, dafter = step[k], dstate[k * n : (k + 1) * n]
+        by_all_paths: State = []
+        for k in reversed(range(shape.layers)):
+            d, dafter = step[k], dstate[k]
             dbefore = [np.empty_like(ds) for ds in dafter]
-            cell.backward(cell.backward_views(d), dafter, dbefore)  # makes dafter that of all paths
-            lengths = [np.linalg.norm(ds, axis=1).mean() for ds in dafter]
-            norms[k * n : (k + 1) * n, lag] = lengths
+            cell.backward(cell.backward_views(d), dafter, dbefore)  # completes dafter
+            by_all_paths = dafter + by_all_paths
             if k:  # what the layer below shows in the same step
                 Wx = w[f"layer{k}.Wx"]
-                dstate[(k - 1) * n] += np.matmul(d[cell.du], Wx.transpose(0, 2, 1)).sum(axis=0)
+                dstate[k - 1][0] += np.matmul(d[cell.du], Wx.transpose(0, 2, 1)).sum(axis=0)
             through = np.matmul(d[cell.dv], w[f"layer{k}.Wh"].transpose(0, 2, 1)).sum(axis=0)
             dbefore[0] = through + dbefore[0] if cell.direct else through
-            dstate[k * n : (k + 1) * n] = dbefore
+            dstate[k] = dbefore
+        norms[:, lag] = [np.linalg.norm(ds, axis=1).mean() for ds in by_all_paths]
     return norms

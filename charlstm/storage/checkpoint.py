@@ -54,9 +54,9 @@ from charlstm.errors import (
     UsageError,
 )
 from charlstm.nn.arrays import Array
-from charlstm.nn.cells import CELLS
-from charlstm.nn.model import Model, State, state_widths, weight_shapes
+from charlstm.nn.model import Model
 from charlstm.nn.optimizers import OPTIMIZERS
+from charlstm.nn.shape import Shape, State
 from charlstm.storage.archive import BadArchive as _Bad
 from charlstm.storage.archive import pack, unpack
 from charlstm.storage.files import replacing, spare_places
@@ -128,12 +128,15 @@ def in_use(progress: dict[str, Any]) -> tuple[int, float] | None:
     return None if best is None else (int(best[0]), float(best[1]))
 
 
+def network_shape(config: Config, V: int) -> Shape:
+    """The sizes of the network that a configuration describes, over V characters."""
+    m = config.model
+    return Shape(m.cell, V, m.hidden, m.layers, m.embedding, m.tie)
+
+
 def network(config: Config, V: int, flat: Array | None = None) -> Model:
     """The network that a configuration describes, over V characters (weights zero, or `flat`)."""
-    m = config.model
-    return Model(
-        *(m.cell, V, m.hidden, m.layers, np.float32, flat), embedding=m.embedding, tie=m.tie
-    )
+    return Model(network_shape(config, V), flat=flat)
 
 
 def _layout(
@@ -142,9 +145,7 @@ def _layout(
     """Name, type and shape of each array that a checkpoint of this configuration has, after the
     metadata and before the digest. `letters` is the length of a vocabulary of words in bytes;
     `looked` and `good` say whether there is that."""
-    m = config.model
-    cell = CELLS[m.cell]
-    shapes = weight_shapes(cell, V, m.hidden, m.layers, m.embedding, m.tie)
+    network = network_shape(config, V)
     yield ("vocabulary", *(("|u1", (letters,)) if config.text.unit == "word" else ("<u4", (V,))))
     yield "counts", "<i8", (V,)
     standing = ["last", *(["average"] if config.train.average else [])]
@@ -152,9 +153,9 @@ def _layout(
     for prefix in ["", *(["good/"] if good else [])]:
         before = [] if prefix else ["best", *(["looked"] if looked else [])]
         for group in before + standing:
-            for name, shape in shapes.items():
+            for name, shape in network.weights.items():
                 yield f"{prefix}{group}/{name}", "<f4", shape
-        for name, H in state_widths(cell, m.hidden, m.layers).items():
+        for name, H in network.states.items():
             yield f"{prefix}state/{name}", "<f4", (B, H)
 
 
@@ -202,7 +203,7 @@ def _members(checkpoint: Checkpoint) -> Iterator[tuple[str, bytes, memoryview]]:
         if at.average is not None:
             flats[f"{prefix}average"] = at.average
         flats |= {f"{prefix}optimizer/{name}": flat for name, flat in at.optimizer.items()}
-        for name, array in zip(checkpoint.model().state_names, at.state, strict=True):
+        for name, array in zip(checkpoint.model().shape.states, at.state, strict=True):
             arrays[f"{prefix}state/{name}"] = array
     for group, flat in flats.items():
         for name, array in checkpoint.model(flat).weights.items():

@@ -28,14 +28,17 @@ from charlstm.generation.ending import Sampling, Seed
 from charlstm.generation.numbers import key_of
 from charlstm.generation.sampler import Sampler
 from charlstm.nn.arrays import Array
-from charlstm.nn.model import State
-from charlstm.nn.optimizers import OPTIMIZERS, Schedule, clip_norm_, clip_value_, norm
-from charlstm.scoring.evaluation import HeldOut
+from charlstm.nn.dropout import Drops
+from charlstm.nn.optimizers import OPTIMIZERS, clip_norm_, clip_value_, norm
+from charlstm.nn.schedule import Schedule
+from charlstm.nn.shape import State
+from charlstm.scoring.held_out import HeldOut
 from charlstm.storage.checkpoint import (
     Checkpoint,
     Standing,
     in_use,
     network,
+    network_shape,
     rescued,
     write_checkpoint,
 )
@@ -234,13 +237,12 @@ class Training:
         held_out = None if self.held_out is None else self.held_out.part(mine)
         unknown = corpus.vocabulary.unknown
         job = Job(
-            *(m.cell, len(corpus.vocabulary), m.hidden, m.layers, t.length, t.batch, int(t.shards)),
+            network_shape(self.config, len(corpus.vocabulary)),
+            *(t.length, t.batch, int(t.shards)),
             held_out=0 if held_out is None else len(held_out.ids),
             warm_up=0 if held_out is None else held_out.warm_up,
             first=ranks.rank == 0,
-            embedding=m.embedding,
-            tie=m.tie,
-            drops=(m.dropout, m.variational, m.weight_drop, m.input_drop, unknown),
+            drops=Drops(m.dropout, m.variational, m.weight_drop, m.input_drop, unknown),
             seed=t.rng_seed,
             stream=mine.start,
         )
@@ -791,7 +793,7 @@ class Training:
             named |= {f"{kind} {name}": array for name, array in weights.like(flat).items()}
         named |= {
             f"the state {name}": array
-            for name, array in zip(self.model.state_names, self.state, strict=True)
+            for name, array in zip(self.model.shape.states, self.state, strict=True)
         }
         sick = np.array([not np.isfinite(array).all() for array in named.values()], np.float64)
         self.ranks.add_(sick)  # they have different states, and must do the same

@@ -6,9 +6,9 @@ not: one process or many give the same bits.
 
 Processes, not threads: the many short NumPy calls of a step hand Python's interpreter lock back
 and forth, and two threads were measured to get no more done than one. Worker processes share
-memory with this one and are told what to do by a few bytes through a pipe. Each shard begins with
-what lies in shared memory and leaves there what it made, so any process can do any shard at any
-time: workers join when they are ready, and where one is lost this process does its part too.
+memory with this one; a few bytes through a pipe say what to do. Each shard begins with what lies
+in shared memory and leaves there what it made, so any process can do any shard at any time:
+workers join when they are ready, and where one is lost this process does its part too.
 
 `python -m charlstm.training.shards` is a worker.
 """
@@ -27,22 +27,22 @@ import sys
 import tempfile
 import weakref
 from collections.abc import Iterator
-from dataclasses import asdict, astuple, dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import DTypeLike
 
 from charlstm.nn.arrays import CACHE_LINE, Array
-from charlstm.nn.cells import CELLS
-from charlstm.nn.layers import Draws, Drops
-from charlstm.nn.model import Hidden, Model, State, Unrolled, state_widths, weight_shapes
-from charlstm.nn.parameters import count
-from charlstm.scoring.evaluation import HeldOut
+from charlstm.nn.dropout import KEEP_ALL, Draws, Drops
+from charlstm.nn.model import Model
+from charlstm.nn.shape import Shape, State
+from charlstm.nn.unrolled import Unrolled
+from charlstm.scoring.held_out import HeldOut
 
 MESSAGE = struct.Struct("<cBHHdQ")
-"""What a worker is told: train or measure, which states are current, its number among how many
-processes, the scale of the loss, and how many steps have been done."""
+"""What a worker receives: train or measure, which states are current, its number among how many
+processes, the scale of the loss, and the number of steps before."""
 
 TRAIN, MEASURE, READY, DONE = b"t", b"m", b"r", b"d"
 
@@ -60,12 +60,11 @@ def cores() -> int:
 class Job:
     """What all processes must know beforehand: the sizes."""
 
-    cell: str
-    V: int
-    H: Hidden
-    layers: int
+    shape: Shape
     T: int
+    """Steps of a segment."""
     B: int
+    """Streams of all shards."""
     shards: int
     held_out: int = 0
     """Rows of held-out ids."""
@@ -73,22 +72,18 @@ class Job:
     """Of these, rows that only prepare the state."""
     first: bool = True
     """Whether the first of the held-out streams begins where the text does."""
-    embedding: int = 0
-    tie: bool = False
-    drops: tuple[float, bool, float, float, int] = astuple(Drops())
-    """What is left out at random: the values of `Drops`."""
+    drops: Drops = KEEP_ALL
     seed: int = 0
-    """What that depends on (`Draws`), together with the step, …"""
+    """What the random numbers depend on (`Draws`), together with the step, …"""
     stream: int = 0
     """… and the number of the first stream among those of all ranks."""
 
-    def model(self, flat: Array | None = None) -> Model:
-        """The network of these sizes, over the given weights."""
-        return Model(
-            *(self.cell, self.V, self.H, self.layers, np.float32, flat),
-            embedding=self.embedding,
-            tie=self.tie,
-        )
+    @classmethod
+    def from_json(cls, text: str) -> Job:
+        """The job of which `json.dumps(asdict(job))` made the text."""
+        values = json.loads(text)
+        shape, drops = Shape(**values.pop("shape")), Drops(**values.pop("drops"))
+        return cls(shape, drops=drops, **values)
 
     def streams(self, k: int) -> slice:
         """The streams of shard k."""
@@ -96,15 +91,13 @@ class Job:
 
     def arrays(self) -> Iterator[tuple[str, DTypeLike, tuple[int, ...]]]:
         """Name, type and shape of each array in shared memory."""
-        cell = CELLS[self.cell]
-        P = count(weight_shapes(cell, self.V, self.H, self.layers, self.embedding, self.tie))
-        widths = state_widths(cell, self.H, self.layers)
+        P = self.shape.size
         yield "weights", np.float32, (P,)
         yield "measured", np.float32, (P,)  # weights whose held-out loss is asked for
         for k in range(self.shards):
             yield f"gradient{k}", np.float32, (P,)
         for turn in range(2):
-            for name, H in widths.items():
+            for name, H in self.shape.states.items():
                 yield f"state{turn}.{name}", np.float32, (self.B, H)
         yield "segment", np.intp, (self.T + 1, self.B)
         yield "nats", np.float64, (self.shards,)
@@ -130,18 +123,18 @@ class Bench:
     def __init__(self, job: Job, arrays: dict[str, Array]) -> None:
         self.job = job
         self.arrays = a = arrays
-        self.model, self.measured = job.model(a["weights"]), job.model(a["measured"])
+        self.model = Model(job.shape, flat=a["weights"])
+        self.measured = Model(job.shape, flat=a["measured"])
         self.gradients = [self.model.weights.like(a[f"gradient{k}"]) for k in range(job.shards)]
         self.states: list[State] = [
-            [a[f"state{turn}.{name}"] for name in self.model.state_names] for turn in range(2)
+            [a[f"state{turn}.{name}"] for name in job.shape.states] for turn in range(2)
         ]
         self.held_out = HeldOut(a["held_out"], a["counted"], job.first)
         self.unrolled: dict[int, Unrolled] = {}
 
     def _unrolled(self, B: int) -> Unrolled:
         if B not in self.unrolled:
-            drops = Drops(*self.job.drops)
-            self.unrolled[B] = Unrolled(self.model, self.job.T, B, drops=drops)
+            self.unrolled[B] = Unrolled(self.model, self.job.T, B, drops=self.job.drops)
         return self.unrolled[B]
 
     def train(self, k: int, turn: int, scale: float, step: int) -> None:
@@ -162,12 +155,13 @@ class Bench:
         """Nats of shard k of the held-out text under the weights `measured`."""
         streams = self.job.streams(k)
         unrolled = self._unrolled(streams.stop - streams.start)
-        self.arrays["nats"][k] = self.held_out.nats(self.measured, unrolled, streams)
+        part = self.held_out.part(streams)
+        self.arrays["nats"][k] = part.nats(unrolled.over(self.measured))
 
-    def do(self, what: bytes, turn: int, first: int, n: int, scale: float, step: int) -> None:
-        """Every n-th shard from the `first`."""
+    def run(self, task: bytes, turn: int, first: int, n: int, scale: float, step: int) -> None:
+        """Do the task for every n-th shard from the `first`; the values are those of `MESSAGE`."""
         for k in range(first, self.job.shards, n):
-            if what == TRAIN:
+            if task == TRAIN:
                 self.train(k, turn, scale, step)
             else:
                 self.measure(k)
@@ -181,13 +175,7 @@ class Worker:
         paths = [package, *filter(None, [os.environ.get("PYTHONPATH")])]
         self.ready = False
         self.process = subprocess.Popen(
-            [
-                sys.executable,
-                "-m",
-                "charlstm.training.shards",
-                str(fd),
-                json.dumps(asdict(job)),
-            ],
+            [sys.executable, "-m", __name__, str(fd), json.dumps(asdict(job))],
             bufsize=0,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -200,8 +188,8 @@ class Worker:
         assert self.process.stdout is not None
         self.to, self.back = self.process.stdin.fileno(), self.process.stdout.fileno()
 
-    def tell(self, message: bytes) -> bool:
-        """False where it is lost."""
+    def send(self, message: bytes) -> bool:
+        """False where the worker is lost."""
         try:
             return os.write(self.to, message) == len(message)
         except OSError:
@@ -216,6 +204,7 @@ class Worker:
         return bool(select.select([self.back], [], [], 0)[0])
 
     def end(self) -> None:
+        """Close its pipes, upon which it ends, and kill it if it has not after a second."""
         for pipe in (self.process.stdin, self.process.stdout):
             if pipe is not None:
                 pipe.close()
@@ -274,7 +263,7 @@ class Shards:
     def start_workers(self) -> None:
         """Start what is wanted; they join when they are ready."""
         if self.fd is not None and self.idle:
-            with contextlib.suppress(OSError):  # no more processes: it goes without
+            with contextlib.suppress(OSError):  # no more processes: go without
                 for _ in range(self.wanted):
                     self.workers.append(Worker(self.job, self.fd))
 
@@ -284,7 +273,7 @@ class Shards:
             worker.end()
         self.workers = []
 
-    def _all(self, what: bytes, scale: float = 0.0, step: int = 0) -> Array:
+    def _run(self, task: bytes, scale: float = 0.0, step: int = 0) -> Array:
         """Have all shards done; return their nats (shards,)."""
         for worker in self.workers:
             if not worker.ready and worker.waits():
@@ -293,15 +282,15 @@ class Shards:
                     self._lose(worker)
         crew = [worker for worker in self.workers if worker.ready]
         n = 1 + len(crew)
-        told = [
-            worker.tell(MESSAGE.pack(what, self.turn, i, n, scale, step))
+        reached = [
+            worker.send(MESSAGE.pack(task, self.turn, i, n, scale, step))
             for i, worker in enumerate(crew, 1)
         ]
-        self.bench.do(what, self.turn, 0, n, scale, step)
+        self.bench.run(task, self.turn, 0, n, scale, step)
         for i, worker in enumerate(crew, 1):
-            if not (told[i - 1] and worker.answers()):
+            if not (reached[i - 1] and worker.answers()):
                 self._lose(worker)
-                self.bench.do(what, self.turn, i, n, scale, step)
+                self.bench.run(task, self.turn, i, n, scale, step)
         return self.arrays["nats"]
 
     def _lose(self, worker: Worker) -> None:
@@ -314,7 +303,7 @@ class Shards:
         `gradient`, move `state` on, and return the sum of the nats. `step`, the number of steps
         before this one, decides what is left out at random."""
         np.copyto(self.arrays["segment"], segment)
-        nats = self._all(TRAIN, scale, step)
+        nats = self._run(TRAIN, scale, step)
         self.turn = 1 - self.turn
         for k in range(1, self.job.shards):
             np.add(self.gradient, self.arrays[f"gradient{k}"], out=self.gradient)
@@ -323,7 +312,7 @@ class Shards:
     def measure(self, weights: Array) -> float:
         """Nats of the held-out text under weights (P,)."""
         np.copyto(self.arrays["measured"], weights)
-        return float(np.sum(self._all(MEASURE)))
+        return float(np.sum(self._run(MEASURE)))
 
 
 def _work(fd: int, job: Job) -> None:
@@ -332,10 +321,10 @@ def _work(fd: int, job: Job) -> None:
     bench = Bench(job, job.lay_out(mmap.mmap(fd, size))[0])
     os.write(1, READY)
     while message := os.read(0, MESSAGE.size):
-        bench.do(*MESSAGE.unpack(message))
+        bench.run(*MESSAGE.unpack(message))
         os.write(1, DONE)
 
 
 if __name__ == "__main__":
     with contextlib.suppress(BrokenPipeError):
-        _work(int(sys.argv[1]), Job(**json.loads(sys.argv[2])))
+        _work(int(sys.argv[1]), Job.from_json(sys.argv[2]))

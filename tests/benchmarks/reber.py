@@ -36,7 +36,8 @@ import common  # first: one thread each, before NumPy is loaded
 import numpy as np
 
 import charlstm
-from charlstm.nn.model import Model, Stepper
+from charlstm.nn.model import Model
+from charlstm.nn.stepper import Stepper
 from charlstm.text.vocabulary import Vocabulary
 from corpora import reber
 

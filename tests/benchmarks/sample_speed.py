@@ -21,6 +21,7 @@ from common import Rates, Row, Run
 from charlstm.generation.ending import Sampling, Seed
 from charlstm.generation.sampler import Sampler
 from charlstm.nn.model import Model
+from charlstm.nn.shape import Shape
 from charlstm.scoring.evaluation import SEGMENT, surprisals
 from charlstm.text.vocabulary import Characters
 
@@ -36,7 +37,7 @@ def vocabulary(V: int) -> Characters:
 
 def initial(cell: str, V: int, H: int) -> Model:
     """A model with random weights."""
-    model = Model(cell, V, H)
+    model = Model(Shape(cell, V, H))
     model.initialise(np.random.default_rng(0))
     return model
 

@@ -44,7 +44,7 @@ def settings(o: argparse.Namespace) -> dict[str, Any]:
 def torch_network(torch: Any, model: Model) -> Any:
     """The model's weights in PyTorch: an embedding, `nn.LSTM` and a linear layer."""
     V, H, w = model.V, model.H, model.weights
-    D = model.D
+    D = model.shape.embedding
 
     class Network(torch.nn.Module):  # type: ignore[misc]
         def __init__(self) -> None:
