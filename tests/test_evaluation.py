@@ -15,7 +15,8 @@ from charlstm.nn.cells import CELLS
 from charlstm.nn.model import Model, Unrolled
 from charlstm.scoring.evaluation import UNKNOWN_NATS, Evaluation, HeldOut, evaluate, surprisals
 from charlstm.text.corpus import Corpus
-from charlstm.text.vocabulary import UNKNOWN, Characters
+from charlstm.text.units import Characters
+from charlstm.text.vocabulary import UNKNOWN
 from charlstm.training.run import Training
 
 Array = NDArray[Any]

@@ -26,7 +26,8 @@ from charlstm.nn.cells import CELLS
 from charlstm.nn.model import Model, Stepper
 from charlstm.scoring.evaluation import surprisals
 from charlstm.text.corpus import Corpus
-from charlstm.text.vocabulary import Characters, Vocabulary, code_points
+from charlstm.text.units import Characters, code_points
+from charlstm.text.vocabulary import Vocabulary
 
 Array = NDArray[Any]
 

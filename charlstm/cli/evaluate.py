@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import codecs
 import os
 from bisect import bisect_left
 from collections.abc import Callable, Iterator, Sequence
@@ -283,9 +282,7 @@ def _compare(languages: dict[str, LanguageModel], sources: Sequence[str], lines:
         raise UsageError("several models are compared line by line; add --lines, or give one -m")
     (first, one), *others = languages.items()
     for path, language in others:
-        both = (one.vocabulary, language.vocabulary)
-        words = [v.unit == "word" for v in both]
-        if any(words) and not (all(words) and both[0].units == both[1].units):
+        if not one.vocabulary.prices_as(language.vocabulary):
             raise UsageError(
                 f"{first} and {path} cannot be compared: models of words agree on what a line "
                 "costs only where their vocabularies are equal"
@@ -368,7 +365,7 @@ def _coloured(vocabulary: Vocabulary, units: Units) -> None:
     limits, colours = list(COLOURS), [*COLOURS.values(), SURPRISING]
     for scored in units:
         parts: list[str] = []
-        current, before, readable = "", "", _readable(vocabulary)
+        current, before, readable = "", "", vocabulary.reader()
         for unit, of_unit in _each_unit(scored):
             text = readable(unit)
             if not text:
@@ -392,21 +389,3 @@ def _coloured(vocabulary: Vocabulary, units: Units) -> None:
                 write("".join(parts))
                 parts, current = [], ""
         write("".join([*parts, "\x1b[m" if current else "", "\n" if parts else ""]))
-
-
-def _readable(vocabulary: Vocabulary) -> Callable[[str], str]:
-    """What each unit adds to a text that is read, when units come one after the other."""
-    if vocabulary.unit == "byte":
-        decoder = codecs.getincrementaldecoder("utf-8")("replace")
-        return lambda unit: decoder.decode(bytes([int(unit, 16)]))
-    if vocabulary.unit == "char":
-        return str
-    space = ""
-
-    def word(unit: str) -> str:
-        nonlocal space
-        before, line_end = space, unit == "<eos>"
-        space = "" if line_end else " "
-        return "\n" if line_end else before + unit
-
-    return word

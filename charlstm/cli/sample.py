@@ -378,12 +378,7 @@ class _How:
             printer.piece(_piece(0, found_one))
             printer.end()
             return 0
-        v, known = language.vocabulary, set()
-
-        def line(text: str) -> str:
-            """What of a line counts: not the blanks at its end, nor the CR of a CRLF."""
-            return " ".join(text.split()) if v.unit == "word" else v.normalised(text).rstrip()
-
+        line, known = language.vocabulary.line_key, set()
         if novel is not None:
             known = {"", *map(line, language.read(novel, notice).split("\n"))}
         cut = 0

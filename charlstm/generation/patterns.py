@@ -27,7 +27,7 @@ import numpy as np
 
 from charlstm.errors import UsageError
 from charlstm.nn.arrays import Array
-from charlstm.text.vocabulary import UNK, Vocabulary
+from charlstm.text.vocabulary import Vocabulary
 
 MAX_STATES = 20_000
 """An automaton with more states than this is refused."""
@@ -500,7 +500,7 @@ class _Units:
     """
 
     def __init__(self, nfa: _Nfa, vocabulary: Vocabulary) -> None:
-        self.words = vocabulary.unit == "word"
+        self.words = bool(vocabulary.between)
         numbers: dict[tuple[bool, ...], int] = {}
         kind_of = {
             c: numbers.setdefault(tuple(s(c) for s in nfa.sets), len(numbers))
@@ -512,14 +512,7 @@ class _Units:
             [found.setdefault(tuple(kind_of[c] for c in u), len(found)) for u in vocabulary.units]
         )
         self.shapes = list(found)
-        self.never = np.array(
-            [
-                u in (UNK, "\n", "\r") or i in vocabulary.line_ends
-                for i, u in enumerate(vocabulary.units)
-            ]
-        )
-        if self.words:
-            self.never[1] = True
+        self.never = ~vocabulary.within_lines()
         self._trie: _Trie = {}
         for place, shape in enumerate(self.shapes):
             node, branch = self._trie, _Branch({})
@@ -583,7 +576,7 @@ class _Bytes:
             [found.setdefault(tuple(column), len(found)) for column in np.array(blocks).T.tolist()]
         )
         self.shapes = list(found)
-        self.never = np.isin(np.arange(256), (10, 13))
+        self.never = ~vocabulary.within_lines()
         self._live = _live(nfa, self.kinds)
 
     def _blocks(self, kinds: Array) -> list[Array]:
@@ -635,7 +628,7 @@ class Matcher:
 
     def __init__(self, expression: str, vocabulary: Vocabulary) -> None:
         self.expression, self.name, V = expression, vocabulary.name, len(vocabulary)
-        self.words = vocabulary.unit == "word"
+        self.words = bool(vocabulary.between)
         if vocabulary.normalised(expression) != expression:
             # not brought into it unasked: a class of composed characters would be one of parts
             raise _error(
@@ -644,7 +637,7 @@ class Matcher:
                 "in that form",
             )
         nfa = _Nfa(expression)
-        units = (_Bytes if vocabulary.unit == "byte" else _Units)(nfa, vocabulary)
+        units = (_Units if vocabulary.is_text else _Bytes)(nfa, vocabulary)
         steps: dict[tuple[frozenset[int], int], frozenset[int]] = {}
 
         def after(states: frozenset[int], kind: int) -> frozenset[int]:

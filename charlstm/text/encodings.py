@@ -6,13 +6,19 @@ import codecs
 import sys
 
 UNSTREAMED = ("idna", "punycode", "unicode-escape")
-"""Encodings whose incremental decoders in Python lose their way between two blocks."""
+"""Encodings whose incremental decoders in Python fail between two blocks."""
 
-MARKS = {
-    "utf-16": {codecs.BOM_UTF16_LE: "-le", codecs.BOM_UTF16_BE: "-be"},
-    "utf-32": {codecs.BOM_UTF32_LE: "-le", codecs.BOM_UTF32_BE: "-be"},
+MARKS = {  # UTF-32 first: its mark begins with that of UTF-16
+    codecs.BOM_UTF32_LE: "utf-32-le",
+    codecs.BOM_UTF32_BE: "utf-32-be",
+    codecs.BOM_UTF16_LE: "utf-16-le",
+    codecs.BOM_UTF16_BE: "utf-16-be",
 }
-"""Byte order marks of encodings that have two orders, and the order that each stands for."""
+"""Byte order marks, and the encodings of the text after them."""
+
+TWO_ORDERS = ("utf-16", "utf-32")
+"""Encodings whose byte order a mark gives. Without one it is the machine's, as for
+`bytes.decode`."""
 
 SUPERSETS = {
     "euc_kr": "cp949",
@@ -25,12 +31,12 @@ SUPERSETS = {
     "iso8859-11": "cp874",
     "tis-620": "cp874",
 }
-"""Encodings whose names are given to files of their larger successors, by which they are decoded;
-browsers do the same."""
+"""Encodings and their larger successors, whose files often carry the smaller one's name. The
+successor decodes both, as in browsers."""
 
 CODE_PAGES = ("cp1252", "cp1254", "cp874")
-"""Of these, encodings of one byte a character. A byte that they leave undefined is the control
-character that it was before them, so that any file can be decoded as it could be then."""
+"""The successors of one byte a character. A byte that they leave undefined is the control character
+that it was in the smaller encoding, so that every file of that can be decoded."""
 
 
 class _CodePage(codecs.IncrementalDecoder):
@@ -58,8 +64,7 @@ def incremental(encoding: str, errors: str = "strict") -> codecs.IncrementalDeco
 
 BYTE_ESCAPES = "charlstm-byte-escapes"
 """The error handler that makes a lone surrogate, U+DC80 to U+DCFF, of each byte that cannot be
-decoded in any encoding. Unlike `ESCAPED` it does so with bytes below 0x80, too, and the way back
-is closed."""
+decoded. Unlike "surrogateescape" it takes bytes below 0x80, too, and has no way back."""
 
 
 def _escape_bytes(e: UnicodeError) -> tuple[str, int]:
@@ -71,20 +76,21 @@ def _escape_bytes(e: UnicodeError) -> tuple[str, int]:
 codecs.register_error(BYTE_ESCAPES, _escape_bytes)
 
 
+def _marked(name: str, beginning: bytes) -> str | None:
+    """The encoding with the byte order that a mark gives to a file; None where there is none."""
+    marks = (mark for mark in MARKS if name in TWO_ORDERS and MARKS[mark].startswith(name))
+    return next((MARKS[mark] for mark in marks if beginning.startswith(mark)), None)
+
+
 def in_order(encoding: str, beginning: bytes) -> str:
-    """An encoding with the byte order of a file that begins so. A file without a mark is in the
-    order of this machine, as it is for `bytes.decode`."""
-    encoding = codecs.lookup(encoding).name
-    for mark, order in MARKS.get(encoding, {}).items():
-        if beginning.startswith(mark):
-            return encoding + order
+    """An encoding with the byte order of a file that begins so."""
+    name = codecs.lookup(encoding).name
     native = "-le" if sys.byteorder == "little" else "-be"
-    return encoding + native if encoding in MARKS else encoding
+    return _marked(name, beginning) or (name + native if name in TWO_ORDERS else name)
 
 
 def decoder_of(encoding: str, beginning: bytes) -> codecs.IncrementalDecoder:
-    """A decoder for a file, by its encoding and its first bytes."""
+    """A decoder for a file, by its encoding and its first bytes. It drops the mark of an encoding
+    that has two orders."""
     name = codecs.lookup(encoding).name
-    if any(beginning.startswith(mark) for mark in MARKS.get(name, {})):
-        return incremental(name)  # which drops the mark
-    return incremental(in_order(name, beginning))
+    return incremental(name if _marked(name, beginning) else in_order(name, beginning))

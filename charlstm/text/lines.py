@@ -1,15 +1,14 @@
-"""The lines of a file, as they come."""
+"""The lines of a file, in batches."""
 
 from __future__ import annotations
 
 import itertools
-import os
 from collections.abc import Callable, Iterable, Iterator
 
 import numpy as np
 
 from charlstm.text.encodings import BYTE_ESCAPES, UNSTREAMED, in_order, incremental
-from charlstm.text.reading import Notice, ignore, name_of, read_bytes, sniffed
+from charlstm.text.reading import MARK, Notice, Source, ignore, name_of, read_bytes, sniffed
 from charlstm.text.vocabulary import ESCAPED
 
 
@@ -19,16 +18,16 @@ class Line(str):
     __slots__ = ("bad", "column", "raw")
 
     raw: bytes
-    """The bytes that it came as, its end included; where the last line has none, with one."""
+    """The bytes of the line and of its end; the last line of a file gets an end if it has none."""
     column: bytes
-    """The same, for the last column of a table, which is in ASCII: as UTF-8, where the encoding
-    is one that cannot stand beside ASCII."""
+    """The same for the last column of a table in ASCII. It is UTF-8 where the encoding cannot
+    stand beside ASCII."""
     bad: int
-    """The place, from 1, of the first byte in it that cannot be decoded; 0 where there is none."""
+    """The place, from 1, of the first byte that cannot be decoded; 0 where there is none."""
 
     @classmethod
     def of(cls, text: str, raw: bytes, in_table: bool = True) -> Line:
-        """From a text and bytes that still have their end."""
+        """A line of a text and bytes that still have their end."""
         text = text.removesuffix("\n").removesuffix("\r")
         bad = 0
         try:
@@ -42,19 +41,18 @@ class Line(str):
 
 
 def read_lines(
-    source: str | os.PathLike[str], encoding: str | None = "utf-8", notice: Notice = ignore
+    source: Source, encoding: str | None = "utf-8", notice: Notice = ignore
 ) -> Iterator[list[Line]]:
-    """The lines of a file, some at a time: those of a block together, and those that come through
-    a pipe as soon as they are complete.
+    """The lines of a file in batches: those of a block together, and those of a pipe as soon as
+    they are complete.
 
     A line ends with a line feed, and a carriage return before it belongs to the end. Bytes that
-    cannot be decoded end nothing: the lines that have some say so, and so does one notice at the
-    end. A byte order mark stays in the bytes of the first line, and is no part of its text. Raises
+    cannot be decoded are no error: their lines say so, and one notice at the end counts these. A
+    byte order mark stays in the bytes of the first line, and is no part of its text. Raises
     `UsageError` for a missing file and `CorpusError` for one that cannot be read.
     """
     name = name_of(source)
-    blocks = read_bytes(source, promptly=True)
-    blocks = sniffed(blocks, name, encoding, notice, strict=False)
+    blocks = sniffed(read_bytes(source, promptly=True), name, encoding, notice, strict=False)
     beginning = next(blocks, b"")
     encoded = "utf-8" if encoding is None else in_order(encoding, beginning)
     decode = _line_decoder(encoded, ESCAPED if encoding is None else BYTE_ESCAPES)
@@ -62,11 +60,11 @@ def read_lines(
     in_table = end == b"\n"
     number, damaged, first = 0, 0, ""
     for lines in _raw_lines(itertools.chain([beginning], blocks), end):
-        found = []
+        batch = []
         for raw in lines:
             text = decode(raw)
             if not number and encoding is not None:
-                text = text.removeprefix("\ufeff")
+                text = text.removeprefix(MARK)
                 if not text:  # nothing but a mark
                     continue
             line = Line.of(text, raw if raw.endswith(end) else raw + end, in_table)
@@ -74,8 +72,8 @@ def read_lines(
             if line.bad and encoding is not None:
                 damaged += 1
                 first = first or f"line {number:,}, column {line.bad:,}"
-            found.append(line)
-        yield found
+            batch.append(line)
+        yield batch
     if damaged:
         lines_of = "1 line" if damaged == 1 else f"{damaged:,} lines"
         where = f"at {first}" if damaged == 1 else f"the first at {first}"
@@ -86,7 +84,7 @@ def read_lines(
 
 
 def _line_end(encoding: str) -> bytes:
-    """What a line feed is in an encoding."""
+    """A line feed in an encoding."""
     if encoding.startswith(("utf-16", "utf-32")):
         return "\n".encode(encoding)
     try:
@@ -96,27 +94,27 @@ def _line_end(encoding: str) -> bytes:
 
 
 def _line_decoder(encoding: str, errors: str) -> Callable[[bytes], str]:
-    """Decodes line after line."""
+    """A function that decodes line after line."""
+    end = _line_end(encoding)
     decoder = incremental(encoding, errors)
 
     def decode(raw: bytes) -> str:
         try:
             if encoding in UNSTREAMED:
                 return raw.decode(encoding, errors)
-            # a line that lacks an end is the last one
+            # only the last line may lack an end
             return decoder.decode(raw, final=not raw.endswith(end))
-        except UnicodeError:  # an encoding without such handlers
+        except UnicodeError:  # an encoding without error handlers
             return "".join(chr(0xDC80 | byte) for byte in raw.removesuffix(end))
 
-    end = _line_end(encoding)
     return decode
 
 
 def _raw_lines(blocks: Iterable[bytes], end: bytes) -> Iterator[list[bytes]]:
-    """The lines in blocks of bytes, with their ends, some at a time."""
+    """The lines in blocks of bytes, with their ends, in batches."""
     width = len(end)  # bytes of a code unit
-    waiting: list[bytes] = []  # of a line that has not ended
-    rest = b""  # of a code unit that is not whole
+    waiting: list[bytes] = []  # parts of a line that has not ended
+    rest = b""  # a part of a code unit
     for block in blocks:
         data = rest + block
         whole = len(data) - len(data) % width

@@ -1,15 +1,16 @@
-"""What a file seems to be, by its first bytes, where that is not text in the stated encoding.
+"""Guesses what a file is that is no text in the stated encoding.
 
-A wrong guess costs a user's trust, so every rule asks for what ordinary text of any script, source
-code and logs do not have.
+A wrong guess costs a user's trust. So every rule asks for what no ordinary text of any script, no
+source code and no log has.
 """
 
 from __future__ import annotations
 
 import codecs
 import re
-import sys
 import unicodedata
+
+from charlstm.text.encodings import MARKS, TWO_ORDERS, in_order
 
 MAGIC = {
     b"\x1f\x8b\x08": ("gzip-compressed data", "unpack it first: gzip -d"),
@@ -25,35 +26,27 @@ MAGIC = {
 }
 """First bytes of files whose contents are compressed: what such a file is, and what to do."""
 
-MARKS = {  # UTF-32 first: its mark begins with that of UTF-16
-    codecs.BOM_UTF32_LE: "utf-32",
-    codecs.BOM_UTF32_BE: "utf-32",
-    codecs.BOM_UTF16_LE: "utf-16",
-    codecs.BOM_UTF16_BE: "utf-16",
-}
-"""Byte order marks and the encodings that read them."""
-
-WIDE = ("utf-32-le", "utf-32-be", "utf-16-le", "utf-16-be", "utf-16", "utf-32")
+WIDE = (*MARKS.values(), *TWO_ORDERS)
 """Encodings of two or four bytes a character."""
 
 BLANKS = " \n\r\t"
 
 CONTROLS = frozenset(map(chr, (*range(32), *range(0x7F, 0xA0)))) - set("\t\n\v\f\r\b\x1b\x85")
-"""Characters that text seldom has: control characters but those that lay text out or colour it."""
+"""Control characters that text seldom has: all but those that lay text out or colour it."""
 
 SHARE, KINDS = 0.05, 8
-"""Binary data: at least so large a share of control characters, and so many different ones. Text
-whose fields a control character separates has many of one or two kinds."""
+"""The least share of control characters, and the fewest kinds of them, that make data binary. Text
+whose fields a control character separates has many, but of one or two kinds."""
 
 CERTAIN = 8
-"""Bytes outside ASCII, or of what is no ASCII in a wide encoding, that make it certain that what
-can be UTF-8 is UTF-8."""
+"""Bytes outside ASCII that make it certain that data which can be UTF-8 is UTF-8; of a file that
+is read in a wide encoding, bytes of any kind."""
 
 
 def likely_cause(beginning: bytes, encoding: str | None) -> str | None:
-    """What a file that begins so seems to be, and what to do; None where nothing speaks against
-    text in that encoding. Without an encoding the file is one of bytes, and only compressed data,
-    which no model can learn, is named."""
+    """What a file that begins so seems to be, and what to do; None where it may be text in that
+    encoding. Without an encoding every byte is data, and only compressed data, which no model can
+    learn, has a cause."""
     for magic, (what, remedy) in MAGIC.items():
         if beginning.startswith(magic) and (magic != b"BZh" or beginning[4:10] == b"1AY&SY"):
             return f"seems to be {what}, which cannot be learnt; {remedy}"
@@ -82,23 +75,24 @@ def likely_cause(beginning: bytes, encoding: str | None) -> str | None:
 
 
 def _wide(beginning: bytes, encoding: str) -> str | None:
-    """The encoding of two or four bytes a character that a file is in, where it is not read so."""
-    for mark, name in MARKS.items():
+    """The encoding of two or four bytes a character that a file is in, unless it is the stated
+    one."""
+    for mark, marked in MARKS.items():
         if beginning.startswith(mark):
+            name = marked[:-3]  # without the order, which the mark gives
             return None if encoding.startswith(name) else name
     if b"\0" not in beginning:
         return None
-    native = "le" if sys.byteorder == "little" else "be"
-    read_as = f"{encoding}-{native}" if encoding in ("utf-16", "utf-32") else encoding
-    if encoding in WIDE and _reads_well(beginning, read_as):
+    stated = in_order(encoding, beginning)
+    if encoding in WIDE and _reads_well(beginning, stated):
         return None
-    found = (name for name in WIDE if name not in ("utf-16", "utf-32") and name != read_as)
-    return next((name for name in found if _reads_well(beginning, name)), None)
+    others = (name for name in MARKS.values() if name != stated)
+    return next((name for name in others if _reads_well(beginning, name)), None)
 
 
 def _reads_well(beginning: bytes, encoding: str) -> bool:
-    """Whether bytes make text in an encoding: assigned characters, a blank or line end among a
-    hundred."""
+    """Whether bytes are text in an encoding: nearly all are assigned characters, and one in a
+    hundred is a blank or a line end."""
     try:
         text = codecs.getincrementaldecoder(encoding)().decode(beginning)
     except UnicodeDecodeError:
@@ -128,15 +122,15 @@ LEGACY = {
     "gb18030": ("\u4e00-\u9fff\u3000-\u303f\uff01-\uff5e", 0.9),
     "cp1252": ("\u00c0-\u00ff\u2013-\u2026\u20ac", 0.9),
 }
-"""Encodings that files are often in, in the order that they are tried in: characters that text in
-them has, and the least share that these are of what is not ASCII."""
+"""Frequent encodings in the order of the trials: characters that text in them has, and the least
+share of these among all that are not ASCII."""
 
-FEW = 0.35
-"""The most that is not ASCII in a text of Latin letters."""
+MOST_ACCENTED = 0.35
+"""The largest share of characters outside ASCII in a text of Latin letters."""
 
 
 def likely_encoding(data: bytes, encoding: str) -> str | None:
-    """The encoding that bytes, which are not in the stated one, seem to be in."""
+    """The encoding of bytes that are not in the stated one; None where no guess is good."""
     if encoding in WIDE or b"\0" in data:
         return None
     for name, (usual, share) in LEGACY.items():
@@ -148,10 +142,10 @@ def likely_encoding(data: bytes, encoding: str) -> str | None:
         if name == "utf-8":
             plausible = len(strange) * 3 >= CERTAIN
         else:
-            found = len(re.findall(f"[{usual}]", "".join(strange)))
-            plausible = found > 0 and found >= share * len(strange)
+            expected = len(re.findall(f"[{usual}]", "".join(strange)))
+            plausible = expected > 0 and expected >= share * len(strange)
         if name == "cp1252":
-            plausible = plausible and len(strange) <= FEW * len(text)
+            plausible = plausible and len(strange) <= MOST_ACCENTED * len(text)
         if plausible and name != encoding:
             return name
     return None

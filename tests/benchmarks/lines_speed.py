@@ -15,7 +15,7 @@ from peers import initial
 
 from charlstm.generation.sampling import Completer
 from charlstm.scoring.evaluation import LineScorer
-from charlstm.text.vocabulary import Characters
+from charlstm.text.units import Characters
 
 V, H, LENGTH = 65, 100, 60
 """Characters, hidden size, and characters of a line and of a continuation."""

@@ -21,7 +21,7 @@ from peers import initial
 
 from charlstm.generation.patterns import Matcher
 from charlstm.generation.sampling import Completer, Seed, generate
-from charlstm.text.vocabulary import Characters
+from charlstm.text.units import Characters
 
 H = 100
 UNITS = sorted(f"\n {string.ascii_letters}{string.digits},.:;-_!?'\"()+/")

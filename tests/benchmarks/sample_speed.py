@@ -21,7 +21,7 @@ from common import Rates, Row, Run
 from charlstm.generation.sampling import generate
 from charlstm.nn.model import Model
 from charlstm.scoring.evaluation import SEGMENT, surprisals
-from charlstm.text.vocabulary import Characters
+from charlstm.text.units import Characters
 
 CHARACTERS, CHARACTERS_OF_MANY, CHARACTERS_SCORED = 2000, 200, 8 * SEGMENT
 """Of one text: a single one, one of many, one that is scored."""
