@@ -32,9 +32,9 @@ from charlstm.config.sources import parse_setting
 from charlstm.errors import ConfigError, CorpusError, OutputError, UsageError, VocabularyError
 from charlstm.text.census import CharacterCensus
 from charlstm.text.corpus import CUT_PART, MIN_HELD_OUT, Corpus
+from charlstm.text.encodings import likely_cause
 from charlstm.text.normal_forms import begins_anew, normalised, normalised_blocks
 from charlstm.text.reading import read_text
-from charlstm.text.sniff import likely_cause
 from charlstm.text.streams import Streams
 from charlstm.text.vocabulary import UNKNOWN, Vocabulary
 from charlstm.training.run import Training

@@ -29,8 +29,8 @@ HOUSE = {
     "nn": ["arrays", "cells", "parameters", "optimizers", "recurrent", "layers", "model"],
     "config": ["fields", "yaml_subset", "schema", "sources"],
     "text": [
-        *("visible", "normal_forms", "vocabulary", "units", "census", "encodings", "sniff"),
-        *("reading", "lines", "seams", "ids", "split", "corpus", "streams"),
+        *("visible", "normal_forms", "vocabulary", "units", "census", "encodings"),
+        *("reading", "seams", "ids", "split", "corpus", "streams"),
     ],
     "storage": ["lock", "files", "archive", "checkpoint"],
     "scoring": ["evaluation", "flow"],

@@ -15,8 +15,8 @@ from charlstm.cli import main
 from charlstm.config.schema import TextConfig
 from charlstm.errors import CorpusError
 from charlstm.text.corpus import Corpus
+from charlstm.text.encodings import likely_cause
 from charlstm.text.reading import BEGINNING
-from charlstm.text.sniff import likely_cause
 
 ROOT = Path(__file__).parent.parent
 

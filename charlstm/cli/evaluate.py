@@ -16,7 +16,7 @@ from charlstm.text.visible import escaped, harmless, joins
 if TYPE_CHECKING:
     from charlstm.api import LanguageModel, Scored
     from charlstm.scoring.evaluation import Evaluation
-    from charlstm.text.lines import Line
+    from charlstm.text.reading import Line
     from charlstm.text.vocabulary import Vocabulary
 
 ROWS = 1024

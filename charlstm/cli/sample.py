@@ -16,7 +16,7 @@ from charlstm.errors import UsageError
 if TYPE_CHECKING:
     from charlstm.api import LanguageModel
     from charlstm.generation.sampling import Completer, Completion, Piece, Seed
-    from charlstm.text.lines import Line
+    from charlstm.text.reading import Line
 
 
 @click.command()

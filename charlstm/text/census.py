@@ -1,9 +1,14 @@
-"""Counting the units of a text, and the vocabulary that follows."""
+"""Counting the units of a text, and the vocabulary that follows.
+
+A text can be read only once, and the id of a unit is known when all have been seen. Until then its
+number stands for it: its place in the order in which units first occur. A census gives the
+`numbers` (N,) of the units of a block, in the smallest type that holds all so far. Its `vocabulary`
+has ids for the numbers. Its first `unknown` numbers mean `UNK`.
+"""
 
 from __future__ import annotations
 
 import sys
-from typing import ClassVar
 
 import numpy as np
 
@@ -12,25 +17,6 @@ from charlstm.errors import CorpusError
 from charlstm.nn.arrays import Array
 from charlstm.text.units import NO_CHARACTER, Bytes, Characters, Words, code_points
 from charlstm.text.vocabulary import EOS, ESCAPED, UNK, Vocabulary
-
-
-class Census:
-    """Numbers the units of a text in the order in which they first occur, and counts them.
-
-    A text can be read only once, and the id of a unit is known when all have been seen. Until
-    then its number stands for it.
-    """
-
-    unknown: ClassVar[int] = 0
-    """How many numbers mean `UNK` from the beginning."""
-
-    def numbers(self, text: str) -> Array:
-        """Numbers (N,) of the units of a block, in the smallest type that holds all so far."""
-        raise NotImplementedError
-
-    def vocabulary(self, text: TextConfig) -> tuple[Vocabulary, Array]:
-        """The vocabulary of all that was read, and the ids of its units by their numbers."""
-        raise NotImplementedError
 
 
 def _kept(counts: Array, text: TextConfig, reserved: int = 0) -> Array:
@@ -48,8 +34,10 @@ def _kept(counts: Array, text: TextConfig, reserved: int = 0) -> Array:
     return places
 
 
-class CharacterCensus(Census):
-    """Of characters."""
+class CharacterCensus:
+    """A census of characters."""
+
+    unknown = 0
 
     def __init__(self) -> None:
         self.counts = np.zeros(sys.maxunicode + 1, np.int64)  # of each code point
@@ -85,8 +73,10 @@ class CharacterCensus(Census):
         return Characters(points, counts, text.normalize), ids
 
 
-class ByteCensus(Census):
-    """Of bytes, whose ids are known beforehand."""
+class ByteCensus:
+    """A census of bytes, whose ids are their numbers."""
+
+    unknown = 0
 
     def __init__(self) -> None:
         self.counts = np.zeros(256, np.int64)
@@ -108,8 +98,8 @@ class _Numbers(dict[str, int]):
         return number
 
 
-class WordCensus(Census):
-    """Of words. It holds every distinct word, however rare."""
+class WordCensus:
+    """A census of words. It holds every distinct word, however rare."""
 
     unknown = 1
 
@@ -139,6 +129,8 @@ class WordCensus(Census):
         of_units[0] += counts.sum() - counts[kept].sum()
         return Words(units, of_units, text.normalize), ids
 
+
+Census = CharacterCensus | ByteCensus | WordCensus
 
 CENSUSES: dict[str, type[Census]] = {
     "char": CharacterCensus,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import unicodedata
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import cache
 
 
@@ -34,19 +34,27 @@ def begins_anew(character: str) -> bool:
     return not unicodedata.combining(first) and first not in _seconds()
 
 
-def normalised_blocks(texts: Iterable[str], form: str) -> Iterator[str]:
-    """A text that comes in blocks, in a normal form. Together the blocks are the text that
-    `normalised` gives."""
-    if form == "none":
-        yield from texts
-        return
-    waiting: list[str] = []  # the end of the text, which the next block may change
+def recut(texts: Iterable[str], last_cut: Callable[[str], int]) -> Iterator[str]:
+    """A text that comes in blocks, in blocks that end at the last place in each where a cut is
+    allowed; `last_cut` is negative where there is none."""
+    waiting: list[str] = []
     for text in texts:
-        at = len(text) - 1
-        while at >= 0 and not begins_anew(text[at]):
-            at -= 1
-        if at >= 0:
-            yield normalised("".join([*waiting, text[:at]]), form)
+        if (at := last_cut(text)) >= 0:
+            yield "".join([*waiting, text[:at]])
             waiting = []
         waiting.append(text[max(at, 0) :])
-    yield normalised("".join(waiting), form)
+    yield "".join(waiting)
+
+
+def _last_beginning(text: str) -> int:
+    """The last place in a text before which it may be cut; -1 where there is none."""
+    at = len(text) - 1
+    while at >= 0 and not begins_anew(text[at]):
+        at -= 1
+    return at
+
+
+def normalised_blocks(texts: Iterable[str], form: str) -> Iterable[str]:
+    """A text that comes in blocks, in a normal form. Together the blocks are the text that
+    `normalised` gives."""
+    return texts if form == "none" else (normalised(t, form) for t in recut(texts, _last_beginning))

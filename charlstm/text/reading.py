@@ -1,4 +1,4 @@
-"""From files to text: reading and decoding."""
+"""From files to text: in blocks, as a whole, or in lines."""
 
 from __future__ import annotations
 
@@ -11,13 +11,23 @@ import select
 import stat
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import IO, Any
+
+import numpy as np
 
 from charlstm.config.schema import TextConfig
 from charlstm.errors import CorpusError, UsageError
-from charlstm.text.encodings import TWO_ORDERS, UNSTREAMED, decoder_of
-from charlstm.text.sniff import likely_cause, likely_encoding
+from charlstm.text.encodings import (
+    BYTE_ESCAPES,
+    TWO_ORDERS,
+    UNSTREAMED,
+    decoder_of,
+    in_order,
+    incremental,
+    likely_cause,
+    likely_encoding,
+)
 from charlstm.text.units import VOCABULARIES
 from charlstm.text.vocabulary import ESCAPED
 
@@ -53,9 +63,11 @@ def name_of(source: Source) -> str:
 class Reading:
     """The reading of a corpus: it reports its progress, and ends in time."""
 
-    def __init__(self, notice: Notice = ignore, until: float = math.inf) -> None:
-        """`until` is a moment of `time.monotonic`."""
-        self.notice, self.until = notice, until
+    def __init__(
+        self, notice: Notice = ignore, until: float = math.inf, promptly: bool = False
+    ) -> None:
+        """`until` is a moment of `time.monotonic`. `promptly`, blocks need not be full."""
+        self.notice, self.until, self.promptly = notice, until, promptly
         self.over = False
         """Whether time ended the reading before the end of the files."""
         self._read, self._notice_at = 0, time.monotonic() + NOTICE_AFTER
@@ -63,7 +75,7 @@ class Reading:
     def blocks(self, file: IO[bytes], name: str) -> Iterator[bytes]:
         """The bytes of a file, until the time is over."""
         limited = self.until < math.inf
-        read = file.read1 if limited else file.read  # type: ignore[attr-defined]
+        read = file.read1 if limited or self.promptly else file.read  # type: ignore[attr-defined]
         while not limited or self._wait(file, name):
             data = read(BLOCK)
             if not data:
@@ -93,20 +105,12 @@ class Reading:
         return False
 
 
-def read_bytes(
-    source: Source, promptly: bool = False, reading: Reading | None = None
-) -> Iterator[bytes]:
-    """The bytes of a source in blocks; `promptly`, without waiting until a block is full."""
+def read_bytes(source: Source, reading: Reading) -> Iterator[bytes]:
+    """The bytes of a source in blocks."""
     name = name_of(source)
-
-    def blocks(file: IO[bytes]) -> Iterator[bytes]:
-        if promptly:
-            return iter(lambda: file.read1(BLOCK), b"")  # type: ignore[attr-defined]
-        return (reading or Reading()).blocks(file, name)
-
     try:
         if os.fspath(source) == "-":
-            yield from blocks(sys.stdin.buffer)
+            yield from reading.blocks(sys.stdin.buffer, name)
         else:
             with open(source, "rb") as file:
                 if _endless(file):
@@ -114,7 +118,7 @@ def read_bytes(
                         f"{name}: is a device, which may have no end; name a file, or pipe in "
                         "what you want of it"
                     )
-                yield from blocks(file)
+                yield from reading.blocks(file, name)
     except FileNotFoundError:
         raise UsageError(f"{name}: no such file; check the name") from None
     except IsADirectoryError:
@@ -133,7 +137,7 @@ def _endless(file: IO[bytes]) -> bool:
     return not os.path.samestat(info, os.stat(os.devnull))
 
 
-def sniffed(
+def _sniffed(
     blocks: Iterator[bytes], name: str, encoding: str | None, notice: Notice, strict: bool
 ) -> Iterator[bytes]:
     """The same blocks, with a notice where the file seems to be in another encoding or no text. If
@@ -205,8 +209,8 @@ def read_blocks(
     reading: Reading | None = None,
 ) -> Iterator[str]:
     """As `read_text`, but the text comes in blocks. A `reading` may end before the file does."""
-    name = name_of(source)
-    blocks = sniffed(read_bytes(source, reading=reading), name, encoding, notice, strict=True)
+    name, reading = name_of(source), reading or Reading()
+    blocks = _sniffed(read_bytes(source, reading), name, encoding, notice, strict=True)
     if encoding is None:
         yield from codecs.iterdecode(blocks, "utf-8", ESCAPED)
         return
@@ -215,9 +219,9 @@ def read_blocks(
     beginning = next(blocks, b"")
     decoding = _Decoding(name, encoding, beginning)
     for data in itertools.chain([beginning], blocks, [b""]):
-        whole = reading is None or not reading.over  # else it may end within a character
         at_start = decoding.at_start
-        text = decoding.decode(data, final=whole and not data)
+        final = not data and not reading.over  # if it is over, it may end within a character
+        text = decoding.decode(data, final)
         if at_start and text.startswith(MARK):
             notice(f"{name}: dropped the byte order mark at its start")
             text = text[1:]
@@ -253,3 +257,128 @@ def encoding_of(config: TextConfig) -> str | None:
 def blocks_of(text: str) -> Iterator[str]:
     """A text in blocks."""
     return (text[at : at + BLOCK] for at in range(0, len(text), BLOCK))
+
+
+# --- lines -------------------------------------------------------------------------------------
+
+
+class Line(str):
+    """The text of a line, without its end. A byte that cannot be decoded is a lone surrogate."""
+
+    __slots__ = ("bad", "column", "raw")
+
+    raw: bytes
+    """The bytes of the line and of its end; the last line of a file gets an end if it has none."""
+    column: bytes
+    """The same for the last column of a table in ASCII. It is UTF-8 where the encoding cannot
+    stand beside ASCII."""
+    bad: int
+    """The place, from 1, of the first byte that cannot be decoded; 0 where there is none."""
+
+    @classmethod
+    def of(cls, text: str, raw: bytes, in_table: bool = True) -> Line:
+        """A line of a text and bytes that still have their end."""
+        text = text.removesuffix("\n").removesuffix("\r")
+        bad = 0
+        try:
+            text.encode()
+        except UnicodeEncodeError as e:
+            bad = e.start + 1
+        line = cls(text)
+        line.raw, line.bad = raw, bad
+        line.column = raw if in_table else text.encode("utf-8", "replace") + b"\n"
+        return line
+
+
+def read_lines(
+    source: Source, encoding: str | None = "utf-8", notice: Notice = ignore
+) -> Iterator[list[Line]]:
+    """The lines of a file in batches: those of a block together, and those of a pipe as soon as
+    they are complete.
+
+    A line ends with a line feed, and a carriage return before it belongs to the end. Bytes that
+    cannot be decoded are no error: their lines say so, and one notice at the end counts these. A
+    byte order mark stays in the bytes of the first line, and is no part of its text. Raises
+    `UsageError` for a missing file and `CorpusError` for one that cannot be read.
+    """
+    name = name_of(source)
+    blocks = read_bytes(source, Reading(promptly=True))
+    blocks = _sniffed(blocks, name, encoding, notice, strict=False)
+    beginning = next(blocks, b"")
+    encoded = "utf-8" if encoding is None else in_order(encoding, beginning)
+    decode = _line_decoder(encoded, ESCAPED if encoding is None else BYTE_ESCAPES)
+    end = _line_end(encoded)
+    in_table = end == b"\n"
+    number, damaged, first = 0, 0, ""
+    for lines in _raw_lines(itertools.chain([beginning], blocks), end):
+        batch = []
+        for raw in lines:
+            text = decode(raw)
+            if not number and encoding is not None:
+                text = text.removeprefix(MARK)
+                if not text:  # nothing but a mark
+                    continue
+            line = Line.of(text, raw if raw.endswith(end) else raw + end, in_table)
+            number += 1
+            if line.bad and encoding is not None:
+                damaged += 1
+                first = first or f"line {number:,}, column {line.bad:,}"
+            batch.append(line)
+        yield batch
+    if damaged:
+        lines_of = "1 line" if damaged == 1 else f"{damaged:,} lines"
+        where = f"at {first}" if damaged == 1 else f"the first at {first}"
+        notice(
+            f"{lines_of} of {name} had bytes that are not {str(encoding).upper()}, {where}; "
+            "they count as outside the vocabulary"
+        )
+
+
+def _line_end(encoding: str) -> bytes:
+    """A line feed in an encoding."""
+    if encoding.startswith(("utf-16", "utf-32")):
+        return "\n".encode(encoding)
+    try:
+        return b"\n" if b"\n".decode(encoding) == "\n" else "\n".encode(encoding)
+    except UnicodeError:
+        return b"\n"
+
+
+def _line_decoder(encoding: str, errors: str) -> Callable[[bytes], str]:
+    """A function that decodes line after line."""
+    end = _line_end(encoding)
+    decoder = incremental(encoding, errors)
+
+    def decode(raw: bytes) -> str:
+        try:
+            if encoding in UNSTREAMED:
+                return raw.decode(encoding, errors)
+            # only the last line may lack an end
+            return decoder.decode(raw, final=not raw.endswith(end))
+        except UnicodeError:  # an encoding without error handlers
+            return "".join(chr(0xDC80 | byte) for byte in raw.removesuffix(end))
+
+    return decode
+
+
+def _raw_lines(blocks: Iterable[bytes], end: bytes) -> Iterator[list[bytes]]:
+    """The lines in blocks of bytes, with their ends, in batches."""
+    width = len(end)  # bytes of a code unit
+    waiting: list[bytes] = []  # parts of a line that has not ended
+    rest = b""  # a part of a code unit
+    for block in blocks:
+        data = rest + block
+        whole = len(data) - len(data) % width
+        data, rest = data[:whole], data[whole:]
+        units = np.frombuffer(data, f"u{width}")
+        ends = (np.flatnonzero(units == np.frombuffer(end, f"u{width}")[0]) + 1) * width
+        places = [0, *ends.tolist()]
+        lines = [data[a:b] for a, b in itertools.pairwise(places)]
+        if lines:
+            lines[0] = b"".join([*waiting, lines[0]])
+            waiting = []
+            yield lines
+        waiting.append(data[places[-1] :])
+    last = b"".join([*waiting, rest])
+    if last:
+        yield [last]

@@ -11,6 +11,7 @@ import numpy as np
 from charlstm.config.schema import TextConfig
 from charlstm.errors import VocabularyError
 from charlstm.nn.arrays import Array
+from charlstm.text.normal_forms import recut
 from charlstm.text.vocabulary import EOS, ESCAPED, UNK, Vocabulary, Writer
 
 NO_CHARACTER = sys.maxunicode + 1
@@ -184,17 +185,15 @@ class Words(Vocabulary):
 
     @staticmethod
     def whole_units(texts: Iterable[str]) -> Iterator[str]:
-        """In blocks that end with white space, but for the last."""
-        waiting: list[str] = []  # parts of a word that may continue in the next block
-        for text in texts:
+        """A text that comes in blocks, in blocks that end with white space, but for the last."""
+
+        def after_space(text: str) -> int:
             at = len(text)
             while at and not text[at - 1].isspace():
                 at -= 1
-            if at:
-                yield "".join([*waiting, text[:at]])
-                waiting = []
-            waiting.append(text[at:])
-        yield "".join(waiting)
+            return at or -1
+
+        return recut(texts, after_space)
 
     def outside(self, text: str) -> Array:
         words = self.split(self.normalised(text))
