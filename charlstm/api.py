@@ -38,8 +38,7 @@ from charlstm.storage.checkpoint import Checkpoint, read_checkpoint
 from charlstm.storage.files import check_apart, claim
 from charlstm.storage.lock import Lock
 from charlstm.text.corpus import Corpus
-from charlstm.text.lines import Line, read_lines
-from charlstm.text.reading import Notice, encoding_of, read_blocks, read_text
+from charlstm.text.reading import Line, Notice, encoding_of, read_blocks, read_lines, read_text
 from charlstm.training.ranks import ranks
 from charlstm.training.run import Training, fitted
 
@@ -89,7 +88,7 @@ class LanguageModel:
     ) -> Iterator[list[Line]]:
         """The lines in a file, some at a time, in the same encoding; of a pipe those that are
         there, without waiting for more. What cannot be decoded is no error: see
-        `charlstm.text.lines.read_lines`."""
+        `charlstm.text.reading.read_lines`."""
         return read_lines(source, self._encoding(source), notice)
 
     def _sampling(

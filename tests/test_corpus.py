@@ -31,10 +31,10 @@ from charlstm.config.schema import Config, Setting, TextConfig
 from charlstm.config.sources import parse_setting
 from charlstm.errors import ConfigError, CorpusError, OutputError, UsageError, VocabularyError
 from charlstm.text.census import CharacterCensus
-from charlstm.text.corpus import MIN_HELD_OUT, PART, Corpus
+from charlstm.text.corpus import CUT_PART, MIN_HELD_OUT, Corpus
+from charlstm.text.encodings import likely_cause
 from charlstm.text.normal_forms import begins_anew, normalised, normalised_blocks
 from charlstm.text.reading import read_text
-from charlstm.text.sniff import likely_cause
 from charlstm.text.streams import Streams
 from charlstm.text.vocabulary import UNKNOWN, Vocabulary
 from charlstm.training.run import Training
@@ -536,7 +536,7 @@ def test_in_blocks_as_in_one(
         cut, trained_on = len(text), closed(text)
     elif line_break := line_break_of(text)[-1:]:
         end = trained_on.rfind(line_break) + 1
-        trained_on = trained_on[:end] if cut - end < cut // PART else trained_on
+        trained_on = trained_on[:end] if cut - end < cut // CUT_PART else trained_on
     expected = ids[cut:]
     if held_out is not None:
         expected = [characters.index(c) if c in characters else UNKNOWN for c in held_out]
@@ -851,7 +851,7 @@ def test_normalising_blocks_is_normalising_the_whole(text: str, form: str, cuts:
 def test_a_long_text_waits_for_little() -> None:
     """A block is let go but for its last character, with and without ASCII in it."""
     for text in ("abc" * 100, "무정한강" * 100, "漢字" * 100):
-        parts = normalised_blocks(iter([text, "x"]), "nfc")
+        parts = iter(normalised_blocks(iter([text, "x"]), "nfc"))
         assert len(next(parts)) == len(text) - 1
 
 

@@ -12,10 +12,8 @@ import charlstm
 from charlstm.config.schema import TextConfig
 from charlstm.errors import CorpusError
 from charlstm.text.corpus import Corpus
-from charlstm.text.encodings import CODE_PAGES, SUPERSETS, incremental
-from charlstm.text.lines import read_lines
-from charlstm.text.reading import read_text
-from charlstm.text.sniff import likely_encoding
+from charlstm.text.encodings import CODE_PAGES, SUPERSETS, incremental, likely_encoding
+from charlstm.text.reading import read_lines, read_text
 
 TEXTS = {
     "cp949": "똠방각하 펲시 뷁, 그리고 나루에 배가 닿았다.\n",

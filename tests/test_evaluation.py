@@ -18,7 +18,8 @@ from charlstm.nn.unrolled import Unrolled
 from charlstm.scoring.evaluation import UNKNOWN_NATS, Evaluation, evaluate, surprisals
 from charlstm.scoring.held_out import HeldOut
 from charlstm.text.corpus import Corpus
-from charlstm.text.vocabulary import UNKNOWN, Characters
+from charlstm.text.units import Characters
+from charlstm.text.vocabulary import UNKNOWN
 from charlstm.training.run import Training
 
 Array = NDArray[Any]

@@ -40,8 +40,8 @@ HOUSE = {
     ],
     "config": ["fields", "yaml_subset", "schema", "sources"],
     "text": [
-        *("visible", "normal_forms", "vocabulary", "census", "sniff", "encodings", "reading"),
-        *("lines", "seams", "ids", "split", "corpus", "streams"),
+        *("visible", "normal_forms", "vocabulary", "units", "census", "encodings"),
+        *("reading", "seams", "ids", "split", "corpus", "streams"),
     ],
     "storage": ["lock", "files", "archive", "checkpoint"],
     "scoring": ["evaluation", "held_out", "flow"],

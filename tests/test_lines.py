@@ -13,7 +13,7 @@ from support import ROOT, fails, run
 
 import charlstm
 from charlstm.scoring.evaluation import UNKNOWN_NATS
-from charlstm.text.lines import Line, read_lines
+from charlstm.text.reading import Line, read_lines
 
 TEXT = "the sea was calm\nand the boat went out\n나루에 배가\n" * 8
 CRLF = TEXT.replace("\n", "\r\n")

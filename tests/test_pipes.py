@@ -41,7 +41,7 @@ from charlstm.nn.model import Model
 from charlstm.nn.shape import Shape
 from charlstm.scoring.evaluation import UNKNOWN_NATS, LineScorer, evaluate, surprisals
 from charlstm.text.corpus import Corpus
-from charlstm.text.lines import read_lines
+from charlstm.text.reading import read_lines
 from charlstm.text.visible import escaped
 from charlstm.text.vocabulary import Vocabulary
 

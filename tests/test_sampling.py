@@ -24,7 +24,8 @@ from charlstm.nn.shape import Shape
 from charlstm.nn.stepper import Stepper
 from charlstm.scoring.evaluation import surprisals
 from charlstm.text.corpus import Corpus
-from charlstm.text.vocabulary import Characters, Vocabulary, code_points
+from charlstm.text.units import Characters, code_points
+from charlstm.text.vocabulary import Vocabulary
 
 Array = NDArray[Any]
 

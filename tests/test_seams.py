@@ -486,8 +486,8 @@ def test_what_reading_took_is_not_left_for_training(tmp_path: Path) -> None:
 
 def test_long_reading_says_how_far_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Now and then, not for every block."""
-    monkeypatch.setattr("charlstm.text.reading.SAID_AFTER", 0.0)
-    monkeypatch.setattr("charlstm.text.reading.SAID_EVERY", 1000.0)
+    monkeypatch.setattr("charlstm.text.reading.NOTICE_AFTER", 0.0)
+    monkeypatch.setattr("charlstm.text.reading.NOTICE_EVERY", 1000.0)
     monkeypatch.setattr("charlstm.text.reading.BLOCK", 1000)
     (tmp_path / "c").write_text(NAMES)
     said: list[str] = []

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import codecs
 import math
 from bisect import bisect_left
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
 from charlstm.cli.streams import to_json, without_surrogates, write
@@ -51,7 +50,7 @@ def write_coloured(texts: Iterable[Iterator[Scored]], vocabulary: Vocabulary) ->
     the unit before it has the colour of that."""
     for scored in texts:
         parts: list[str] = []
-        current, before, readable = "", "", _readable(vocabulary)
+        current, before, readable = "", "", vocabulary.reader()
         for unit, nats in _units(scored):
             text = readable(unit)
             if not text:
@@ -89,21 +88,3 @@ def _colour(text: str, nats: float) -> str:
 def _units(scored: Iterator[Scored]) -> Iterator[tuple[str, float]]:
     for texts, nats in scored:
         yield from zip(texts, nats, strict=True)
-
-
-def _readable(vocabulary: Vocabulary) -> Callable[[str], str]:
-    """What each unit adds to a text that is read, when units come one after the other."""
-    if vocabulary.unit == "byte":
-        decoder = codecs.getincrementaldecoder("utf-8")("replace")
-        return lambda unit: decoder.decode(bytes([int(unit, 16)]))
-    if vocabulary.unit == "char":
-        return str
-    space = ""
-
-    def word(unit: str) -> str:
-        nonlocal space
-        before, line_end = space, unit == "<eos>"
-        space = "" if line_end else " "
-        return "\n" if line_end else before + unit
-
-    return word

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from charlstm.api import LanguageModel
     from charlstm.generation.ending import Seed
     from charlstm.generation.sampler import Completion
-    from charlstm.text.lines import Line
+    from charlstm.text.reading import Line
 
 
 def continue_lines(language: LanguageModel, asked: SimpleNamespace) -> None:

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from charlstm.api import LanguageModel, Scored
     from charlstm.config.schema import Setting
     from charlstm.scoring.evaluation import Evaluation
-    from charlstm.text.lines import Line
+    from charlstm.text.reading import Line
 
 FILTERS = ("--above", "--below", "--quantile")
 """Options with which lines pass as they are, or do not."""
@@ -277,9 +277,7 @@ def _compare(languages: dict[str, LanguageModel], sources: Sequence[str]) -> Non
 
 def _check_comparable(first: str, path: str, languages: dict[str, LanguageModel]) -> None:
     """Refuse two models of words whose bits are of different lines."""
-    both = (languages[first].vocabulary, languages[path].vocabulary)
-    words = [v.unit == "word" for v in both]
-    if any(words) and not (all(words) and both[0].units == both[1].units):
+    if not languages[first].vocabulary.prices_as(languages[path].vocabulary):
         raise UsageError(
             f"{first} and {path} cannot be compared: models of words agree on what a line "
             "costs only where their vocabularies are equal"

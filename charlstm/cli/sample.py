@@ -311,24 +311,19 @@ class _Acceptance:
         """Samples that were no whole line."""
         if self.novel:
             lines = language.read(asked.novel, notice).split("\n")
-            self.known = {"", *map(self._compared, lines)}
+            self.known = {"", *map(self.vocabulary.line_key, lines)}
 
     def __call__(self, completion: Completion) -> bool:
         if self.novel and completion.stop == "length":
             self.cut += 1
             return False
         text = completion.text
-        text = self._compared((self.seed + text).rpartition("\n")[2] if self.novel else text)
-        new = text not in self.known
+        line = (self.seed + text).rpartition("\n")[2] if self.novel else text
+        key = self.vocabulary.line_key(line)
+        new = key not in self.known
         if self.unique:
-            self.known.add(text)
+            self.known.add(key)
         return new
-
-    def _compared(self, line: str) -> str:
-        """What of a line counts: not the blanks at its end, nor the CR of a CRLF."""
-        if self.vocabulary.unit == "word":
-            return " ".join(line.split())
-        return self.vocabulary.normalised(line).rstrip()
 
 
 def _converse(language: LanguageModel, asked: SimpleNamespace, text: str) -> None:

@@ -70,25 +70,25 @@ def choice(*names: str) -> Rule:
 
 def nullable(rule: Rule) -> Rule:
     """The values of another rule, or null."""
-    return Rule(f"{rule.expected} or null", _or(rule.check, None))
+    return Rule(f"{rule.expected} or null", _with(rule.check, None))
 
 
-def _or(check: Check, *constants: str | None) -> Check:
+def _with(check: Check, *constants: str | None) -> Check:
     return lambda value: value if value in constants else check(value)
 
 
-def _is(kind: Any, value: Any) -> Any:
+def _instance(kind: Any, value: Any) -> Any:
     if not isinstance(value, kind):
         raise ValueError
     return value
 
 
 def _list(check: Check, value: Any) -> tuple[Any, ...]:
-    return tuple(map(check, _is(list | tuple, value)))
+    return tuple(map(check, _instance(list | tuple, value)))
 
 
 def _texts(value: Any) -> tuple[str, ...]:
-    texts = _list(partial(_is, str), value)
+    texts = _list(partial(_instance, str), value)
     if "" in texts:
         raise ValueError
     return texts
@@ -113,7 +113,7 @@ def _encoding(value: Any) -> str:
 
 def seconds(duration: str) -> float:
     """Seconds of a duration such as 90s, 10m, 1.5h. A ValueError refuses anything else."""
-    match = re.fullmatch(r"([0-9]{1,9}(?:\.[0-9]{1,9})?)(s|m|h)", _is(str, duration))
+    match = re.fullmatch(r"([0-9]{1,9}(?:\.[0-9]{1,9})?)(s|m|h)", _instance(str, duration))
     if match is None or float(match[1]) <= 0:
         raise ValueError(duration)
     return float(match[1]) * {"s": 1, "m": 60, "h": 3600}[match[2]]
@@ -128,13 +128,13 @@ def _interval(value: Any) -> int | str:
     return _duration(value) if isinstance(value, str) else integer(1, math.inf).check(value)
 
 
-FLAG = Rule("true or false", partial(_is, bool))
-TEXT = Rule("a text", partial(_is, str))
+FLAG = Rule("true or false", partial(_instance, bool))
+TEXT = Rule("a text", partial(_instance, str))
 STOP_TEXTS = Rule("a list of texts that are not empty", _texts)
 WIDTHS = Rule("a whole number from 1 to 65536, or a list of one for each layer", _widths)
 ENCODING = Rule("the name of a text encoding, such as utf-8", _encoding)
-DURATION = Rule("a duration such as 90s, 10m or 2h, or null", _or(_duration, None))
+DURATION = Rule("a duration such as 90s, 10m or 2h, or null", _with(_duration, None))
 INTERVAL = Rule("a number of steps or a duration", _interval)
 STEPS = Rule("a list of steps", partial(_list, integer(0, math.inf).check))
-COUNT = Rule("a whole number from 1 up or auto", _or(integer(1, 1024).check, "auto"))
-EPOCHS = Rule("a whole number from 1 up, auto or null", _or(integer(1).check, "auto", None))
+COUNT = Rule("a whole number from 1 up or auto", _with(integer(1, 1024).check, "auto"))
+EPOCHS = Rule("a whole number from 1 up, auto or null", _with(integer(1).check, "auto", None))

@@ -15,7 +15,7 @@ import numpy as np
 from charlstm.generation.nfa import Nfa
 from charlstm.generation.regex import NAMED
 from charlstm.nn.arrays import Array
-from charlstm.text.vocabulary import UNK, Vocabulary
+from charlstm.text.vocabulary import Vocabulary
 
 POINTS = sys.maxunicode + 1
 """Code points."""
@@ -68,7 +68,7 @@ class UnitAlphabet:
     """
 
     def __init__(self, nfa: Nfa, vocabulary: Vocabulary) -> None:
-        self.words = vocabulary.unit == "word"
+        self.words = bool(vocabulary.between)
         numbers: dict[tuple[bool, ...], int] = {}
         kind_of = {
             c: numbers.setdefault(tuple(s(c) for s in nfa.sets), len(numbers))
@@ -80,14 +80,7 @@ class UnitAlphabet:
             [found.setdefault(tuple(kind_of[c] for c in u), len(found)) for u in vocabulary.units]
         )
         self.shapes = list(found)
-        self.never = np.array(
-            [
-                u in (UNK, "\n", "\r") or i in vocabulary.line_ends
-                for i, u in enumerate(vocabulary.units)
-            ]
-        )
-        if self.words:
-            self.never[1] = True
+        self.never = ~vocabulary.within_lines()
         self._trie: _Trie = {}
         for place, shape in enumerate(self.shapes):
             node, branch = self._trie, _Branch({})
@@ -151,7 +144,7 @@ class ByteAlphabet:
             [found.setdefault(tuple(column), len(found)) for column in np.array(blocks).T.tolist()]
         )
         self.shapes = list(found)
-        self.never = np.isin(np.arange(256), (10, 13))
+        self.never = ~vocabulary.within_lines()
         self._live = _live(nfa, self.kinds)
 
     def _blocks(self, kinds: Array) -> list[Array]:

@@ -6,8 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-import numpy as np
-
 from charlstm.config.schema import SampleConfig
 from charlstm.generation.matcher import Matcher
 from charlstm.nn.arrays import Array
@@ -77,7 +75,7 @@ class Ending:
         self.firsts = frozenset(stop[0] for stop in self.stops)
         self.early = bool(self.match or self.stops)
         """Whether a text may end before its length."""
-        self.candidates = _completing(vocabulary, self.stops)
+        self.candidates = vocabulary.completing(self.stops)
         """The units (V,) with which a text may end before its length."""
         self.line_ends = self.match.line_ends if self.match else ()
         """The units that end a match, which they are no part of."""
@@ -158,14 +156,3 @@ def stop_in(text: str, stops: Sequence[str]) -> int | None:
     first."""
     places = [(at + len(stop), at) for stop in stops if (at := text.find(stop)) >= 0]
     return min(places)[1] if places else None
-
-
-def _completing(vocabulary: Vocabulary, stops: Sequence[str]) -> Array:
-    """The units (V,) with which a stop text may be complete."""
-    lasts = {text[-1] for text in stops}
-    if vocabulary.unit == "byte":
-        if not all(c.isascii() for c in lasts):
-            return np.ones(len(vocabulary), np.bool_)
-        return np.isin(np.arange(len(vocabulary)), [ord(c) for c in lasts])
-    units = [f" {unit}\n" for unit in vocabulary.units] if vocabulary.unit == "word" else None
-    return np.array([not lasts.isdisjoint(unit) for unit in units or vocabulary.units], np.bool_)

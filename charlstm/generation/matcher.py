@@ -43,7 +43,7 @@ class Matcher:
 
     def __init__(self, expression: str, vocabulary: Vocabulary) -> None:
         self.expression, self.name, V = expression, vocabulary.name, len(vocabulary)
-        self.words = vocabulary.unit == "word"
+        self.words = bool(vocabulary.between)
         if vocabulary.normalised(expression) != expression:
             # not brought into it unasked: a class of composed characters would be one of parts
             raise error(
@@ -52,7 +52,7 @@ class Matcher:
                 "in that form",
             )
         nfa = Nfa(expression)
-        alphabet = (ByteAlphabet if vocabulary.unit == "byte" else UnitAlphabet)(nfa, vocabulary)
+        alphabet = (UnitAlphabet if vocabulary.is_text else ByteAlphabet)(nfa, vocabulary)
         steps: dict[tuple[frozenset[int], int], frozenset[int]] = {}
 
         def after(states: frozenset[int], kind: int) -> frozenset[int]:

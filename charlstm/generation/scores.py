@@ -60,16 +60,12 @@ class Scores:
 
     def _shown(self, sample: Sample) -> list[int]:
         """The units of the text that is shown."""
-        v = self.vocabulary
-        if v.unit != "byte":
-            units: list[int] = v.encode(sample.text).tolist()
-            return units
-        write, length = v.writer(sample.seed.text, sample.ending.errors).write, 0
-        for n, i in enumerate(sample.units):
-            if length >= len(sample.text) and sample.stop != "length":
-                return sample.units[:n]
-            length += len(write(i))
-        return sample.units
+        if sample.stop == "length":
+            return sample.units
+        ids, errors = np.array(sample.units, np.int32), sample.ending.errors
+        shown = self.vocabulary.shown_ids(sample.text, ids, sample.seed.text, errors)
+        units: list[int] = shown.tolist()
+        return units
 
     def _nats(self, texts: Sequence[Array]) -> list[Array]:
         """Of each text (N,) the nats of its units but the first; none of an empty one."""

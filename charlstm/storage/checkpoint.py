@@ -60,7 +60,8 @@ from charlstm.nn.shape import Shape, State
 from charlstm.storage.archive import BadArchive as _Bad
 from charlstm.storage.archive import pack, unpack
 from charlstm.storage.files import replacing, spare_places
-from charlstm.text.vocabulary import EOS, NO_CHARACTER, UNK, Bytes, Characters, Vocabulary, Words
+from charlstm.text.units import VOCABULARIES
+from charlstm.text.vocabulary import Vocabulary
 
 FORMAT = "charlstm checkpoint"
 VERSION = 1
@@ -146,7 +147,7 @@ def _layout(
     metadata and before the digest. `letters` is the length of a vocabulary of words in bytes;
     `looked` and `good` say whether there is that."""
     network = network_shape(config, V)
-    yield ("vocabulary", *(("|u1", (letters,)) if config.text.unit == "word" else ("<u4", (V,))))
+    yield ("vocabulary", *VOCABULARIES[config.text.unit].stored_as(V, letters))
     yield "counts", "<i8", (V,)
     standing = ["last", *(["average"] if config.train.average else [])]
     standing += [f"optimizer/{name}" for name in OPTIMIZERS[config.train.optimizer].sums]
@@ -330,7 +331,12 @@ def _decode(data: bytes) -> Checkpoint:
     if [*expected, "sha256"] != list(members):
         raise _Bad("a damaged checkpoint: its members are not those of its configuration")
     digest = _digest(members)
-    vocabulary = _vocabulary(config, arrays["vocabulary"], arrays["counts"])
+    try:
+        vocabulary = VOCABULARIES[config.text.unit].restored(
+            arrays["vocabulary"], arrays["counts"], config.text
+        )
+    except ValueError as e:
+        raise _Bad(f"a damaged checkpoint: {e}") from None
 
     def flat(group: str) -> Array:
         weights = network(config, V).weights
@@ -520,46 +526,3 @@ def _digest(members: dict[str, memoryview]) -> str:
     if _array("sha256", members["sha256"], "|u1", (32,)).tobytes() != digest.digest():
         raise _Bad("a damaged checkpoint: its digest does not match its contents")
     return digest.hexdigest()
-
-
-def _vocabulary(config: Config, stored: Array, counts: Array) -> Vocabulary:
-    """The vocabulary as it was stored, where it can be one of this configuration."""
-    text = config.text
-    if counts.min() < 0 or not 1 < counts.sum(dtype=np.float64) < 2.0**53:
-        raise _Bad(f"a damaged checkpoint: its {text.name}s are not counted right")
-    if text.unit != "byte" and text.max_vocabulary and len(counts) > text.max_vocabulary:
-        raise _Bad("a damaged checkpoint: its vocabulary is over its limit")
-    perhaps_none = {"char": 0, "byte": 256, "word": 2}[text.unit]  # entries that need not occur
-    if (counts[perhaps_none:] < 1).any():
-        raise _Bad(f"a damaged checkpoint: its {text.name}s are not counted right")
-    if text.unit == "byte":
-        if stored.tolist() != list(range(256)):
-            raise _Bad("a damaged checkpoint: its vocabulary is not all bytes")
-        return Bytes(counts.copy(), text.normalize)
-    if text.unit == "word":
-        return Words(_words(stored, counts), counts.copy(), text.normalize)
-    points = stored.astype(np.int64)
-    limited = text.min_count > 1 or text.max_vocabulary is not None
-    if (np.diff(points) <= 0).any() or points[-1] > NO_CHARACTER - (not limited):
-        raise _Bad("a damaged checkpoint: its vocabulary is not in order")
-    if ((points >= 0xD800) & (points <= 0xDFFF)).any() or points[0] == NO_CHARACTER:
-        raise _Bad("a damaged checkpoint: its vocabulary is not text")
-    return Characters(stored.copy(), counts.copy(), text.normalize)
-
-
-def _words(stored: Array, counts: Array) -> list[str]:
-    """The words of a vocabulary, as many as are counted, in their order."""
-    try:
-        *words, rest = stored.tobytes().decode("utf-8").split("\n")
-    except UnicodeDecodeError:
-        raise _Bad("a damaged checkpoint: its vocabulary is not text") from None
-    if rest or len(words) != len(counts) or words[:2] != [UNK, EOS]:
-        raise _Bad(f"a damaged checkpoint: its vocabulary is not of {len(counts)} words")
-    if any(word.split() != [word] for word in words):
-        raise _Bad("a damaged checkpoint: its vocabulary has words with white space")
-    order = list(zip((-counts[2:]).tolist(), words[2:], strict=True))
-    if order != sorted(set(order)) or not {UNK, EOS}.isdisjoint(words[2:]):
-        raise _Bad("a damaged checkpoint: its vocabulary is not in order")
-    if len(set(words)) < len(words):
-        raise _Bad("a damaged checkpoint: its vocabulary has a word twice")
-    return words

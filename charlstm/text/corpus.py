@@ -1,17 +1,16 @@
-"""From files to streams of ids: decoding, encoding, held-out split and contiguous streams.
+"""From files to the ids of a text for training and of a held-out text.
 
 A text is read once, block by block, and only its ids are kept: one, two or four bytes a unit.
-Past `IN_MEMORY` bytes they stand in a temporary file that is mapped, so that a text of many
-gigabytes is trained on in little memory.
+Past `ids.IN_MEMORY` bytes they are in a mapped temporary file, so a text of many gigabytes needs
+little memory.
 """
 
 from __future__ import annotations
 
 import hashlib
 import math
-import os
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,11 +19,12 @@ import numpy as np
 from charlstm.config.schema import TextConfig
 from charlstm.errors import CorpusError
 from charlstm.nn.arrays import Array
-from charlstm.text.ids import encode, encode_held_out, passed_to
+from charlstm.text.ids import encode, encode_held_out
 from charlstm.text.normal_forms import normalised_blocks
 from charlstm.text.reading import (
     Notice,
     Reading,
+    Source,
     blocks_of,
     encoding_of,
     ignore,
@@ -33,19 +33,19 @@ from charlstm.text.reading import (
 )
 from charlstm.text.seams import Seams
 from charlstm.text.split import Lines, tail_is_unlike
-from charlstm.text.vocabulary import ESCAPED, Vocabulary, code_points
+from charlstm.text.units import code_points
+from charlstm.text.vocabulary import ESCAPED, Vocabulary
 
 MIN_HELD_OUT = 100
-"""Units. A shorter held-out text says nothing about a model, so none is held out."""
+"""The fewest units that are held out. A shorter text says nothing about a model."""
 
-
-PART = 10
-"""A line that the end of the training text cuts is left out where it is at most this part of it."""
+CUT_PART = 10
+"""The training text loses a line that its end cuts, but no more than 1 / `CUT_PART` of itself."""
 
 
 @dataclass
 class Corpus:
-    """A text split for training: ids of what is learnt from, and of what is held out."""
+    """A text split for training: ids to learn from, and ids that are held out."""
 
     vocabulary: Vocabulary
     train: Array
@@ -54,11 +54,11 @@ class Corpus:
     """(M,) of the same type; of a text of its own the smallest signed one, with `UNKNOWN` where a
     unit is outside a vocabulary that has no entry for such."""
     sha256: str
-    """Of the whole text's code points, held-out text included: tells one corpus from another."""
+    """The digest of the whole text, held-out text included, by which a corpus is known again."""
     notices: list[str] = field(default_factory=list)
     split_at: int | None = None
-    """Units up to the held-out tail, or to the end of the text. Earlier versions trained on all
-    of these, a line that the split cuts included, and on no line break at the end."""
+    """Units up to the held-out tail, or to the end of the text; None where lines are held out.
+    Earlier versions trained on these, a cut line included, without a line break at the end."""
 
     @classmethod
     def from_text(
@@ -74,8 +74,8 @@ class Corpus:
         keys of the configuration's section `text`, such as `unit`; `rng_seed` draws the lines of
         `split="lines"`.
 
-        The vocabulary is that of the whole text, so that a character which only the held-out
-        part has is one the model can be asked about.
+        The vocabulary is that of the whole text, so the model knows a character which only the
+        held-out part has.
         """
         held_out = None if valid_text is None else blocks_of(valid_text)
         config = TextConfig(valid=valid, **others)
@@ -84,22 +84,22 @@ class Corpus:
     @classmethod
     def from_files(
         cls,
-        sources: Sequence[str | os.PathLike[str]],
+        sources: Sequence[Source],
         config: TextConfig | None = None,
-        valid_source: str | os.PathLike[str] | None = None,
+        valid_source: Source | None = None,
         notice: Notice = ignore,
         *,
         rng_seed: int = 0,
         seconds: float = math.inf,
     ) -> Corpus:
-        """Read files in order, as one text, for half of so many `seconds` at most, and the
-        held-out text to three quarters of them. Raises what `read_text` raises, and `OutputError`
-        where a large text finds no room for its temporary file."""
+        """Read files in order as one text. Their reading ends after half of `seconds`, that of the
+        held-out text after three quarters. Raises what `read_text` raises, and `OutputError` where
+        a large text finds no room for its temporary file."""
         config = config or TextConfig()
         began = time.monotonic()
         readings = [Reading(notice, began + share * seconds) for share in (0.5, 0.75)]
 
-        def blocks(source: str | os.PathLike[str], reading: Reading) -> Iterator[str]:
+        def blocks(source: Source, reading: Reading) -> Iterator[str]:
             return read_blocks(source, encoding_of(config), notice, reading=reading)
 
         files = ((name_of(source), blocks(source, readings[0])) for source in sources)
@@ -111,59 +111,80 @@ class Corpus:
         cls,
         files: Iterable[tuple[str, Iterable[str]]],
         config: TextConfig,
-        of_its_own: Iterable[str] | None,
+        own: Iterable[str] | None,
         rng_seed: int,
         reading: Reading | None = None,
     ) -> Corpus:
-        """From files, each in blocks, and, perhaps, a held-out text of its own."""
+        """From files, each in blocks, and, perhaps, a held-out text of its own in blocks."""
         digest, seams = hashlib.sha256(), Seams(config.unit)
-        texts = passed_to(
-            normalised_blocks(seams.join(files), config.normalize),
-            lambda text: digest.update(code_points(text).data),
+        texts = normalised_blocks(seams.join(files), config.normalize)
+        vocabulary, ids, left_out = encode(
+            _hashed(texts, digest, lambda text: code_points(text).data), config
         )
-        vocabulary, ids, left_out = encode(texts, config)
-        notices = seams.notices() + ([left_out] if left_out else [])
         lines = Lines.of(seams.line_break, vocabulary)
         if reading is not None and reading.over:
             ids = lines.shortened(ids, 2)
-        N = len(ids)
-        cut = int(N * (1.0 - config.valid))
-        train, held_out = ids, ids[:0]
-        if of_its_own is not None:
+        cut = int(len(ids) * (1.0 - config.valid))
+        enough = config.valid > 0 and len(ids) - cut >= MIN_HELD_OUT
+        corpus = cls(vocabulary, ids, ids[:0], "", seams.notices() + left_out, len(ids))
+        if own is None and config.split == "tail" and enough:
+            corpus._hold_out_tail(cut, lines)
+        else:
+            corpus.train = lines.closed(ids)
+        if own is not None:
             digest.update(b"held out:")
-            of_its_own = passed_to(
-                normalised_blocks(of_its_own, config.normalize),
-                lambda text: digest.update(text.encode("utf-8", ESCAPED)),
-            )
-            held_out, outside = encode_held_out(of_its_own, vocabulary)
-            if len(held_out) < 2:
-                raise CorpusError(f"the held-out text is empty; give at least two {config.name}s")
-            if outside:
-                notices.append(
-                    f"{outside:,} of the {len(held_out):,} {config.name}s of the held-out text are "
-                    "outside the vocabulary"
-                )
-        elif config.valid > 0 and N - cut >= MIN_HELD_OUT:
-            if config.split == "tail":
-                train, held_out = lines.shortened(ids[:cut], PART), ids[cut:]
-                if tail_is_unlike(train, held_out, vocabulary, lines):
-                    notices.append(
-                        "the held-out tail looks unlike the rest, since its lines begin with "
-                        "other letters, as in a sorted list; where lines stand for themselves, "
-                        "shuffle them with --set text.split=lines"
-                    )
-                return cls(vocabulary, train, held_out, digest.hexdigest(), notices, cut)
-            if not len(lines.ends):
-                raise CorpusError("the corpus has no lines to hold out; use text.split=tail")
-            rng = np.random.default_rng([rng_seed, *b"lines"])
-            train, held_out = lines.drawn(lines.closed(ids), config.valid, rng)
-            if min(len(train), len(held_out)) < MIN_HELD_OUT:
-                train, held_out = ids, ids[:0]
-            digest.update(f"held out: {config.valid!r} of the lines, {rng_seed}".encode())
-        if config.valid > 0 and not len(held_out):
-            notices.append(
-                f"{N:,} {config.name}s are too few to hold any out: "
+            own = normalised_blocks(own, config.normalize)
+            corpus._hold_out_text(_hashed(own, digest, lambda text: text.encode("utf-8", ESCAPED)))
+        elif config.split == "lines":
+            corpus.split_at = None
+            if enough:
+                corpus._hold_out_lines(config.valid, lines, rng_seed)
+                digest.update(f"held out: {config.valid!r} of the lines, {rng_seed}".encode())
+        if config.valid > 0 and not len(corpus.valid):
+            corpus.notices.append(
+                f"{len(ids):,} {config.name}s are too few to hold any out: "
                 "trained on all of them, without a held-out loss"
             )
-        whole = None if config.split == "lines" and of_its_own is None else N
-        return cls(vocabulary, lines.closed(train), held_out, digest.hexdigest(), notices, whole)
+        corpus.sha256 = digest.hexdigest()
+        return corpus
+
+    def _hold_out_tail(self, cut: int, lines: Lines) -> None:
+        """Hold out the ids from `cut` on, and train on no line that the cut leaves incomplete."""
+        self.split_at, self.valid = cut, self.train[cut:]
+        self.train = lines.shortened(self.train[:cut], CUT_PART)
+        if tail_is_unlike(self.train, self.valid, self.vocabulary, lines):
+            self.notices.append(
+                "the held-out tail looks unlike the rest, since its lines begin with "
+                "other letters, as in a sorted list; where lines stand for themselves, "
+                "shuffle them with --set text.split=lines"
+            )
+
+    def _hold_out_lines(self, share: float, lines: Lines, rng_seed: int) -> None:
+        """Hold out this share of the lines, where enough remains on both sides."""
+        if not len(lines.ends):
+            raise CorpusError("the corpus has no lines to hold out; use text.split=tail")
+        rng = np.random.default_rng([rng_seed, *b"lines"])
+        train, valid = lines.drawn(self.train, share, rng)
+        if min(len(train), len(valid)) >= MIN_HELD_OUT:
+            self.train, self.valid = train, valid
+
+    def _hold_out_text(self, texts: Iterable[str]) -> None:
+        """Hold out another text, which comes in blocks."""
+        self.valid, outside = encode_held_out(texts, self.vocabulary)
+        name = self.vocabulary.name
+        if len(self.valid) < 2:
+            raise CorpusError(f"the held-out text is empty; give at least two {name}s")
+        if outside:
+            self.notices.append(
+                f"{outside:,} of the {len(self.valid):,} {name}s of the held-out text are "
+                "outside the vocabulary"
+            )
+
+
+def _hashed(
+    texts: Iterable[str], digest: hashlib._Hash, data: Callable[[str], bytes | memoryview]
+) -> Iterator[str]:
+    """A text in blocks, each of which enters a digest before it is passed on."""
+    for text in texts:
+        digest.update(data(text))
+        yield text

@@ -1,4 +1,4 @@
-"""From text to ids, which stand in a temporary file where they are many."""
+"""From text to ids, which are kept in a temporary file where they are many."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import contextlib
 import mmap
 import os
 import tempfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from typing import IO, Any
 
 import numpy as np
@@ -16,22 +16,22 @@ from charlstm.config.schema import TextConfig
 from charlstm.errors import CorpusError, OutputError
 from charlstm.nn.arrays import Array
 from charlstm.text.census import CENSUSES
+from charlstm.text.units import VOCABULARIES
 from charlstm.text.vocabulary import UNK, Vocabulary
 
 CHUNK = 1 << 19
-"""Ids that are copied at a time."""
-
+"""Ids that are copied or searched at a time."""
 
 IN_MEMORY = 1 << 26
-"""Bytes of ids that are held in memory; more of them go into a temporary file."""
+"""Bytes of ids that are kept in memory; more of them go into a temporary file."""
 
 
 @contextlib.contextmanager
 def id_file() -> Iterator[IO[bytes]]:
     """A file for ids: in memory while it is small, then on disk.
 
-    On disk it has no name, where the system can do without, so that nothing is left of it however
-    the process ends. An error in writing it is an `OutputError`.
+    On disk it has no name, where the system allows that, so nothing remains of it however the
+    process ends. An error in writing it is an `OutputError`.
     """
     try:
         with tempfile.SpooledTemporaryFile(IN_MEMORY) as file:
@@ -44,7 +44,7 @@ def id_file() -> Iterator[IO[bytes]]:
 
 
 def as_array(file: IO[bytes], dtype: DTypeLike) -> Array:
-    """All that is in a file of ids (N,), read-only; mapped where the file is on disk."""
+    """The ids (N,) of a file, read-only; mapped where the file is on disk."""
     file.flush()
     size = file.seek(0, os.SEEK_END)
     buffer: bytes | mmap.mmap
@@ -57,8 +57,7 @@ def as_array(file: IO[bytes], dtype: DTypeLike) -> Array:
 
 
 def release(ids: Array) -> None:
-    """Where ids are mapped, let the system have the pages back that were read; reading them again
-    brings them back."""
+    """Give the system the pages back that were read of mapped ids. Another read restores them."""
     base: Any = ids
     while isinstance(base, np.ndarray):
         base = base.base
@@ -66,24 +65,46 @@ def release(ids: Array) -> None:
         base.madvise(mmap.MADV_DONTNEED)
 
 
-def passed_to(texts: Iterable[str], tell: Callable[[str], object]) -> Iterator[str]:
-    """A text in blocks, each of which is told before it goes on."""
-    for text in texts:
-        tell(text)
-        yield text
+def find(ids: Array, unit: int, start: int) -> int | None:
+    """The first place of a unit in ids (N,), from `start` on."""
+    for at in range(start, len(ids), CHUNK):
+        places = np.flatnonzero(ids[at : at + CHUNK] == unit)
+        if len(places):
+            return at + int(places[0])
+    return None
 
 
-def encode(texts: Iterable[str], config: TextConfig) -> tuple[Vocabulary, Array, str | None]:
+def find_last(ids: Array, unit: int, start: int) -> int | None:
+    """The last place of a unit in ids (N,), from `start` on."""
+    for stop in range(len(ids), start, -CHUNK):
+        at = max(start, stop - CHUNK)
+        places = np.flatnonzero(ids[at:stop] == unit)
+        if len(places):
+            return at + int(places[-1])
+    return None
+
+
+def extended(ids: Array, more: Array) -> Array:
+    """Ids (N,) with more ids (M,) after them, as one array (N + M,)."""
+    with id_file() as file:
+        for at in range(0, len(ids), CHUNK):
+            file.write(ids[at : at + CHUNK].data)
+            release(ids)
+        file.write(more.astype(ids.dtype).data)
+        return as_array(file, ids.dtype)
+
+
+def encode(texts: Iterable[str], config: TextConfig) -> tuple[Vocabulary, Array, list[str]]:
     """Vocabulary and ids (N,) of a text that comes in blocks and can be read only once; and a
     notice where units were left out.
 
-    What id a unit has is known when all have been seen. Until then they are numbered as they come
-    up, and a number is written in the smallest type that holds all so far.
+    The numbers of a `Census` are written first, each in the smallest type that holds all so far.
+    Ids replace them when all units have been seen.
     """
     census = CENSUSES[config.unit]()
     written: dict[np.dtype[Any], int] = {}  # how many numbers of each type, in this order
     with id_file() as file:
-        for text in census.parts(texts):
+        for text in VOCABULARIES[config.unit].whole_units(texts):
             numbers = census.numbers(text)
             file.write(numbers.data)
             written[numbers.dtype] = written.get(numbers.dtype, 0) + len(numbers)
@@ -96,23 +117,23 @@ def encode(texts: Iterable[str], config: TextConfig) -> tuple[Vocabulary, Array,
             )
         vocabulary, ids = census.vocabulary(config)
         ids = ids.astype(np.min_scalar_type(len(vocabulary) - 1))
-        notice = None
+        notices = []
         left_out = int(np.count_nonzero(ids == vocabulary.unknown)) - census.unknown
         if left_out:
-            notice = (
+            notices.append(
                 f"{left_out:,} of {len(ids) - census.unknown:,} {config.name}s are left out of the "
                 f"vocabulary: {UNK} is {vocabulary.counts[vocabulary.unknown] / N:.2%} of the text"
             )
         _renumber(file, written, ids)
-        return vocabulary, as_array(file, ids.dtype), notice
+        return vocabulary, as_array(file, ids.dtype), notices
 
 
 def _renumber(file: IO[bytes], written: dict[np.dtype[Any], int], ids: Array) -> None:
-    """Put ids[n] in the place of every number n in a file.
+    """Replace every number n in a file by ids[n].
 
-    `written` tells how many numbers of one type stand there, then of the next. It goes from the
-    end to the beginning, since an id may take more room than the number that it replaces; ids that
-    take less are brought together afterwards.
+    `written` has how many numbers of one type stand there, then of the next. The replacement goes
+    from the end to the beginning, since an id may take more room than its number. Ids that take
+    less are moved together afterwards.
     """
     if set(written) == {ids.dtype} and np.array_equal(ids, np.arange(len(ids))):
         return
@@ -135,7 +156,7 @@ def _renumber(file: IO[bytes], written: dict[np.dtype[Any], int], ids: Array) ->
 
 
 def _narrow(file: IO[bytes], N: int, wide: np.dtype[Any], narrow: np.dtype[Any]) -> None:
-    """Bring N ids of a wide type in a file into a narrow one."""
+    """Rewrite N ids of a wide type in a file in a narrow type."""
     for at in range(0, N, CHUNK):
         file.seek(at * wide.itemsize)
         ids = np.frombuffer(file.read(min(CHUNK, N - at) * wide.itemsize), wide)
@@ -149,9 +170,9 @@ def encode_held_out(texts: Iterable[str], vocabulary: Vocabulary) -> tuple[Array
     signed type; and how many of its units are outside the vocabulary."""
     dtype, outside = np.min_scalar_type(-len(vocabulary)), 0
     with id_file() as file:
-        for text in CENSUSES[vocabulary.unit]().parts(texts):
+        for text in vocabulary.whole_units(texts):
             ids = vocabulary.ids(text)
-            if (ids == vocabulary.unknown).any():  # a word `UNK` that stands in the text is not
+            if (ids == vocabulary.unknown).any():  # perhaps only a word `UNK` of the text
                 outside += int(np.count_nonzero(vocabulary.outside(text)))
             file.write(ids.astype(dtype).data)
         return as_array(file, dtype), outside

@@ -1,10 +1,10 @@
-"""Unicode's normal forms, of texts and of texts that come in blocks."""
+"""Unicode's normal forms of texts, also of those that come in blocks."""
 
 from __future__ import annotations
 
 import sys
 import unicodedata
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import cache
 
 
@@ -15,37 +15,46 @@ def normalised(text: str, form: str) -> str:
 
 @cache
 def _seconds() -> frozenset[str]:
-    """Characters that are composed with one before them: vowels and final consonants of Hangul,
-    which are composed by rule, and the second halves of all pairs that Unicode's data lists."""
-    found = {chr(p) for p in (*range(0x1161, 0x1176), *range(0x11A8, 0x11C3))}
+    """Characters that compose with one before them: vowels and final consonants of Hangul, which
+    compose by rule, and the second halves of all pairs in Unicode's data."""
+    seconds = {chr(p) for p in (*range(0x1161, 0x1176), *range(0x11A8, 0x11C3))}
     for p in range(sys.maxunicode + 1):
         pair = unicodedata.decomposition(chr(p)).split()
         if len(pair) == 2 and not pair[0].startswith("<"):
-            found.add(chr(int(pair[1], 16)))
-    return frozenset(found)
+            seconds.add(chr(int(pair[1], 16)))
+    return frozenset(seconds)
 
 
 def begins_anew(character: str) -> bool:
-    """Whether, in every normal form, what stands before a character has no part in what becomes
-    of it, nor the character in what becomes of that: then a text may be cut before it."""
+    """Whether a text may be cut before a character: in no normal form does the character change
+    with the text before it, or that text with the character."""
     if character.isascii():
         return True
     first = unicodedata.normalize("NFKD", character)[0]
     return not unicodedata.combining(first) and first not in _seconds()
 
 
-def normalised_blocks(texts: Iterable[str], form: str) -> Iterator[str]:
-    """A text that comes in blocks, in a normal form: together what `normalised` gives."""
-    if form == "none":
-        yield from texts
-        return
-    waiting: list[str] = []  # what the text goes on with may still change the end of it
+def recut(texts: Iterable[str], last_cut: Callable[[str], int]) -> Iterator[str]:
+    """A text that comes in blocks, in blocks that end at the last place in each where a cut is
+    allowed; `last_cut` is negative where there is none."""
+    waiting: list[str] = []
     for text in texts:
-        at = len(text) - 1
-        while at >= 0 and not begins_anew(text[at]):
-            at -= 1
-        if at >= 0:
-            yield normalised("".join([*waiting, text[:at]]), form)
+        if (at := last_cut(text)) >= 0:
+            yield "".join([*waiting, text[:at]])
             waiting = []
         waiting.append(text[max(at, 0) :])
-    yield normalised("".join(waiting), form)
+    yield "".join(waiting)
+
+
+def _last_beginning(text: str) -> int:
+    """The last place in a text before which it may be cut; -1 where there is none."""
+    at = len(text) - 1
+    while at >= 0 and not begins_anew(text[at]):
+        at -= 1
+    return at
+
+
+def normalised_blocks(texts: Iterable[str], form: str) -> Iterable[str]:
+    """A text that comes in blocks, in a normal form. Together the blocks are the text that
+    `normalised` gives."""
+    return texts if form == "none" else (normalised(t, form) for t in recut(texts, _last_beginning))

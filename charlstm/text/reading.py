@@ -1,4 +1,4 @@
-"""From files to text: reading, decoding, and what is said of both."""
+"""From files to text: in blocks, as a whole, or in lines."""
 
 from __future__ import annotations
 
@@ -11,65 +11,83 @@ import select
 import stat
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import IO, Any
+
+import numpy as np
 
 from charlstm.config.schema import TextConfig
 from charlstm.errors import CorpusError, UsageError
-from charlstm.text.encodings import MARKS, UNSTREAMED, decoder_of
-from charlstm.text.sniff import likely_cause, likely_encoding
+from charlstm.text.encodings import (
+    BYTE_ESCAPES,
+    TWO_ORDERS,
+    UNSTREAMED,
+    decoder_of,
+    in_order,
+    incremental,
+    likely_cause,
+    likely_encoding,
+)
+from charlstm.text.units import VOCABULARIES
 from charlstm.text.vocabulary import ESCAPED
 
 BLOCK = 1 << 19
 """Bytes of a file, or characters of a text, that are read at a time."""
 
+BEGINNING = 1 << 12
+"""Bytes of a file by which its kind is guessed."""
 
-SAMPLE = 1 << 12
-"""Bytes at the beginning of a file by which it is recognised."""
+NOTICE_AFTER, NOTICE_EVERY = 5.0, 15.0
+"""Seconds of reading before the first notice of how much has been read, and between two."""
 
-SAID_AFTER, SAID_EVERY = 5.0, 15.0
-"""Seconds of reading after which a notice says how much has been read, and between two of them."""
+MARK = "\ufeff"
+"""The byte order mark."""
 
+Source = str | os.PathLike[str]
+"""A file, or "-" for standard input."""
 
 Notice = Callable[[str], None]
+"""Takes a line that the user should read."""
 
 
 def ignore(message: str) -> None:
     pass
 
 
-def name_of(source: str | os.PathLike[str]) -> str:
-    """What messages call a source."""
+def name_of(source: Source) -> str:
+    """A source's name in messages."""
     name = os.fspath(source)
     return "standard input" if name == "-" else name or "an empty name"
 
 
 class Reading:
-    """The reading of a corpus: says now and then how much has been read, and ends in time."""
+    """The reading of a corpus: it reports its progress, and ends in time."""
 
-    def __init__(self, notice: Notice = ignore, until: float = math.inf) -> None:
-        """`until` is a moment of `time.monotonic`."""
-        self.notice, self.until = notice, until
+    def __init__(
+        self, notice: Notice = ignore, until: float = math.inf, promptly: bool = False
+    ) -> None:
+        """`until` is a moment of `time.monotonic`. `promptly`, blocks need not be full."""
+        self.notice, self.until, self.promptly = notice, until, promptly
         self.over = False
         """Whether time ended the reading before the end of the files."""
-        self._read, self._say_at = 0, time.monotonic() + SAID_AFTER
+        self._read, self._notice_at = 0, time.monotonic() + NOTICE_AFTER
 
     def blocks(self, file: IO[bytes], name: str) -> Iterator[bytes]:
         """The bytes of a file, until the time is over."""
         limited = self.until < math.inf
-        read = file.read1 if limited else file.read  # type: ignore[attr-defined]
-        while not limited or self._waits(file, name):
+        read = file.read1 if limited or self.promptly else file.read  # type: ignore[attr-defined]
+        while not limited or self._wait(file, name):
             data = read(BLOCK)
             if not data:
                 return
             self._read += len(data)
-            if time.monotonic() >= self._say_at:
-                self._say_at = time.monotonic() + SAID_EVERY
+            if time.monotonic() >= self._notice_at:
+                self._notice_at = time.monotonic() + NOTICE_EVERY
                 self.notice(f"{name}: reading, {self._read / 1e6:,.0f} MB so far")
             yield data
 
-    def _waits(self, file: IO[bytes], name: str) -> bool:
-        """Wait until there is something to read; False where there is no time for it."""
+    def _wait(self, file: IO[bytes], name: str) -> bool:
+        """Wait for something to read; False where the time does not suffice."""
         if self.over:
             return False
         left = self.until - time.monotonic()
@@ -87,20 +105,12 @@ class Reading:
         return False
 
 
-def read_bytes(
-    source: str | os.PathLike[str], promptly: bool = False, reading: Reading | None = None
-) -> Iterator[bytes]:
-    """What is in a file, or on standard input, in blocks; or `promptly` what there is of one."""
+def read_bytes(source: Source, reading: Reading) -> Iterator[bytes]:
+    """The bytes of a source in blocks."""
     name = name_of(source)
-
-    def blocks(file: IO[bytes]) -> Iterator[bytes]:
-        if promptly:
-            return iter(lambda: file.read1(BLOCK), b"")  # type: ignore[attr-defined]
-        return (reading or Reading()).blocks(file, name)
-
     try:
         if os.fspath(source) == "-":
-            yield from blocks(sys.stdin.buffer)
+            yield from reading.blocks(sys.stdin.buffer, name)
         else:
             with open(source, "rb") as file:
                 if _endless(file):
@@ -108,7 +118,7 @@ def read_bytes(
                         f"{name}: is a device, which may have no end; name a file, or pipe in "
                         "what you want of it"
                     )
-                yield from blocks(file)
+                yield from reading.blocks(file, name)
     except FileNotFoundError:
         raise UsageError(f"{name}: no such file; check the name") from None
     except IsADirectoryError:
@@ -120,23 +130,23 @@ def read_bytes(
 
 
 def _endless(file: IO[bytes]) -> bool:
-    """Whether it is a device such as /dev/zero; of a terminal or of /dev/null there is an end."""
+    """Whether a file is a device such as /dev/zero; a terminal and /dev/null have an end."""
     info = os.fstat(file.fileno())
     if not stat.S_ISCHR(info.st_mode) or file.isatty():
         return False
     return not os.path.samestat(info, os.stat(os.devnull))
 
 
-def sniffed(
+def _sniffed(
     blocks: Iterator[bytes], name: str, encoding: str | None, notice: Notice, strict: bool
 ) -> Iterator[bytes]:
-    """The same blocks. Where the first one is not what it is read as, that is a notice; where it
-    cannot even be decoded, and `strict`, a `CorpusError`."""
+    """The same blocks, with a notice where the file seems to be in another encoding or no text. If
+    `strict`, and the first block cannot be decoded, that is a `CorpusError`."""
     beginning = next(blocks, b"")
-    if encoding is not None and codecs.lookup(encoding).name in MARKS:
+    if encoding is not None and codecs.lookup(encoding).name in TWO_ORDERS:
         while len(beginning) < 4 and (more := next(blocks, b"")):  # until a mark is whole
             beginning += more
-    cause = likely_cause(beginning[:SAMPLE], encoding)
+    cause = likely_cause(beginning[:BEGINNING], encoding)
     if cause is not None:
         if encoding is not None and strict:
             try:
@@ -147,71 +157,74 @@ def sniffed(
     return itertools.chain([beginning], blocks)
 
 
-class _Place:
-    """How far the reading of a file is."""
+class _Decoding:
+    """Decodes a file block by block, and knows the place that it has reached."""
 
-    def __init__(self) -> None:
+    def __init__(self, name: str, encoding: str, beginning: bytes) -> None:
+        self.name, self.encoding = name, encoding
+        self.decoder = decoder_of(encoding, beginning)
         self.bytes, self.line, self.column = 0, 1, 1
-        """Bytes before it; the line and the character in it, both from 1."""
+        """Bytes before the place; its line, and its character in that, from 1."""
+        self.at_start = True
 
-    def move(self, text: str) -> None:
-        """Move on over the text that was decoded."""
+    def decode(self, data: bytes, final: bool) -> str:
+        """The text of the next bytes. A `CorpusError` names the first that is none."""
+        before, wrong = self.decoder.getstate(), f"is not valid {self.encoding}"
+        try:
+            text = self.decoder.decode(data, final)
+            text.encode("utf-32-le")  # some encodings let lone surrogates through
+        except UnicodeDecodeError as e:  # its object begins with what was left of other blocks
+            left = len(e.object) - len(data)
+            self.decoder.setstate(before)
+            self._move(self.decoder.decode(data[: max(0, e.start - left)]))
+            raise CorpusError(
+                f"{self.name}: byte {self.bytes - left + e.start} (0x{e.object[e.start]:02x}), "
+                f"{self._place()}, {wrong}; {_remedy(self.encoding, e.object)}"
+            ) from None
+        except UnicodeEncodeError as e:
+            self._move(text[: e.start])
+            raise CorpusError(f"{self.name}: {self._place()}, {wrong}") from None
+        except UnicodeError:
+            raise CorpusError(f"{self.name}: {wrong}") from None
+        self._move(text)
+        self.bytes += len(data)
+        return text
+
+    def _move(self, text: str) -> None:
+        """Move the place over a text. A mark at the start has no column."""
+        if self.at_start and text:
+            self.at_start, text = False, text.removeprefix(MARK)
         breaks = text.count("\n")
         self.line += breaks
         self.column = len(text) - text.rfind("\n") if breaks else self.column + len(text)
 
-    def __str__(self) -> str:
+    def _place(self) -> str:
         return f"line {self.line:,}, column {self.column:,}"
 
 
 def read_blocks(
-    source: str | os.PathLike[str],
+    source: Source,
     encoding: str | None = "utf-8",
     notice: Notice = ignore,
     reading: Reading | None = None,
 ) -> Iterator[str]:
     """As `read_text`, but the text comes in blocks. A `reading` may end before the file does."""
-    name = name_of(source)
-    blocks = read_bytes(source, reading=reading)
-    blocks = sniffed(blocks, name, encoding, notice, strict=True)
+    name, reading = name_of(source), reading or Reading()
+    blocks = _sniffed(read_bytes(source, reading), name, encoding, notice, strict=True)
     if encoding is None:
-        escaping = codecs.getincrementaldecoder("utf-8")(ESCAPED)
-        for data in itertools.chain(blocks, [b""]):
-            yield escaping.decode(data, final=not data)
+        yield from codecs.iterdecode(blocks, "utf-8", ESCAPED)
         return
     if codecs.lookup(encoding).name in UNSTREAMED:
         blocks = iter([b"".join(blocks)])
     beginning = next(blocks, b"")
-    decoder = decoder_of(encoding, beginning)
-    place = _Place()
-    at_start = True
+    decoding = _Decoding(name, encoding, beginning)
     for data in itertools.chain([beginning], blocks, [b""]):
-        before = decoder.getstate()
-        try:
-            whole = reading is None or not reading.over  # else it may end within a character
-            text = decoder.decode(data, final=whole and not data)
-            text.encode("utf-32-le")  # some encodings let lone surrogates through
-        except UnicodeDecodeError as e:  # its object begins with what was left of other blocks
-            left = len(e.object) - len(data)
-            decoder.setstate(before)
-            good = decoder.decode(data[: max(0, e.start - left)])
-            place.move(good.removeprefix("\ufeff") if at_start else good)
-            raise CorpusError(
-                f"{name}: byte {place.bytes - left + e.start} (0x{e.object[e.start]:02x}), "
-                f"{place}, is not valid {encoding}; {_remedy(encoding, e.object)}"
-            ) from None
-        except UnicodeEncodeError as e:
-            place.move(text[: e.start])
-            raise CorpusError(f"{name}: {place}, is not valid {encoding}") from None
-        except UnicodeError:
-            raise CorpusError(f"{name}: is not valid {encoding}") from None
-        if at_start and text:
-            at_start = False
-            if text[0] == "\ufeff":
-                notice(f"{name}: dropped the byte order mark at its start")
-                text = text[1:]
-        place.bytes += len(data)
-        place.move(text)
+        at_start = decoding.at_start
+        final = not data and not reading.over  # if it is over, it may end within a character
+        text = decoding.decode(data, final)
+        if at_start and text.startswith(MARK):
+            notice(f"{name}: dropped the byte order mark at its start")
+            text = text[1:]
         yield text
 
 
@@ -225,9 +238,7 @@ def _remedy(encoding: str, data: bytes) -> str:
     return "convert the file, or name its encoding with --set text.encoding=NAME"
 
 
-def read_text(
-    source: str | os.PathLike[str], encoding: str | None = "utf-8", notice: Notice = ignore
-) -> str:
+def read_text(source: Source, encoding: str | None = "utf-8", notice: Notice = ignore) -> str:
     """The text in a file, or on standard input where `source` is "-".
 
     Nothing in it is changed but a byte order mark at the start, which is dropped. Without an
@@ -239,10 +250,135 @@ def read_text(
 
 
 def encoding_of(config: TextConfig) -> str | None:
-    """How files are decoded; None where they are bytes and stay so."""
-    return None if config.unit == "byte" else config.encoding
+    """The encoding of files; None where they are bytes and stay so."""
+    return config.encoding if VOCABULARIES[config.unit].is_text else None
 
 
 def blocks_of(text: str) -> Iterator[str]:
     """A text in blocks."""
     return (text[at : at + BLOCK] for at in range(0, len(text), BLOCK))
+
+
+# --- lines -------------------------------------------------------------------------------------
+
+
+class Line(str):
+    """The text of a line, without its end. A byte that cannot be decoded is a lone surrogate."""
+
+    __slots__ = ("bad", "column", "raw")
+
+    raw: bytes
+    """The bytes of the line and of its end; the last line of a file gets an end if it has none."""
+    column: bytes
+    """The same for the last column of a table in ASCII. It is UTF-8 where the encoding cannot
+    stand beside ASCII."""
+    bad: int
+    """The place, from 1, of the first byte that cannot be decoded; 0 where there is none."""
+
+    @classmethod
+    def of(cls, text: str, raw: bytes, in_table: bool = True) -> Line:
+        """A line of a text and bytes that still have their end."""
+        text = text.removesuffix("\n").removesuffix("\r")
+        bad = 0
+        try:
+            text.encode()
+        except UnicodeEncodeError as e:
+            bad = e.start + 1
+        line = cls(text)
+        line.raw, line.bad = raw, bad
+        line.column = raw if in_table else text.encode("utf-8", "replace") + b"\n"
+        return line
+
+
+def read_lines(
+    source: Source, encoding: str | None = "utf-8", notice: Notice = ignore
+) -> Iterator[list[Line]]:
+    """The lines of a file in batches: those of a block together, and those of a pipe as soon as
+    they are complete.
+
+    A line ends with a line feed, and a carriage return before it belongs to the end. Bytes that
+    cannot be decoded are no error: their lines say so, and one notice at the end counts these. A
+    byte order mark stays in the bytes of the first line, and is no part of its text. Raises
+    `UsageError` for a missing file and `CorpusError` for one that cannot be read.
+    """
+    name = name_of(source)
+    blocks = read_bytes(source, Reading(promptly=True))
+    blocks = _sniffed(blocks, name, encoding, notice, strict=False)
+    beginning = next(blocks, b"")
+    encoded = "utf-8" if encoding is None else in_order(encoding, beginning)
+    decode = _line_decoder(encoded, ESCAPED if encoding is None else BYTE_ESCAPES)
+    end = _line_end(encoded)
+    in_table = end == b"\n"
+    number, damaged, first = 0, 0, ""
+    for lines in _raw_lines(itertools.chain([beginning], blocks), end):
+        batch = []
+        for raw in lines:
+            text = decode(raw)
+            if not number and encoding is not None:
+                text = text.removeprefix(MARK)
+                if not text:  # nothing but a mark
+                    continue
+            line = Line.of(text, raw if raw.endswith(end) else raw + end, in_table)
+            number += 1
+            if line.bad and encoding is not None:
+                damaged += 1
+                first = first or f"line {number:,}, column {line.bad:,}"
+            batch.append(line)
+        yield batch
+    if damaged:
+        lines_of = "1 line" if damaged == 1 else f"{damaged:,} lines"
+        where = f"at {first}" if damaged == 1 else f"the first at {first}"
+        notice(
+            f"{lines_of} of {name} had bytes that are not {str(encoding).upper()}, {where}; "
+            "they count as outside the vocabulary"
+        )
+
+
+def _line_end(encoding: str) -> bytes:
+    """A line feed in an encoding."""
+    if encoding.startswith(("utf-16", "utf-32")):
+        return "\n".encode(encoding)
+    try:
+        return b"\n" if b"\n".decode(encoding) == "\n" else "\n".encode(encoding)
+    except UnicodeError:
+        return b"\n"
+
+
+def _line_decoder(encoding: str, errors: str) -> Callable[[bytes], str]:
+    """A function that decodes line after line."""
+    end = _line_end(encoding)
+    decoder = incremental(encoding, errors)
+
+    def decode(raw: bytes) -> str:
+        try:
+            if encoding in UNSTREAMED:
+                return raw.decode(encoding, errors)
+            # only the last line may lack an end
+            return decoder.decode(raw, final=not raw.endswith(end))
+        except UnicodeError:  # an encoding without error handlers
+            return "".join(chr(0xDC80 | byte) for byte in raw.removesuffix(end))
+
+    return decode
+
+
+def _raw_lines(blocks: Iterable[bytes], end: bytes) -> Iterator[list[bytes]]:
+    """The lines in blocks of bytes, with their ends, in batches."""
+    width = len(end)  # bytes of a code unit
+    waiting: list[bytes] = []  # parts of a line that has not ended
+    rest = b""  # a part of a code unit
+    for block in blocks:
+        data = rest + block
+        whole = len(data) - len(data) % width
+        data, rest = data[:whole], data[whole:]
+        units = np.frombuffer(data, f"u{width}")
+        ends = (np.flatnonzero(units == np.frombuffer(end, f"u{width}")[0]) + 1) * width
+        places = [0, *ends.tolist()]
+        lines = [data[a:b] for a, b in itertools.pairwise(places)]
+        if lines:
+            lines[0] = b"".join([*waiting, lines[0]])
+            waiting = []
+            yield lines
+        waiting.append(data[places[-1] :])
+    last = b"".join([*waiting, rest])
+    if last:
+        yield [last]

@@ -1,45 +1,47 @@
-"""Where files meet."""
+"""Joining files to one text."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
+from charlstm.text.units import VOCABULARIES
+
 LOOKAHEAD = 1 << 19
-"""Characters in which a text that has lines has a line break."""
+"""Characters of a text without a line break after which it counts as one without lines."""
 
 
 class _Seam(NamedTuple):
-    """Between two files, where neither the end of one nor the beginning of the other is a line
-    break."""
+    """The place between two files, neither of which has a line break there."""
 
     name: str
-    """Of the file before it."""
+    """The name of the file before it."""
 
 
 class Seams:
-    """Joins files to one text in which no line, and no word, grows together with the next file's.
+    """Joins files to one text in which the last line, or word, of a file does not continue in the
+    next file.
 
     A file that ends without a line break gets one, of the kind that the text has. A text without
-    any has no lines, and stays as it is; but words have a space between them. Bytes with a NUL
-    among them are no text, and stay as they are.
+    any has no lines, and its files get what stands between units: nothing, or a space. Bytes with
+    a NUL among them are no text, and stay as they are.
     """
 
     def __init__(self, unit: str) -> None:
-        self.unit = unit
+        self.vocabulary = VOCABULARIES[unit]
         self.mended: list[str] = []
-        """Names of the files after which a line break was put in."""
+        """Names of the files that got a line break."""
         self._newline = self._return = ""
         self._binary = False
 
     @property
     def line_break(self) -> str:
-        """What ends lines in the text so far; empty where it has no lines."""
+        """The line break of the text so far; empty where it has no lines."""
         return "" if self._binary else self._newline or self._return
 
     def join(self, files: Iterable[tuple[str, Iterable[str]]]) -> Iterator[str]:
         """The text in blocks, from the name of each file and its text in blocks."""
-        held: list[str | _Seam] = []  # until a line break, or so much text without one
+        held: list[str | _Seam] = []  # until a line break, or `LOOKAHEAD`
         length = 0
         for part in self._parts(files):
             held.append(part)
@@ -61,13 +63,13 @@ class Seams:
                 if first and not _breaks(last, text):
                     yield _Seam(before)
                 first, before = False, name
-                self._find(last, text)
+                self._find_line_break(last, text)
                 last = text[-1]
                 yield text
 
-    def _find(self, last: str, text: str) -> None:
-        """See what ends lines in a block after the character `last`."""
-        self._binary |= self.unit == "byte" and "\0" in text
+    def _find_line_break(self, last: str, text: str) -> None:
+        """Note the line break of a block that stands after the character `last`."""
+        self._binary |= not self.vocabulary.is_text and "\0" in text
         if not self._newline and (at := text.find("\n")) >= 0:
             self._newline = "\r\n" if (last + text[:at]).endswith("\r") else "\n"
         if not self._return and "\r" in text:
@@ -80,13 +82,12 @@ class Seams:
             elif self.line_break:
                 self.mended.append(part.name)
                 yield self.line_break
-            elif self.unit == "word":
-                yield " "
+            elif self.vocabulary.between:
+                yield self.vocabulary.between
 
     def notices(self) -> list[str]:
-        """What the user should know of it."""
-        n = len(self.mended)
-        if not n:
+        """The files that got a line break, for the user."""
+        if not (n := len(self.mended)):
             return []
         names = ", ".join(self.mended[:3]) + (f" and {n - 3:,} more" if n > 3 else "")
         return [

@@ -1,4 +1,4 @@
-"""From ids to the streams that training reads."""
+"""The batch streams of training."""
 
 from __future__ import annotations
 
@@ -8,26 +8,25 @@ from charlstm.nn.arrays import Array
 from charlstm.text.ids import release
 
 RESIDENT = 1 << 22
-"""Units read from mapped ids before their pages, which count as memory in use, are let go."""
+"""Units read from mapped ids before their pages, which count as memory in use, are released."""
 
 
 class Streams:
     """A text read as B contiguous streams, T units of each at a time.
 
-    The text is a ring: stream b starts at b N / B, and where it comes to the place at which
-    another one started it simply goes on. So the recurrent state is carried for ever, every
-    unit is used, and `position`, the number of units read from each stream, is all that must be
-    kept to go on from here.
+    The text is a ring. Stream b starts at b N / B and never ends, so the recurrent state is
+    carried on for ever and every unit is used. `position`, the number of units read from each
+    stream, is all that a resumed run needs.
     """
 
     def __init__(
         self, ids: Array, B: int, T: int, position: int = 0, part: slice = slice(None)
     ) -> None:
-        """With `part`, only those of the streams are read."""
+        """`part` are the streams to read, of all B."""
         self.ids, self.T, self.position = ids, T, position
         self._offsets = (np.arange(B, dtype=np.int64) * len(ids) // B)[part]  # (B,)
         self._steps = np.arange(T + 1, dtype=np.int64)[:, None]  # (T + 1, 1)
-        self._resident = 0  # units read since pages were last let go
+        self._resident = 0  # units read since pages were last released
 
     def next(self) -> Array:
         """The next segment (T + 1, B): rows 0 … T-1 are inputs, rows 1 … T their targets."""

@@ -1,8 +1,8 @@
-"""What of a text a reader can see: the rest is escaped, as Python does.
+"""Escapes, as Python writes them, for what a reader cannot see in a text.
 
-In a table, where each entry stands alone, everything is escaped that could not be seen or told
-apart. In running text what is invisible has a work to do, as the joiners of Persian words and of
-emoji have. So it stays, and only what a terminal would obey is escaped.
+An entry of a table stands alone, so everything invisible or ambiguous in it is escaped. In running
+text invisible characters have a function, as the joiners of Persian words and of emoji do. So they
+stay there, and only what a terminal would obey is escaped.
 """
 
 from __future__ import annotations
@@ -25,9 +25,8 @@ IGNORABLE = frozenset(
 not of the category Cf, and the Braille pattern without dots."""
 
 OBEYED = frozenset(map(chr, (*range(0x2028, 0x202F), *range(0x2066, 0x206A))))
-"""What orders a terminal about beside control characters: line and paragraph separators, and
-controls of direction that hold until another one. Marks of direction (U+200E, U+200F) order
-nothing about."""
+"""What a terminal obeys beside control characters: line and paragraph separators, and controls of
+direction that hold until another one. Marks of direction (U+200E, U+200F) are harmless."""
 
 JOINER = "\u200d"
 
@@ -41,9 +40,8 @@ def _mark(character: str) -> bool:
 
 
 def escaped(text: str) -> str:
-    """An entry of a table, with escapes for all that breaks it, hides in it or looks like
-    something else: controls, format characters, blanks other than the space, marks that stand on
-    nothing, and backslashes."""
+    """An entry of a table. Escapes replace what breaks it, hides in it or is ambiguous: controls,
+    format characters, blanks other than the space, marks without a base, and backslashes."""
     parts, alone = [], True
     for c in text:
         hidden = c == "\\" or not c.isprintable() or c in IGNORABLE or (alone and _mark(c))
@@ -53,8 +51,8 @@ def escaped(text: str) -> str:
 
 
 def harmless(text: str) -> str:
-    """Running text for a terminal, with escapes for what it would obey, line ends and tabs aside;
-    bytes that are not UTF-8 are replaced."""
+    """Running text for a terminal, with escapes for what it would obey but line ends and tabs.
+    U+FFFD replaces bytes that are not UTF-8."""
     return "".join(
         "\ufffd"
         if (kind := unicodedata.category(c)) == "Cs"
@@ -66,8 +64,8 @@ def harmless(text: str) -> str:
 
 
 def joins(before: str, text: str) -> bool:
-    """Whether a text makes one shape with the text before it, which nothing may tear: marks,
-    joiners and what follows them, skin tones, invisible letters."""
+    """Whether the first character of a text joins the shape of the text before it: a mark, a joiner
+    and what follows one, a skin tone, an invisible letter."""
     if not before or not text or before[-1].isspace():
         return False
     c = text[0]

@@ -1,21 +1,18 @@
-"""The units of text and their ids: characters, bytes or words.
+"""The units that a model knows, and their ids.
 
-What a unit is, is known here alone. A `Vocabulary` turns text into ids and ids into text, and its
-`Census` makes it: it numbers the units of a text as they come up, and counts them. Text is `str`
-for every unit; a byte that is no part of UTF-8 is a lone surrogate in it, U+DC80 to U+DCFF, by
-Python's error handler "surrogateescape".
+A `Vocabulary` turns text into ids and ids into text; `units` has one for characters, bytes and
+words. Text is `str` for every unit. A byte that is no part of UTF-8 is a lone surrogate in it,
+U+DC80 to U+DCFF, by Python's error handler "surrogateescape".
 """
 
 from __future__ import annotations
 
-import codecs
-import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import ClassVar, NamedTuple
 
 import numpy as np
 
-from charlstm.config.schema import UNIT_NAMES
+from charlstm.config.schema import UNIT_NAMES, TextConfig
 from charlstm.errors import VocabularyError
 from charlstm.nn.arrays import Array
 from charlstm.text.normal_forms import normalised, normalised_blocks
@@ -25,75 +22,57 @@ UNKNOWN = -1
 """The id of a unit outside a vocabulary that has no entry for such."""
 
 UNK, EOS = "<unk>", "<eos>"
-"""The entry for units that are outside the vocabulary; and the word that a line end is."""
-
-NO_CHARACTER = sys.maxunicode + 1
-"""What stands for `UNK` among code points: the number after the last one."""
+"""The entry for units outside the vocabulary, and the word that stands for a line end."""
 
 ESCAPED = "surrogateescape"
 """The error handler that keeps bytes which are not UTF-8."""
-
-
-def code_points(text: str) -> Array:
-    """The characters of a text as numbers (N,), uint32."""
-    return np.frombuffer(text.encode("utf-32-le", "surrogatepass"), np.uint32)
 
 
 class Writer(NamedTuple):
     """Makes text of ids that come one after the other."""
 
     write: Callable[[int], str]
-    """What an id adds to the text; it may be nothing yet."""
+    """The text that an id adds; it may be empty until the next one."""
     end: Callable[[], str]
-    """What is left when no more come."""
+    """The text that is left after the last id."""
 
 
 class Vocabulary:
-    """The units a model knows, each with an id from 0 up.
+    """The units that a model knows, each with an id from 0 up.
 
-    `units` (V,) are their texts; `counts` (V,) int64 how often each stands in the corpus. Texts
+    `units` (V,) are their texts; `counts` (V,) int64 how often each occurs in the corpus. Texts
     are normalised, as `normalize` says, before they become ids.
     """
 
     unit: ClassVar[str]
-    """What a unit is: char, byte or word, as the configuration has it."""
+    """The unit's name in a configuration: char, byte or word."""
+    is_text: ClassVar[bool] = True
+    """Whether files are decoded, so that every unit has whole characters."""
+    between: ClassVar[str] = ""
+    """The text between two units."""
+    usual_length: ClassVar[int] = 1
+    """Characters of a unit, on average, with the text between units."""
+    mostly_rare: ClassVar[bool] = False
+    """Whether most units of a vocabulary are rare in its corpus."""
+    limited: ClassVar[bool] = True
+    """Whether `text.min_count` and `text.max_vocabulary` leave units out."""
+    reserved: ClassVar[int] = 0
+    """How many of the first entries need not occur in the corpus."""
+
     unknown: int = UNKNOWN
-    """The id of whatever is outside: that of `UNK`, or `UNKNOWN` where there is no such entry."""
+    """The id of every unit outside: that of `UNK`, or `UNKNOWN` where there is no such entry."""
     charged: int = UNKNOWN
-    """The id that costs a fixed price when it comes, and not what the model makes of it."""
+    """The id that costs a fixed price as a target, whatever the model predicts."""
     line_end: int | None = None
     """The id that ends a line, where the corpus has it."""
     line_ends: tuple[int, ...] = ()
-    """The ids that a line end is or, of CRLF, begins with, as far as the corpus has them."""
+    """The ids of a line end, that of CR before LF included, as far as the corpus has them."""
 
     def __init__(self, units: Sequence[str], counts: Array, normalize: str = "none") -> None:
         self.units, self.counts = list(units), np.asarray(counts, np.int64)
         self.normalize = normalize
 
-    @property
-    def name(self) -> str:
-        """What a unit is called."""
-        return UNIT_NAMES[self.unit]
-
-    def __len__(self) -> int:
-        return len(self.units)
-
-    def has_units_of(self, other: Vocabulary) -> bool:
-        """Whether an id stands for the same here and there."""
-        return (self.unit, self.units) == (other.unit, other.units)
-
-    @property
-    def line_break(self) -> str:
-        """What ends the lines of the corpus: a line feed, in most with a carriage return or not."""
-        returns, feeds = (self.counts[self.encode(c)].sum() if c in self else 0 for c in "\r\n")
-        return "\r\n" if 0 < feeds <= 2 * returns else "\n"
-
-    def __contains__(self, unit: str) -> bool:
-        """Whether a unit is known; `UNK` itself, where it is one that a text can have."""
-        return not self.outside(unit).any()
-
-    def normalised(self, text: str) -> str:
-        return normalised(text, self.normalize)
+    # --- text and ids
 
     def ids(self, text: str) -> Array:
         """Ids (N,) int32 of a text that is normalised."""
@@ -103,32 +82,29 @@ class Vocabulary:
         """The units (N,) of a text that is normalised, as messages show them."""
         raise NotImplementedError
 
-    def blocks(self, texts: Iterable[str]) -> Iterator[str]:
+    @staticmethod
+    def whole_units(texts: Iterable[str]) -> Iterable[str]:
+        """A text that comes in blocks, in blocks that cut no unit."""
+        return texts
+
+    def blocks(self, texts: Iterable[str]) -> Iterable[str]:
         """A text that comes in blocks, normalised, in blocks that cut no unit."""
-        return normalised_blocks(texts, self.normalize)
+        return self.whole_units(normalised_blocks(texts, self.normalize))
+
+    def reader(self) -> Callable[[str], str]:
+        """The text that each unit, as `split` gives it, adds to those before it."""
+        return str
 
     def writer(self, before: str = "", errors: str = "replace") -> Writer:
         """For ids that continue the text `before`. `errors` is what `bytes.decode` does about
         bytes that are not UTF-8, where units are bytes."""
         return Writer(self.units.__getitem__, str)
 
-    def stored(self) -> Array:
-        """The units as an array that a checkpoint holds."""
-        raise NotImplementedError
-
-    def listed(self) -> str | list[str] | list[int]:
-        """The units that a text can have, as JSON holds them."""
-        return self.units
-
-    def shown(self, most: int = 60) -> str:
-        """Some of the units, as a line shows them after their number."""
-        listed = self.listed()
-        between = "" if isinstance(listed, str) else " "
-        text = between.join(escaped(str(unit)) for unit in listed[:most]).replace('"', r"\"")
-        return f': "{text}"' + " …" * (len(listed) > most)
+    def normalised(self, text: str) -> str:
+        return normalised(text, self.normalize)
 
     def encode(self, text: str) -> Array:
-        """Ids (N,) int32 of a text; `unknown` for what is outside."""
+        """Ids (N,) int32 of a text; `unknown` for units outside."""
         return self.ids(self.normalised(text))
 
     def outside(self, text: str) -> Array:
@@ -137,7 +113,8 @@ class Vocabulary:
         return outside
 
     def encode_strictly(self, text: str, what: str) -> Array:
-        """As `encode`, but a unit outside is a `VocabularyError` that says which, where."""
+        """As `encode`, but units outside are a `VocabularyError` that names them and their places;
+        `what` names the text."""
         places = np.flatnonzero(self.outside(text))
         if len(places):
             units = self.split(self.normalised(text))
@@ -150,161 +127,105 @@ class Vocabulary:
         return self.encode(text)
 
     def without_unknown(self, text: str) -> tuple[str, int]:
-        """A text, normalised, without the units that are outside, and how many these were."""
+        """A text, normalised, without the units outside, and how many these were."""
         outside = self.outside(text)
         if not outside.any():
             return self.normalised(text), 0
         return self.decode(self.encode(text)[~outside]), int(outside.sum())
 
     def decode(self, ids: Iterable[int]) -> str:
-        """The text that ids stand for."""
+        """The text of ids."""
         write, end = self.writer()
         return "".join([write(i) for i in ids]) + end()
 
+    def shown_ids(self, text: str, ids: Array, before: str, errors: str) -> Array:
+        """Ids of `text`, with which the text of `ids` begins where it continues `before`."""
+        return self.encode(text)
 
-class Characters(Vocabulary):
-    """Characters, which are Unicode's code points, in their order.
+    # --- lines
 
-    Where some of the corpus were left out, the last entry is `UNK`. It stands for these while the
-    model learns, and for any other as context; but as what comes next, all that is outside costs
-    one price, whether a vocabulary has this entry or not.
-    """
+    @property
+    def line_break(self) -> str:
+        """The end of the corpus's lines: LF, or CRLF where at least half of them have that."""
+        returns, feeds = (self.counts[self.encode(c)].sum() if c in self else 0 for c in "\r\n")
+        return "\r\n" if 0 < feeds <= 2 * returns else "\n"
 
-    unit = "char"
+    def line_key(self, line: str) -> str:
+        """What lines that count as the same have in common: all but blanks at the end, such as the
+        CR of a CRLF."""
+        return self.normalised(line).rstrip()
 
-    def __init__(self, points: Array, counts: Array, normalize: str = "none") -> None:
-        """`points` (V,) uint32, ascending; `NO_CHARACTER`, as the last, is `UNK`."""
-        self.points = np.asarray(points, np.uint32)
-        known = self.points[self.points < NO_CHARACTER]
-        units = [chr(p) for p in known.tolist()]
-        if len(known) < len(self.points):
-            units.append(UNK)
-            self.unknown = self.charged = len(known)
-        super().__init__(units, counts, normalize)
-        self._ids = np.full(int(known[-1]) + 2, self.unknown, np.int32)
-        self._ids[known] = np.arange(len(known))
-        line_end = int(self.ids("\n")[0])
-        self.line_end = None if line_end == self.unknown else line_end
-        ends = self.ids("\r\n")
-        self.line_ends = tuple(ends[ends != self.unknown].tolist())
+    def within_lines(self) -> Array:
+        """Which units (V,) a line may have: all but its end and `UNK`."""
+        return np.array([unit not in (UNK, "\n", "\r") for unit in self.units])
 
-    def ids(self, text: str) -> Array:
-        return self._ids[np.minimum(code_points(text), len(self._ids) - 1)]
+    def completing(self, texts: Iterable[str]) -> Array:
+        """Which units (V,) may complete one of some texts."""
+        lasts = {text[-1] for text in texts}
+        return np.array([not lasts.isdisjoint(unit) for unit in self.units], np.bool_)
 
-    def split(self, text: str) -> Sequence[str]:
-        return text
+    # --- the entries
 
-    def listed(self) -> str:
-        return "".join(unit for unit in self.units if unit != UNK)
+    @property
+    def name(self) -> str:
+        """The unit in words."""
+        return UNIT_NAMES[self.unit]
 
-    def shown(self, most: int = 60) -> str:
-        return (f" and {UNK}" if self.unknown >= 0 else "") + super().shown(most)
+    def __len__(self) -> int:
+        return len(self.units)
 
-    def stored(self) -> Array:
-        return self.points
+    def __contains__(self, unit: str) -> bool:
+        """Whether a unit is known; `UNK` itself, where it is one that a text can have."""
+        return not self.outside(unit).any()
 
+    def has_units_of(self, other: Vocabulary) -> bool:
+        """Whether every id stands for the same unit in both."""
+        return (self.unit, self.units) == (other.unit, other.units)
 
-class Bytes(Vocabulary):
-    """All 256 bytes; nothing is outside."""
+    def prices_as(self, other: Vocabulary) -> bool:
+        """Whether the nats that models of both give to a text compare. A unit outside costs the
+        same fixed price in both, or the model's price of `UNK`, which depends on the entries."""
+        fixed = self.charged == self.unknown and other.charged == other.unknown
+        return fixed or self.has_units_of(other)
 
-    unit = "byte"
+    def first_characters(self) -> list[str]:
+        """The first character of each unit (V,)."""
+        return [unit[0] for unit in self.units]
 
-    def __init__(self, counts: Array, normalize: str = "none") -> None:
-        super().__init__([f"0x{byte:02x}" for byte in range(256)], counts, normalize)
-        self.line_end = 10 if self.counts[10] else None
-        self.line_ends = tuple(byte for byte in b"\r\n" if self.counts[byte])
-
-    def ids(self, text: str) -> Array:
-        try:
-            data = text.encode("utf-8", ESCAPED)
-        except UnicodeEncodeError as e:
-            raise VocabularyError(f"the text has {text[e.start]!a}, no character") from None
-        return np.frombuffer(data, np.uint8).astype(np.int32)
-
-    def split(self, text: str) -> Sequence[str]:
-        return [self.units[i] for i in self.ids(text).tolist()]
-
-    def listed(self) -> list[int]:
-        """Those that the corpus has."""
-        found: list[int] = np.flatnonzero(self.counts).tolist()
-        return found
+    def listed(self) -> str | list[str] | list[int]:
+        """The units that a text can have, as JSON holds them."""
+        return self.units
 
     def shown(self, most: int = 60) -> str:
-        return f", of which the corpus has {len(self.listed())}"
+        """The first units, as a line shows them after their number."""
+        listed = self.listed()
+        between = "" if isinstance(listed, str) else " "
+        text = between.join(escaped(str(unit)) for unit in listed[:most]).replace('"', r"\"")
+        return f': "{text}"' + " …" * (len(listed) > most)
 
-    def outside(self, text: str) -> Array:
-        return np.zeros(len(self.encode(text)), np.bool_)
-
-    def writer(self, before: str = "", errors: str = "replace") -> Writer:
-        decoder, each = codecs.getincrementaldecoder("utf-8")(errors), list(map(_byte, range(256)))
-        return Writer(lambda i: decoder.decode(each[i]), lambda: decoder.decode(b"", True))
-
-    def stored(self) -> Array:
-        return np.arange(256, dtype=np.uint32)
-
-
-def _byte(i: int) -> bytes:
-    return bytes([i])
-
-
-class Words(Vocabulary):
-    """Words: what stands between white space, and `EOS` at each line end.
-
-    First `UNK` and `EOS`, then the words, the more frequent first, of equally frequent ones by
-    their code points. `UNK` and `EOS` that stand in a text are these entries.
-    """
-
-    unit = "word"
-    unknown = 0
-
-    def __init__(self, units: Sequence[str], counts: Array, normalize: str = "none") -> None:
-        super().__init__(units, counts, normalize)
-        self._ids = {word: i for i, word in enumerate(self.units)}
-        self.line_end = 1 if self.counts[1] else None
-        self.line_ends = () if self.line_end is None else (1,)
-
-    def ids(self, text: str) -> Array:
-        words, get = words_of(text), self._ids.get
-        return np.fromiter((get(word, self.unknown) for word in words), np.int32, len(words))
-
-    def split(self, text: str) -> Sequence[str]:
-        return words_of(text)
-
-    def blocks(self, texts: Iterable[str]) -> Iterator[str]:
-        return whole_words(super().blocks(texts))
-
-    def outside(self, text: str) -> Array:
-        words = words_of(self.normalised(text))
-        return np.fromiter((word not in self._ids for word in words), np.bool_, len(words))
-
-    def writer(self, before: str = "", errors: str = "replace") -> Writer:
-        after_word, line_end, units = bool(before) and not before[-1].isspace(), 1, self.units
-
-        def write(i: int) -> str:
-            nonlocal after_word
-            space, after_word = after_word, i != line_end
-            return "\n" if i == line_end else f" {units[i]}" if space else units[i]
-
-        return Writer(write, str)
+    # --- what a checkpoint holds
 
     def stored(self) -> Array:
-        return np.frombuffer("".join(f"{word}\n" for word in self.units).encode(), np.uint8)
+        """The units as an array."""
+        raise NotImplementedError
 
+    @staticmethod
+    def stored_as(V: int, size: int) -> tuple[str, tuple[int]]:
+        """Type and shape of `stored` for V units, where it is an array of this size."""
+        return "<u4", (V,)
 
-def words_of(text: str) -> list[str]:
-    """The words of a text, `EOS` for each line end among them."""
-    return text.replace("\n", f" {EOS} ").split()
+    @classmethod
+    def restored(cls, stored: Array, counts: Array, text: TextConfig) -> Vocabulary:
+        """The vocabulary of `stored` and `counts` (V,). A ValueError says why there is none of this
+        configuration."""
+        if counts.min() < 0 or not 1 < counts.sum(dtype=np.float64) < 2.0**53:
+            raise ValueError(f"its {text.name}s are not counted right")
+        if cls.limited and text.max_vocabulary and len(counts) > text.max_vocabulary:
+            raise ValueError("its vocabulary is over its limit")
+        if (counts[cls.reserved :] < 1).any():
+            raise ValueError(f"its {text.name}s are not counted right")
+        return cls._restored(stored, counts.copy(), text)
 
-
-def whole_words(texts: Iterable[str]) -> Iterator[str]:
-    """A text that comes in blocks, in blocks that end with white space, but for the last."""
-    waiting: list[str] = []  # a word may go on in the next block
-    for text in texts:
-        at = len(text)
-        while at and not text[at - 1].isspace():
-            at -= 1
-        if at:
-            yield "".join([*waiting, text[:at]])
-            waiting = []
-        waiting.append(text[at:])
-    yield "".join(waiting)
+    @classmethod
+    def _restored(cls, stored: Array, counts: Array, text: TextConfig) -> Vocabulary:
+        raise NotImplementedError

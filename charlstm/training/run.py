@@ -46,6 +46,7 @@ from charlstm.storage.files import claim
 from charlstm.storage.lock import Lock
 from charlstm.text.corpus import Corpus
 from charlstm.text.streams import Streams
+from charlstm.text.units import VOCABULARIES
 from charlstm.training.ranks import ALONE, Alone, ranks
 from charlstm.training.shards import Job, Shards, cores
 
@@ -188,7 +189,7 @@ def embedding_start(config: Config) -> float:
         return m.embedding_start
     if m.tie:
         return 1.0 / math.sqrt(m.embedding)
-    return 0.01 if config.text.unit == "word" else 1.0
+    return 0.01 if VOCABULARIES[config.text.unit].mostly_rare else 1.0
 
 
 def _identity(corpus: Corpus) -> dict[str, Any]:

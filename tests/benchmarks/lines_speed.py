@@ -16,7 +16,7 @@ from peers import initial
 from charlstm.generation.ending import Sampling, Seed
 from charlstm.generation.sampler import Sampler
 from charlstm.scoring.evaluation import LineScorer
-from charlstm.text.vocabulary import Characters
+from charlstm.text.units import Characters
 
 V, H, LENGTH = 65, 100, 60
 """Characters, hidden size, and characters of a line and of a continuation."""

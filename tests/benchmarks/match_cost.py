@@ -22,7 +22,7 @@ from peers import initial
 from charlstm.generation.ending import Sampling, Seed
 from charlstm.generation.matcher import Matcher
 from charlstm.generation.sampler import Sampler
-from charlstm.text.vocabulary import Characters
+from charlstm.text.units import Characters
 
 H = 100
 UNITS = sorted(f"\n {string.ascii_letters}{string.digits},.:;-_!?'\"()+/")

@@ -23,7 +23,7 @@ from charlstm.generation.sampler import Sampler
 from charlstm.nn.model import Model
 from charlstm.nn.shape import Shape
 from charlstm.scoring.evaluation import SEGMENT, surprisals
-from charlstm.text.vocabulary import Characters
+from charlstm.text.units import Characters
 
 CHARACTERS, CHARACTERS_OF_MANY, CHARACTERS_SCORED = 2000, 200, 8 * SEGMENT
 """Of one text: a single one, one of many, one that is scored."""
