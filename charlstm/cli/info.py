@@ -34,11 +34,7 @@ RULES = (
     metavar="FILE",
     help="Show how the gradient of a loss on this text falls with the steps it goes back.",
 )
-@click.option(
-    "--verify",
-    is_flag=True,
-    help="Only say whether it is whole: exit 0 or 3.",
-)
+@click.option("--verify", is_flag=True, help="Only say whether it is whole: exit 0 or 3.")
 @click.option(
     "--corpus",
     metavar="FILE",

@@ -58,7 +58,7 @@ def printable(name: str) -> str:
         return name.encode("utf-8", "backslashreplace").decode()
 
 
-def without_surrogates(text: str) -> str:
+def valid_utf8(text: str) -> str:
     """A text for JSON or a terminal: lone surrogates stand for bytes; those that are not UTF-8 are
     replaced."""
     try:
