@@ -310,6 +310,7 @@ class TestTrain:
         history = json.loads(run("info", "--json", cwd=tmp_path).stdout)
         assert 0 < history["trained"]["steps"] < 900
 
+    @pytest.mark.whole
     @pytest.mark.parametrize(
         ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)]
     )
@@ -334,6 +335,7 @@ class TestTrain:
         steps = json.loads(run("info", "--json", cwd=tmp_path).stdout)["trained"]["steps"]
         assert f"after {steps:,} steps".encode() in stderr
 
+    @pytest.mark.whole
     def test_ctrl_c_while_modules_are_loaded(self, tmp_path: Path) -> None:
         """Nothing has begun that had to be told of."""
         script = (
@@ -429,6 +431,7 @@ class TestTrain:
         assert (lines[0]["lr"], lines[2]["lr"]) == (0.1, 0.05)
 
 
+@pytest.mark.whole
 class TestPipes:
     """Nothing but results on stdout, no traceback when a reader leaves."""
 
