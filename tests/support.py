@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
 import sys
+import tempfile
+import threading
+import traceback
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 import pytest
 
 import charlstm
+from charlstm.cli import main
 from charlstm.nn.model import Model
 from charlstm.nn.shape import Shape
 from charlstm.text.corpus import Corpus
@@ -32,11 +38,73 @@ TINY = ("--set", "model.hidden=4")
 """Options of `charlstm train`, for tests to which the model makes no difference."""
 
 
+@contextlib.contextmanager
+def standard_streams(stdin: bytes) -> Iterator[tuple[IO[bytes], IO[bytes]]]:
+    """In the place of this process's standard streams, down to the descriptors, which processes
+    inherit: a pipe that brings `stdin`, and two files, for output and errors."""
+    before = [os.dup(descriptor) for descriptor in range(3)]
+    with (
+        tempfile.TemporaryFile() as out,
+        tempfile.TemporaryFile() as err,
+        pytest.MonkeyPatch.context() as patch,
+    ):
+        source, feed = os.pipe()
+
+        def write() -> None:
+            with contextlib.suppress(BrokenPipeError), open(feed, "wb") as pipe:
+                pipe.write(stdin)
+
+        writer = threading.Thread(target=write)
+        for descriptor, new in enumerate((source, out.fileno(), err.fileno())):
+            os.dup2(new, descriptor)
+        os.close(source)
+        try:
+            for descriptor, name in enumerate(("stdin", "stdout", "stderr")):
+                mode = "w" if descriptor else "r"
+                stream = open(descriptor, mode, encoding="utf-8", closefd=False)  # noqa: SIM115
+                patch.setattr(sys, name, stream)
+            writer.start()
+            yield out, err
+            for stream in (sys.stdout, sys.stderr):
+                stream.flush()
+        finally:
+            for descriptor, old in enumerate(before):
+                os.dup2(old, descriptor)
+                os.close(old)
+            writer.join()
+
+
 def run(
     *arguments: str | Path,
     stdin: bytes | str = b"",
     cwd: Path | None = None,
-    env: dict[str, str] | None = None,
+    env: Mapping[str, str] | None = None,
+) -> subprocess.CompletedProcess[bytes]:
+    """`charlstm ARGUMENTS` in this process, with streams, a folder and an environment as in a
+    process of its own."""
+    strings = list(map(str, arguments))
+    with (
+        standard_streams(stdin.encode() if isinstance(stdin, str) else stdin) as (out, err),
+        contextlib.chdir(cwd or "."),
+        pytest.MonkeyPatch.context() as patch,
+    ):
+        for name, value in (env or {}).items():
+            patch.setenv(name, value)
+        try:
+            code = main(strings)
+        except Exception:  # as the interpreter does at the end of a process
+            traceback.print_exc()
+            code = 1
+        for stream in (out, err):
+            stream.seek(0)
+        return subprocess.CompletedProcess(strings, code, out.read(), err.read())
+
+
+def run_process(
+    *arguments: str | Path,
+    stdin: bytes | str = b"",
+    cwd: Path | None = None,
+    env: Mapping[str, str] | None = None,
 ) -> subprocess.CompletedProcess[bytes]:
     """`charlstm ARGUMENTS` in a process of its own."""
     return subprocess.run(

@@ -229,6 +229,7 @@ def test_what_matching_costs(
     assert cost.target == 1.5
 
 
+@pytest.mark.whole
 def test_how_soon_lines_are_answered(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

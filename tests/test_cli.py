@@ -1,4 +1,4 @@
-"""The command line as a whole process: results, pipelines, errors and exit codes."""
+"""The command line: results, pipelines, errors and exit codes."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from support import CORPORA, ROOT, STORY, fails, run
+from support import CORPORA, ROOT, STORY, TINY, fails, run, run_process
 
 
 @pytest.fixture(scope="session")
@@ -48,7 +48,8 @@ class TestHello:
     """The smallest main job."""
 
     def test_prints_hello(self, hello: Path) -> None:
-        assert sampled(hello, "--seed", "hell", "-t", "0", "-n", "1") == "hello\n"
+        process = run_process("sample", "-m", hello, "--seed", "hell", "-t", "0", "-n", "1")
+        assert (process.returncode, process.stdout, process.stderr) == (0, b"hello\n", b"")
 
     @pytest.mark.parametrize("alias", ["--prime", "--prompt"])
     def test_the_seeds_other_names(self, hello: Path, alias: str) -> None:
@@ -92,7 +93,7 @@ class TestHello:
         assert b"skipped 2 characters" in process.stderr
 
     def test_a_number_as_seed_gets_a_hint(self, tmp_path: Path) -> None:
-        run("train", "-", stdin="1234512345", cwd=tmp_path)
+        run("train", "-", "--steps", "2", *TINY, stdin="1234512345", cwd=tmp_path)
         process = run("sample", "--seed", "12", "-n", "3", cwd=tmp_path)
         assert process.returncode == 0
         assert b"--rng-seed 12" in process.stderr
@@ -195,7 +196,7 @@ class TestTrain:
             "train",
             CORPORA / "ferry.txt",
             *("-o", "m.npz", "--steps", "120", "--log", "log", "--sample-every", "60"),
-            *("--set", "train.eval_every=50"),
+            *("--set", "train.eval_every=50", "--set", "model.hidden=16"),
             cwd=tmp_path,
         )
         assert process.returncode == 0
@@ -219,7 +220,8 @@ class TestTrain:
 
     def test_held_out_text_from_a_file(self, tmp_path: Path) -> None:
         (tmp_path / "v").write_text("hello hello ")
-        process = run("train", "-", "--valid", "v", stdin="hello " * 100, cwd=tmp_path)
+        short = ("--steps", "2", *TINY)
+        process = run("train", "-", "--valid", "v", *short, stdin="hello " * 100, cwd=tmp_path)
         assert process.returncode == 0
         info = json.loads(run("info", "--json", cwd=tmp_path).stdout)
         assert info["trained"]["corpus"]["train"] == 600
@@ -308,6 +310,7 @@ class TestTrain:
         history = json.loads(run("info", "--json", cwd=tmp_path).stdout)
         assert 0 < history["trained"]["steps"] < 900
 
+    @pytest.mark.whole
     @pytest.mark.parametrize(
         ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)]
     )
@@ -332,6 +335,7 @@ class TestTrain:
         steps = json.loads(run("info", "--json", cwd=tmp_path).stdout)["trained"]["steps"]
         assert f"after {steps:,} steps".encode() in stderr
 
+    @pytest.mark.whole
     def test_ctrl_c_while_modules_are_loaded(self, tmp_path: Path) -> None:
         """Nothing has begun that had to be told of."""
         script = (
@@ -353,7 +357,7 @@ class TestTrain:
     def test_divergence(self, tmp_path: Path) -> None:
         """Three returns, each told and logged, then the end."""
         process = run(
-            *("train", STORY, "-o", "m.npz", "--steps", "200"),
+            *("train", STORY, "-o", "m.npz", "--steps", "200", *TINY),
             *("--set", "train.lr=1e39", "--set", "train.clip_norm=null"),
             *("--set", "train.optimizer=sgd", "--log", "log"),
             cwd=tmp_path,
@@ -370,12 +374,12 @@ class TestTrain:
         assert re.search(r"step \d+: the (loss|gradient|weights|held-out|state)", message)
         assert [path.name for path in tmp_path.iterdir()] == ["log"]
 
-    @pytest.mark.parametrize("limit", [("--steps", "200"), ("--max-time", "2s")])
+    @pytest.mark.parametrize("limit", [("--steps", "200"), ("--max-time", "20s")])
     def test_losses_far_above_guessing(self, tmp_path: Path, limit: tuple[str, str]) -> None:
         """They are finite, and no success either."""
         process = run(
             *("train", STORY, *limit, "--log", "log"),
-            *("--set", "train.lr=100"),
+            *("--set", "train.lr=100", "--set", "model.hidden=16"),
             cwd=tmp_path,
         )
         fails(process, 4, "diverged at step", "the training loss is", "guessing costs 4.2")
@@ -409,7 +413,7 @@ class TestTrain:
         process = subprocess.run(
             [
                 *(sys.executable, "-c", script, "train", str(STORY)),
-                *("--steps", "110", "--set", "train.eval_every=50", "--log", "log"),
+                *("--steps", "110", "--set", "train.eval_every=50", "--log", "log", *TINY),
             ],
             cwd=tmp_path,
             env={**os.environ, "PYTHONPATH": str(ROOT)},
@@ -427,6 +431,7 @@ class TestTrain:
         assert (lines[0]["lr"], lines[2]["lr"]) == (0.1, 0.05)
 
 
+@pytest.mark.whole
 class TestPipes:
     """Nothing but results on stdout, no traceback when a reader leaves."""
 
@@ -463,7 +468,7 @@ class TestPipes:
         """A closed stdout is an error of the command that writes there; stderr can go missing."""
         env = {**os.environ, "PYTHONPATH": str(ROOT)}
         base = f"{sys.executable} -m charlstm"
-        train = f"printf hello | {base} train - -o {tmp_path}/m.npz {redirect}"
+        train = f"printf hello | {base} train - -o {tmp_path}/m.npz --steps 2 {redirect}"
         assert subprocess.run(["bash", "-c", train], env=env, timeout=60).returncode == 0
         sample = f"{base} sample -m {hello} --seed hell -t 0 -n 1 {redirect}"
         process = subprocess.run(["bash", "-c", sample], env=env, capture_output=True, timeout=60)
@@ -477,12 +482,12 @@ class TestPipes:
         "locale", [{"LC_ALL": "C"}, {"LC_ALL": "POSIX", "PYTHONUTF8": "0"}, {"LC_ALL": "C.UTF-8"}]
     )
     def test_utf8_whatever_the_locale(self, korean: Path, locale: dict[str, str]) -> None:
-        process = run("sample", "-m", korean, "--seed", "억수", "-n", "20", env=locale)
+        process = run_process("sample", "-m", korean, "--seed", "억수", "-n", "20", env=locale)
         assert process.returncode == 0, process.stderr
         text = process.stdout.decode("utf-8")
         assert text.startswith("억수")
         assert len(text) == 23
-        evaluated = run("evaluate", "-", "-m", korean, stdin="나루터에서", env=locale)
+        evaluated = run_process("evaluate", "-", "-m", korean, stdin="나루터에서", env=locale)
         assert evaluated.returncode == 0
 
 
@@ -515,7 +520,9 @@ class TestBadInput:
     def test_invalid_utf8_names_the_byte(self, tmp_path: Path) -> None:
         fails(run("train", "-", cwd=tmp_path, stdin=b"abc\xff"), 3, "byte 3", "utf-8")
         process = run(
-            *("train", "-", "--set", "text.encoding=latin-1"), cwd=tmp_path, stdin=b"abc\xff" * 20
+            *("train", "-", "--set", "text.encoding=latin-1", "--steps", "2"),
+            cwd=tmp_path,
+            stdin=b"abc\xff" * 20,
         )
         assert process.returncode == 0
 
@@ -572,7 +579,7 @@ class TestBadInput:
                 fails(run(*command, name, cwd=tmp_path), 3, name, "checkpoint")
 
     def test_debug_shows_the_traceback(self, tmp_path: Path) -> None:
-        process = run("info", "x.npz", "--debug", cwd=tmp_path)
+        process = run_process("info", "x.npz", "--debug", cwd=tmp_path)
         assert process.returncode == 1
         assert b"Traceback" in process.stderr
 

@@ -431,6 +431,7 @@ def test_each(of_unit: Path) -> None:
     assert lines(*each) == []
 
 
+@pytest.mark.whole
 def test_each_line_of_a_file(of_unit: Path, tmp_path: Path) -> None:
     """As from a pipe: Hangul, an emoji, Hebrew and what stands at the edges of a line."""
     text = "은여울 나루에 배가 🚢\n\nשלום עולם\n🚢\nthe sea "
@@ -462,6 +463,7 @@ def test_long_names_and_cuts(names: Path, tmp_path: Path) -> None:
     assert lines("-h") == lines("--help")
 
 
+@pytest.mark.whole
 def test_a_seed_is_answered_at_once(names: Path) -> None:
     """Before the next one comes."""
     with subprocess.Popen(

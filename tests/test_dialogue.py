@@ -118,6 +118,7 @@ def test_options_that_do_not_go_together(options: list[str]) -> None:
     fails(run("sample", "--interactive", *options), 2, "--interactive")
 
 
+@pytest.mark.whole
 def test_no_standard_input(korean: Path) -> None:
     command = f"{sys.executable} -m charlstm sample --interactive -m {korean} 0<&-"
     process = subprocess.run(["bash", "-c", command], cwd=ROOT, capture_output=True, timeout=60)
@@ -178,6 +179,7 @@ class Terminal:
         os.close(self.master)
 
 
+@pytest.mark.whole
 def test_at_a_terminal(korean: Path) -> None:
     """A prompt; a line that is edited and come back to; Ctrl-C empties it; Ctrl-D ends, with 0."""
     with Terminal("-m", korean, "-n", "4", "--stop", r"\n", "-t", "0") as terminal:
@@ -206,6 +208,7 @@ def test_at_a_terminal(korean: Path) -> None:
         assert terminal.process.wait(timeout=60) == 0
 
 
+@pytest.mark.whole
 def test_ctrl_c_where_nothing_is_asked(korean: Path) -> None:
     """Without a terminal to ask again, it ends the program."""
     with subprocess.Popen(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,7 @@ import numpy as np
 import pytest
 import reference
 from numpy.typing import NDArray
-from support import STORY
+from support import STORY, fails, run
 
 import charlstm
 from charlstm.config.schema import Config, Setting
@@ -170,15 +169,10 @@ def test_from_the_command_line(tmp_path: Path) -> None:
     assert isinstance(flow, charlstm.GradientFlow)
     assert flow.positions == (len(text) - 1) // 51
 
-    def info(*more: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [sys.executable, "-m", "charlstm", "info", "m.npz", "--gradient-flow", *more],
-            cwd=tmp_path,
-            capture_output=True,
-            text=True,
-        )
+    def info(*more: str) -> subprocess.CompletedProcess[bytes]:
+        return run("info", "m.npz", "--gradient-flow", *more, cwd=tmp_path)
 
-    lines = info("corpus.txt").stdout.splitlines()
+    lines = info("corpus.txt").stdout.decode().splitlines()
     names = ["layer0.h", "layer0.c", "layer1.h", "layer1.c"]
     assert lines[0].replace("of lag 0", "").split() == ["lag", *names]
     assert len(lines) == 52
@@ -191,10 +185,8 @@ def test_from_the_command_line(tmp_path: Path) -> None:
         )
     assert json.loads(info("corpus.txt", "--json").stdout) == flow.to_dict()
     (tmp_path / "short.txt").write_text("short")
-    short = info("short.txt")
-    assert short.returncode == 3
-    assert "has 5 characters" in short.stderr
-    assert info("gone.txt").returncode == 2
+    fails(info("short.txt"), 3, "has 5 characters")
+    fails(info("gone.txt"), 2)
 
 
 def test_a_file_of_bytes(tmp_path: Path) -> None:
@@ -204,12 +196,7 @@ def test_a_file_of_bytes(tmp_path: Path) -> None:
     settings = {"train.steps": 2, "model.hidden": 5, "text.unit": "byte"}
     for _ in charlstm.train(tmp_path / "t", tmp_path / "m.npz", settings=settings):
         pass
-    process = subprocess.run(
-        [sys.executable, "-m", "charlstm", "info", "m.npz", "--gradient-flow", "t", "--json"],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-    )
+    process = run("info", "m.npz", "--gradient-flow", "t", "--json", cwd=tmp_path)
     assert process.returncode == 0, process.stderr
     text = data.decode("utf-8", "surrogateescape")
     flow = charlstm.gradient_flow(charlstm.load(tmp_path / "m.npz"), text)

@@ -196,6 +196,7 @@ def test_bad_lines_of_several_models(plain: Path, crlf: Path, folder: Path) -> N
         assert [row.split(b"\t", 2)[2] for row in rows] == BAD.splitlines()
 
 
+@pytest.mark.whole
 def test_good_lines_come_at_once(plain: Path) -> None:
     """Those before a bad one, and that one, too, before the next comes."""
     with subprocess.Popen(

@@ -272,6 +272,7 @@ class TestRuns:
         assert os.listdir(tmp_path) == []
         assert isinstance(training, Training)
 
+    @pytest.mark.whole
     @posix
     def test_the_command_line(self, tmp_path: Path) -> None:
         """The second run ends at once, with one line; kill -9 of the first makes room for it."""

@@ -177,6 +177,7 @@ def test_read_lines(data: str, block: int, tmp_path: Path, monkeypatch: pytest.M
     assert not any(line.bad for line in lines)
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize("options", [["--lines"], ["--above", "-1"], ["--lines", "--chars"]])
 def test_a_line_is_answered_at_once(english: Path, options: list[str]) -> None:
     """Before the next one comes."""

@@ -42,6 +42,7 @@ def test_the_end_by_the_first_limit() -> None:
         assert progress._end(record) == end
 
 
+@pytest.mark.whole
 @pytest.mark.skipif(os.name != "posix", reason="needs a terminal")
 def test_the_bar_counts_towards_the_time(tmp_path: Path) -> None:
     import fcntl

@@ -316,6 +316,7 @@ def text(tmp_path: Path) -> Path:
     return path
 
 
+@pytest.mark.whole
 @mpi
 def test_mpi_resumes_bit_for_bit(text: Path, tmp_path: Path) -> None:
     small = [f"--set={k}" for k in ("model.hidden=10", "train.batch=4", "train.length=10")]
@@ -330,6 +331,7 @@ def test_mpi_resumes_bit_for_bit(text: Path, tmp_path: Path) -> None:
     assert read_checkpoint(whole).progress["ranks"] == 2
 
 
+@pytest.mark.whole
 @mpi
 @pytest.mark.parametrize("fault", ["killed", "raising"])
 @pytest.mark.parametrize("rank", [0, 1])
@@ -346,6 +348,7 @@ def test_a_failing_rank_ends_all(text: Path, tmp_path: Path, fault: str, rank: i
         assert f"charlstm: error: rank {rank}: made to fail" in done.stderr
 
 
+@pytest.mark.whole
 @mpi
 def test_a_signal_saves_and_ends_all(text: Path, tmp_path: Path) -> None:
     output = tmp_path / "m.npz"
@@ -365,6 +368,7 @@ def test_a_signal_saves_and_ends_all(text: Path, tmp_path: Path) -> None:
     assert read_checkpoint(output).progress["step"] > 0
 
 
+@pytest.mark.whole
 @mpi
 def test_standard_input_is_refused() -> None:
     done = mpiexec(2, "-m", "charlstm", "train", "-")
@@ -372,6 +376,7 @@ def test_standard_input_is_refused() -> None:
     assert "standard input reaches one rank only" in done.stderr
 
 
+@pytest.mark.whole
 @mpi
 def test_an_output_that_is_being_written_ends_all(text: Path, tmp_path: Path) -> None:
     """Rank 0 alone has the lock, and says who has it instead."""

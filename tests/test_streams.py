@@ -60,6 +60,7 @@ class TestModel:
         fails(run("info", "-m", "-", stdin=data[:-1]), 3, "standard input: a truncated")
         fails(run("sample", "-m", "-", stdin=b""), 3, "standard input: an empty file")
 
+    @pytest.mark.whole
     @bash
     def test_pipelines(self, model: Path, tmp_path: Path) -> None:
         (tmp_path / "m.npz").write_bytes(model.read_bytes())
@@ -79,6 +80,7 @@ class TestModel:
         assert b"/dev/stdout: is a pipe" in process.stderr
         assert process.stdout == b""
 
+    @pytest.mark.whole
     @bash
     def test_standard_output_that_is_another_file(self, tmp_path: Path) -> None:
         """What is appended to is not what is read or written by name."""
@@ -95,6 +97,7 @@ class TestModel:
             )
         assert (tmp_path / "c.txt").read_bytes() == before
 
+    @pytest.mark.whole
     @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")
     def test_a_full_output_loses_nothing(self, tmp_path: Path) -> None:
         process = shell(f"charlstm train '{STORY}' {' '.join(SHORT)} -o - >/dev/full", tmp_path)
@@ -103,6 +106,7 @@ class TestModel:
         assert str(place) in message
         assert read_checkpoint(place).progress["step"] == 20
 
+    @pytest.mark.whole
     @bash
     def test_not_to_a_terminal(self, tmp_path: Path) -> None:
         import pty
@@ -161,6 +165,7 @@ class TestLog:
         assert [json.loads(line)["step"] for line in process.stdout.splitlines()] == [5, 10, 15, 20]
         assert os.listdir(tmp_path) == ["charlstm.npz"]
 
+    @pytest.mark.whole
     @bash
     def test_the_reader_leaves(self, tmp_path: Path) -> None:
         """Training ends, and the model is saved."""

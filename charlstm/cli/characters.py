@@ -7,7 +7,7 @@ from bisect import bisect_left
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
-from charlstm.cli.streams import to_json, without_surrogates, write
+from charlstm.cli.streams import to_json, valid_utf8, write
 from charlstm.text.visible import escaped, harmless, joins
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ def write_table(texts: Iterable[Iterator[Scored]], as_json: bool) -> None:
             total += nats
             bits, so_far = nats / math.log(2), total / math.log(2)
             if as_json:
-                document = {"text": without_surrogates(unit), "bits": bits, "total": so_far}
+                document = {"text": valid_utf8(unit), "bits": bits, "total": so_far}
                 rows.append(to_json(document))
             else:
                 rows.append(f"{escaped(unit)}\t{bits:.4f}\t{so_far:.4f}\n")

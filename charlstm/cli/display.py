@@ -18,7 +18,7 @@ PLAIN_SECONDS = 10.0
 
 
 class Display:
-    """A bar on a terminal, a line now and then elsewhere, nothing when quiet."""
+    """Shows a bar on a terminal, a line every `PLAIN_SECONDS` elsewhere, nothing when quiet."""
 
     def __init__(self, training: Training, quiet: bool) -> None:
         from charlstm.config.fields import seconds

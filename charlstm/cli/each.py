@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from charlstm.cli.seeds import errors_of, known, sampler_of, write_sample
-from charlstm.cli.streams import notice, to_json, without_surrogates, write
+from charlstm.cli.streams import notice, to_json, valid_utf8, write
 from charlstm.errors import UsageError
 
 if TYPE_CHECKING:
@@ -88,6 +88,6 @@ def _pass(language: LanguageModel, asked: SimpleNamespace, line: Line) -> None:
     """Write a line that cannot be continued."""
     if asked.as_json:
         values = {"text": "", "nats": None, "stop": "unknown"}
-        write(to_json({"seed": without_surrogates(line), **values}))
+        write(to_json({"seed": valid_utf8(line), **values}))
     else:
         write(line.raw if language.config.sample.echo else b"\n")

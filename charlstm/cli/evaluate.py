@@ -19,14 +19,7 @@ from charlstm.cli.options import (
     settings,
     sources_or_stdin,
 )
-from charlstm.cli.streams import (
-    check_one_user,
-    notice,
-    printable,
-    to_json,
-    without_surrogates,
-    write,
-)
+from charlstm.cli.streams import check_one_user, notice, printable, to_json, valid_utf8, write
 from charlstm.errors import CorpusError, UsageError
 
 if TYPE_CHECKING:
@@ -294,7 +287,7 @@ def _compared(line: Line, bits: dict[str, float], as_json: bool) -> bytes:
         "model": printable(name),
         "margin": second - least,
         "bits": {printable(path): of_model for path, of_model in bits.items()},
-        "line": without_surrogates(line),
+        "line": valid_utf8(line),
     }
     return to_json(document).encode()
 
@@ -313,7 +306,7 @@ def _scored(
 
 
 def _object(line: Line, score: Evaluation) -> bytes:
-    return to_json({**score.to_dict(), "line": without_surrogates(line)}).encode()
+    return to_json({**score.to_dict(), "line": valid_utf8(line)}).encode()
 
 
 def _row(line: Line, score: Evaluation) -> bytes:

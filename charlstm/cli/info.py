@@ -34,11 +34,7 @@ RULES = (
     metavar="FILE",
     help="Show how the gradient of a loss on this text falls with the steps it goes back.",
 )
-@click.option(
-    "--verify",
-    is_flag=True,
-    help="Only say whether it is whole: exit 0 or 3.",
-)
+@click.option("--verify", is_flag=True, help="Only say whether it is whole: exit 0 or 3.")
 @click.option(
     "--corpus",
     metavar="FILE",
@@ -78,7 +74,7 @@ def info(
 
 
 def _document(path: str, checkpoint: Checkpoint) -> dict[str, Any]:
-    """All that there is to know of a checkpoint, for JSON."""
+    """The contents of a checkpoint for JSON."""
     from charlstm.storage.checkpoint import VERSION
 
     p, vocabulary, best = checkpoint.progress, checkpoint.vocabulary, checkpoint.in_use
@@ -107,7 +103,7 @@ def _document(path: str, checkpoint: Checkpoint) -> dict[str, Any]:
 
 
 def _rows(path: str, checkpoint: Checkpoint) -> dict[str, str]:
-    """The same for a reader: names and values of a table."""
+    """The contents of a checkpoint for reading: names and values of a table."""
     from charlstm.storage.checkpoint import VERSION
 
     p, vocabulary, best = checkpoint.progress, checkpoint.vocabulary, checkpoint.in_use
@@ -148,7 +144,7 @@ def _source(path: str) -> str:
 def _verify(
     path: str, checkpoint: Checkpoint, corpus: tuple[str, ...], valid: str | None, as_json: bool
 ) -> None:
-    """Reading has found nothing wrong; what remains is the text."""
+    """Report a checkpoint that could be read as whole, after comparing its corpus with a text."""
     if corpus:
         from charlstm.text.corpus import Corpus
 
@@ -166,7 +162,7 @@ def _verify(
 
 
 def _show_flow(checkpoint: Checkpoint, text: str, as_json: bool) -> None:
-    """A line for each lag; beside each norm its share of that at lag 0."""
+    """Show a line for each lag: each norm, and its share of the norm at lag 0."""
     from charlstm.api import LanguageModel, gradient_flow
 
     language = LanguageModel(checkpoint)

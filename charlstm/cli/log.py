@@ -16,14 +16,14 @@ if TYPE_CHECKING:
     from charlstm.training.run import Record, Training
 
 LOG_EVERY = 100
-"""Steps between two lines that no evaluation asks for."""
+"""Steps between two lines without an evaluation."""
 
 BEGINNING = b'{"step": '
-"""Every line begins so."""
+"""The first bytes of every line."""
 
 
 def check_log(path: str, resume: bool, force: bool) -> None:
-    """Refuse a log that would go over a file unasked, before anything is written."""
+    """Refuse a log that would replace a file without --force, before anything is written."""
     if path == "-":
         if sys.stdout is None:
             raise OutputError("standard output is closed")
@@ -40,12 +40,12 @@ def check_log(path: str, resume: bool, force: bool) -> None:
 
 
 class Log:
-    """Where the records of a run go. A full disk costs the log, not the training; but where nobody
-    takes what goes to standard output, training ends, and `__exit__` raises the reason."""
+    """Writes the records of a run. A full disk ends the log, not the training. A standard output
+    that nobody reads ends the training, and `__exit__` raises the reason."""
 
     def __init__(self, path: str, training: Training, resume: bool) -> None:
-        """Open a new log, one in the place of another, or on `resume` the one of this run. Raises
-        `OutputError`, and `UsageError` where that is not its log."""
+        """Open a new log, replace one, or on `resume` continue the one of this run. Raises
+        `OutputError`, and `UsageError` where the file is not the log of this run."""
         self.training, self.unit = training, training.config.text.unit
         self.broken: Exception | None = None
         self.nats, self.steps = 0.0, 0
@@ -113,11 +113,11 @@ class Log:
 
 
 def _cut(path: str, file: BinaryIO, progress: dict[str, Any]) -> None:
-    """Leave of a run's log the lines that were written before it stood at `progress`.
+    """Cut a run's log to the lines written before the run reached `progress`.
 
     A run that was killed may have logged more than it saved. After a divergence it has logged some
-    steps twice: of the returns in the log the checkpoint knows the first ones, and what follows
-    the last of these is of the run that goes on.
+    steps twice. The checkpoint knows the first of the log's rollbacks; the lines after the last one
+    that it knows belong to the run that is resumed.
     """
     lines: list[tuple[int, dict[str, Any]]] = []  # where each ends, in bytes
     end = 0

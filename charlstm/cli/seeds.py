@@ -5,7 +5,7 @@ from __future__ import annotations
 from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
-from charlstm.cli.streams import notice, to_json, without_surrogates, write
+from charlstm.cli.streams import notice, to_json, valid_utf8, write
 
 if TYPE_CHECKING:
     from charlstm.api import LanguageModel
@@ -59,7 +59,7 @@ def write_sample(
     are bytes."""
     if asked.as_json:
         values = {"text": completion.text, "nats": completion.nats, "stop": completion.stop}
-        write(to_json({"seed": without_surrogates(seed), **values}))
+        write(to_json({"seed": valid_utf8(seed), **values}))
         return
     shown = seed if language.config.sample.echo else ""
     write((separator + shown + completion.text).encode("utf-8", "surrogateescape"))

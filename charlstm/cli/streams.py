@@ -32,7 +32,7 @@ def write(text: str | bytes | memoryview) -> None:
 
 
 def to_json(document: Any) -> str:
-    """A line of JSON; null stands for a number that is not finite, for which JSON has no name."""
+    """A line of JSON; null stands for a number that is not finite, which JSON cannot express."""
 
     def finite(value: Any) -> Any:
         if isinstance(value, dict):
@@ -58,7 +58,7 @@ def printable(name: str) -> str:
         return name.encode("utf-8", "backslashreplace").decode()
 
 
-def without_surrogates(text: str) -> str:
+def valid_utf8(text: str) -> str:
     """A text for JSON or a terminal: lone surrogates stand for bytes; those that are not UTF-8 are
     replaced."""
     try:
@@ -73,14 +73,14 @@ def loss_at(step: int, nats: float, unit: str) -> str:
 
 
 def notice(message: str) -> None:
-    """Say something on standard error. Where that is closed or full, go on without it."""
+    """Write a line to standard error; ignore one that is closed or full."""
     with contextlib.suppress(OSError, ValueError, AttributeError):
         sys.stderr.write(f"charlstm: {printable(message)}\n")
         sys.stderr.flush()
 
 
 def error(message: str) -> None:
-    """Say what went wrong, in one line."""
+    """Write what went wrong to standard error, in one line."""
     notice("error: " + " ".join(message.split("\n")))
 
 

@@ -248,8 +248,8 @@ def _summary(training: Training, output: str | None) -> str:
 
 
 class _Signals:
-    """While it is entered, a signal to stop ends training after the step that is being done;
-    a second one ends the process at once. A signal that is ignored (nohup) stays so."""
+    """Inside its context a signal ends training after the step in progress; a second one ends the
+    process at once. A signal that is ignored (nohup) stays ignored."""
 
     def __init__(self, training: Training) -> None:
         self.training = training
