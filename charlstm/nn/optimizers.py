@@ -61,8 +61,8 @@ class Optimizer:
         self.steps += 1
         vectors = (w, g, *self.state.values())
         for at in range(start, w.size, BLOCK):
-            w_, g_, *sums = (v[at : at + BLOCK] for v in vectors)
-            self._rule_(w_, g_, learning_rate, self._scratch[: w_.size], *sums)
+            w_block, g_block, *sums = (v[at : at + BLOCK] for v in vectors)
+            self._rule_(w_block, g_block, learning_rate, self._scratch[: w_block.size], *sums)
 
     def sparse_step_(
         self, w: Array, g: Array, learning_rate: float, shape: tuple[int, int, int], rows: Array
@@ -73,17 +73,17 @@ class Optimizer:
         """
         assert self.sparse
         size = math.prod(shape)
-        whole = [v[:size].reshape(shape) for v in (w, g, *self.state.values())]
-        few = [v.take(rows, axis=1) for v in whole]  # (G, n, H), contiguous
-        w_, g_, *sums = (v.reshape(-1) for v in few)
-        self._rule_(w_, g_, learning_rate, np.empty_like(w_), *sums)
-        for v, changed in zip(whole, few, strict=True):
+        vectors = [v[:size].reshape(shape) for v in (w, g, *self.state.values())]
+        copies = [v.take(rows, axis=1) for v in vectors]  # (G, n, H), contiguous
+        w_rows, g_rows, *sums = (copy.reshape(-1) for copy in copies)
+        self._rule_(w_rows, g_rows, learning_rate, np.empty_like(w_rows), *sums)
+        for v, changed in zip(vectors, copies, strict=True):
             v[:, rows] = changed
         self.step_(w, g, learning_rate, size)
 
     def _rule_(self, w: Array, g: Array, learning_rate: float, x: Array, *sums: Array) -> None:
-        """The step of some weights, with their sums: of all of them it is step number `steps`,
-        from 1. x is scratch."""
+        """Step number `steps`, from 1, of weights w with the gradient g and their sums. x is
+        scratch."""
         raise NotImplementedError
 
 

@@ -84,67 +84,45 @@ def _make_both(first: Product, second: Product) -> None:
     second()
 
 
-class SideBySide:
-    """Weights W (G, K, N) for products with a single row: with their columns side by side they are
-    one matrix, and the products of all gates one product."""
+class OneMatrix:
+    """Weights W (G, K, N) as one matrix, for quick products with a single row: with the columns of
+    the gates side by side it makes x W of all gates; or, if `summed`, with the gates one above the
+    other, the sum of the products with a row for each."""
 
-    def __init__(self, G: int, K: int, N: int, dtype: DTypeLike) -> None:
-        self.W = empty((K, G, N), dtype)
+    def __init__(self, G: int, K: int, N: int, dtype: DTypeLike, summed: bool = False) -> None:
+        self.matrix = empty((G * K, N) if summed else (K, G * N), dtype)
+        by_row = self.matrix.reshape((G, K, N) if summed else (K, G, N))
+        self.W = by_row if summed else by_row.swapaxes(0, 1)
 
     def fill(self, W: Array, scale: Array | None = None) -> None:
         """Take over W (G, K, N), times scale (G, 1, 1)."""
-        np.multiply(W, 1 if scale is None else scale, out=self.W.swapaxes(0, 1))
+        np.multiply(W, 1 if scale is None else scale, out=self.W)
 
     def product(self, x: Array, out: Array) -> Product:
-        """Of x (1, K) with W, into `out` (G, 1, N), contiguous."""
-        K = len(self.W)
-        return partial(x.reshape(K).dot, self.W.reshape(K, -1), out.reshape(-1))
+        """Of x (1, K) into `out` (G, 1, N); summed, of x (G, 1, K) into (1, 1, N). Both are
+        contiguous."""
+        return partial(x.reshape(-1).dot, self.matrix, out.reshape(-1))
 
 
-class OneAboveTheOther:
-    """Weights W (G, K, N) for the sum of the products with a single row for each gate: as one
-    matrix of G K rows they make it in one product."""
-
-    def __init__(self, G: int, K: int, N: int, dtype: DTypeLike) -> None:
-        self.W = empty((G, K, N), dtype)
-
-    def fill(self, W: Array) -> None:
-        """Take over W (G, K, N)."""
-        np.copyto(self.W, W)
-
-    def product(self, x: Array, out: Array) -> Product:
-        """Of x (G, 1, K), contiguous, with W, summed over the gates, into `out` (1, 1, N)."""
-        N = self.W.shape[2]
-        return partial(x.reshape(-1).dot, self.W.reshape(-1, N), out.reshape(N))
-
-
-class Linear:
+class Linear(Panels):
     """y = x W for each gate, over the positions of T steps of B streams, and its gradients."""
 
     def __init__(self, W: tuple[int, ...], T: int, B: int, dtype: DTypeLike) -> None:
         """W is the shape (G, K, N) of the weights."""
         G, K, N = W
-        self.W, self.WT = Panels(B, G, K, N, dtype), Panels(B, G, N, K, dtype)
-        self.dW = empty(W, dtype)
+        super().__init__(B, G, K, N, dtype)
+        self.transposed, self.dW = Panels(B, G, N, K, dtype), empty(W, dtype)
         steps = min(T, items_per_block(G * K * B, dtype))
         self.dx = empty((G, steps * B, K), dtype)  # of a block of positions, by gate
 
-    def fill(self, W: Array, scale: Array | None = None) -> None:
-        """Take over W (G, K, N), times scale (G, 1, 1), for `multiply`."""
-        self.W.fill(W, scale)
-
-    def multiply(self, x: Array, y: Array) -> None:
-        """y (G, n, N) = x W, with x (n, K)."""
-        self.W.multiply(x, y)
-
-    def backward(self, x: Array, W: Array, dy: Array, dW: Array, dx: Array) -> None:
+    def backward(self, x: Array, W: Array, dy: Array, *, dW: Array, dx: Array) -> None:
         """dW = x^T dy, and dx (n, K) = dy W^T summed over the gates, with dy (G, n, N)."""
         sum_products(x, dy, dW, self.dW)
-        self.WT.fill(W.transpose(0, 2, 1))
+        self.transposed.fill(W.transpose(0, 2, 1))
         n, block = len(x), self.dx.shape[1]
         for at in range(0, n, block):
             dx_by_gate = self.dx[:, : min(n - at, block)]
-            self.WT.multiply(dy[:, at : at + block], dx_by_gate)
+            self.transposed.multiply(dy[:, at : at + block], dx_by_gate)
             np.add.reduce(dx_by_gate, axis=0, out=dx[at : at + block])
 
 

@@ -19,7 +19,7 @@ from numpy.typing import DTypeLike
 
 from charlstm.nn.arrays import Array, empty
 from charlstm.nn.cells import Cell
-from charlstm.nn.products import OneAboveTheOther, Panels, SideBySide, sum_products
+from charlstm.nn.products import OneMatrix, Panels, sum_products
 
 CACHE_BYTES = 3 << 18
 """A chunk's activations fill at most this much memory (a part of a common second-level cache)."""
@@ -50,7 +50,7 @@ class Recurrent:
         # h[t] is before step t, h[t + 1] after it; the other states change in place
         self.h = empty((T + 1, B, H), dtype)
         self.inner = [empty((B, H), dtype) for _ in cell.states[1:]]
-        self.Wh = SideBySide(G, H, H, dtype) if single else Panels(B, G, H, H, dtype)  # times scale
+        self.Wh = OneMatrix(G, H, H, dtype) if single else Panels(B, G, H, H, dtype)  # times scale
         # views and products made once, so that the loops over time make none
         self.forward_products = [self.Wh.product(h, self.v) for h in self.h[:T]]
         self.forward_steps = [cell.forward_views(self.a[:, t]) for t in range(self.chunk)]
@@ -70,7 +70,7 @@ class Recurrent:
         through = 1 if single else G
         self.dh_parts = empty((through + cell.direct, B, H), dtype)
         self.dstate_parts = [(self.dh_parts[-1], *inner) for _, *inner in self.dstates]
-        self.WhT = OneAboveTheOther(G, H, H, dtype) if single else Panels(B, G, H, H, dtype)
+        self.WhT = OneMatrix(G, H, H, dtype, summed=True) if single else Panels(B, G, H, H, dtype)
         self.backward_products = [
             self.WhT.product(self.dv[:, t], self.dh_parts[:through]) for t in range(T_back)
         ]

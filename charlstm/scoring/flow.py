@@ -36,19 +36,17 @@ def gradient_flow(
     """Norms of d loss_t / d h_(t-k), k = 0 … `lags`, for each layer's h and, of an LSTM, c.
 
     loss_t is the cross-entropy of the single step t, in nats. The derivative is the total one in
-    the graph of the unrolled network, by all paths from the value to the loss, which is what
-    backpropagation through time computes: h_(t-k) acts on the layer above in its own step and
-    through Wh on every later one, on later c too; c_(t-k) is not changed by it. c_(t-k) acts on the
-    c after it and, through the output gate, on h_(t-k). So at k = 0 the top layer's dh is what the
-    output hands down, and dc = dh * o * (1 - tanh(c)^2). To compare cells look at h for an RNN and
-    a GRU and at c for an LSTM: there the way from step to step is without a matrix, dc = dc' * f
-    (S. Hochreiter, J. Schmidhuber, 1997), and h is where it is read off.
+    the graph of the unrolled network, by all paths from the value to the loss, as backpropagation
+    through time computes it: h_(t-k) acts on the layer above in its own step and through Wh on
+    every later one; c_(t-k) acts on the c after it and, through the output gate, on h_(t-k). So at
+    k = 0 the top layer's dh is what the output hands down, and dc = dh * o * (1 - tanh(c)^2).
+    Compare h of an RNN and a GRU with c of an LSTM: there the way from step to step is without a
+    matrix, dc = dc' * f (S. Hochreiter, J. Schmidhuber, 1997).
 
-    ids (N,) are read as one stream from a zero state, in pieces of `lags` + 1 steps, of which the
-    last one's loss is followed back to the first. The Euclidean norms (of all H values together)
-    are averaged, as numbers, over the pieces: at most `POSITIONS` of them, so that of a longer text
-    the beginning counts; a piece whose next unit is `charged`, outside the vocabulary for good,
-    does not. All in float64, since what vanishes would vanish too early in float32. Raises
+    ids (N,) are read as one stream from a zero state, in pieces of `lags` + 1 steps; the loss of
+    the last step of each is followed back to the first. The result are means of Euclidean norms
+    over at most `POSITIONS` pieces, the first of the text, without those whose next unit is
+    `charged`, outside the vocabulary. All is float64: float32 would underflow too early. Raises
     `CorpusError`, which calls the units `unit`, where no piece is left.
     """
     ids, steps = np.asarray(ids, np.intp), lags + 1
