@@ -88,7 +88,7 @@ def test_records(corpus: Path, tmp_path: Path) -> None:
     assert records[-1].train < records[0].train
     assert records[4].best
     assert sorted(p.name for p in tmp_path.iterdir()) == ["corpus.txt", "model.npz"]
-    assert charlstm.load(output).checkpoint.progress["step"] == 12
+    assert charlstm.load(output).checkpoint.progress.step == 12
 
 
 def test_without_output(corpus: Path, tmp_path: Path) -> None:

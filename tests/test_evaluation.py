@@ -238,7 +238,7 @@ def measured(held_out: HeldOut, model: Model, T: int) -> float:
 @pytest.mark.parametrize("T", [3, 20, 64])
 def test_held_out_is_nearly_exact(trained: Training, B: int, T: int) -> None:
     """Many streams with a warm-up measure what one stream does, to a thousandth of a nat."""
-    model, ids = trained.used, trained.corpus.valid
+    model, ids = trained.learner.used, trained.corpus.valid
     expected = exact(model, ids)
     got = measured(HeldOut.of(ids, B), model, T)
     assert got == pytest.approx(expected, abs=1e-6 if B == 1 else 1e-3)
@@ -281,14 +281,16 @@ def test_held_out_limit() -> None:
 
 def test_measuring_leaves_no_trace(trained: Training) -> None:
     """The buffers are handed back as they were found, and measuring again gives the same."""
-    shards = trained.shards
-    assert trained.held_out is not None
+    shards = trained.learner.shards
+    assert trained.learner.held_out is not None
     before = trained.held_out_loss()
-    first = shards.measure(trained.used.weights.flat)
-    nothing = trained.used.weights.flat * 0
+    first = shards.measure(trained.learner.used.weights.flat)
+    nothing = trained.learner.used.weights.flat * 0
     uniform = math.log(len(trained.corpus.vocabulary))
-    assert shards.measure(nothing) == pytest.approx(uniform * trained.held_out.characters, rel=1e-5)
-    assert shards.measure(trained.used.weights.flat) == first
+    assert shards.measure(nothing) == pytest.approx(
+        uniform * trained.learner.held_out.characters, rel=1e-5
+    )
+    assert shards.measure(trained.learner.used.weights.flat) == first
     for unrolled in shards.bench.unrolled.values():
         assert unrolled.model is shards.bench.model
         assert unrolled.training

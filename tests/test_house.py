@@ -17,7 +17,7 @@ import charlstm
 from charlstm.cli import COMMANDS, cli, main
 from charlstm.config.schema import bundled
 from charlstm.nn.optimizers import OPTIMIZERS
-from charlstm.storage.checkpoint import _PROGRESS
+from charlstm.storage.progress import Progress
 from charlstm.text.corpus import MIN_HELD_OUT
 
 ROOT = Path(__file__).parent.parent
@@ -29,10 +29,13 @@ HOUSE = {
     "nn": ["arrays", "cells", "parameters", "optimizers", "recurrent", "layers", "model"],
     "config": ["schema"],
     "text": ["visible", "vocabulary", "sniff", "corpus"],
-    "storage": ["lock", "files", "archive", "checkpoint"],
+    "storage": ["lock", "files", "archive", "npz", "progress", "checkpoint"],
     "scoring": ["evaluation", "flow"],
     "generation": ["patterns", "sampling"],
-    "training": ["shards", "ranks", "run"],
+    "training": [
+        *("events", "plan", "ranks", "shards", "resume", "saving", "recovery", "learner"),
+        *("evaluations", "run"),
+    ],
     "api": [],
     "cli": ["streams", "options", "log", "dialogue", "train", "sample", "evaluate", "info"],
 }
@@ -233,7 +236,15 @@ def test_the_reader_of_checkpoints_in_the_docs_agrees_with_evaluate(
 def test_the_format_is_documented() -> None:
     """Every key that a checkpoint has in its metadata, and every group of its members."""
     docs = (ROOT / "docs" / "checkpoint-format.md").read_text(encoding="utf-8")
-    for key in [*_PROGRESS, "format", "version", "vocabulary", "streams", "config", "good"]:
+    for key in [
+        *Progress.__dataclass_fields__,
+        "format",
+        "version",
+        "vocabulary",
+        "streams",
+        "config",
+        "good",
+    ]:
         assert f"`{key}`" in docs, key
     for name in {sums for optimizer in OPTIMIZERS.values() for sums in optimizer.sums}:
         assert f"`optimizer/{name}/…`" in docs

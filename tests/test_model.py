@@ -22,7 +22,7 @@ from charlstm.config.schema import Config, Setting
 from charlstm.nn.cells import CELLS
 from charlstm.nn.layers import Draws, Drops, Mask
 from charlstm.nn.model import Model, State, Stepper, Unrolled
-from charlstm.training.run import embedding_start
+from charlstm.training.plan import embedding_start
 
 Array = NDArray[Any]
 Float = type[np.floating[Any]]

@@ -70,8 +70,8 @@ def info(
     p, config = checkpoint.progress, checkpoint.config
     t, vocabulary = config.train, checkpoint.vocabulary
     unit, name = vocabulary.unit, vocabulary.name
-    chars = p["step"] * t.batch * t.length
-    best = checkpoint.in_use
+    chars = p.step * t.batch * t.length
+    best = p.in_use
     document: dict[str, Any] = {
         "file": printable(path),
         "bytes": checkpoint.size,
@@ -81,16 +81,16 @@ def info(
         "unit": unit,
         "vocabulary": vocabulary.listed(),
         "trained": {
-            "steps": p["step"],
+            "steps": p.step,
             f"{name}s": chars,
-            "epochs": chars / p["corpus"]["train"],
-            "corpus": p["corpus"],
+            "epochs": chars / p.corpus.train,
+            "corpus": p.corpus._asdict(),
             "best_step": best[0] if best else None,
             f"best_nats_per_{unit}": best[1] if best else None,
-            "history": p["history"],
-            "rollbacks": p["rollbacks"],
+            "history": p.history,
+            "rollbacks": p.rollbacks,
         },
-        "environment": p["environment"],
+        "environment": p.environment,
         "config": config.to_dict(),
     }
     if as_json:
@@ -112,16 +112,16 @@ def info(
         "network": f"{m.cell}, hidden {_shown(m.hidden)}, layers {m.layers}: "
         f"{document['parameters']:,} parameters",
         "vocabulary": f"{len(vocabulary):,} {name}s{vocabulary.shown()}",
-        "corpus": f"{p['corpus']['train']:,} {name}s trained on, {p['corpus']['valid']:,} held out",
-        "trained": f"{p['step']:,} steps, {chars:,} {name}s, {trained['epochs']:.2f} epochs",
+        "corpus": f"{p.corpus.train:,} {name}s trained on, {p.corpus.valid:,} held out",
+        "trained": f"{p.step:,} steps, {chars:,} {name}s, {trained['epochs']:.2f} epochs",
         "held-out loss": held_out,
     }
-    if p["rollbacks"]:
+    if p.rollbacks:
         lines["diverged"] = ", ".join(
-            f"step {step:,}: {what}; back to step {to:,}" for step, what, to in p["rollbacks"]
+            f"step {step:,}: {what}; back to step {to:,}" for step, what, to in p.rollbacks
         )
-    if p["environment"]:
-        lines["trained with"] = ", ".join(f"{k} {v}" for k, v in p["environment"].items())
+    if p.environment:
+        lines["trained with"] = ", ".join(f"{k} {v}" for k, v in p.environment.items())
     for section, keys in config.to_dict().items():
         lines[section] = ", ".join(f"{k} {_shown(v)}" for k, v in keys.items())
     width = max(map(len, lines)) + 2
@@ -137,7 +137,7 @@ def _verify(
 
         config = checkpoint.config
         read = Corpus.from_files(corpus, config.text, valid, notice, rng_seed=config.train.rng_seed)
-        if read.sha256 != checkpoint.progress["corpus"]["sha256"]:
+        if read.sha256 != checkpoint.progress.corpus.sha256:
             raise CheckpointError(f"{path}: whole, but not trained on this text")
     if as_json:
         document = {"file": printable(path), "sha256": checkpoint.digest, "whole": True}

@@ -19,10 +19,11 @@ from charlstm.cli.options import config_options, debug_option, settings
 from charlstm.cli.streams import check_one_user, error, notice, terminal, write
 from charlstm.errors import CharLSTMError, OutputError, UsageError
 from charlstm.storage.files import check_apart
+from charlstm.training.events import Event, Record
 
 if TYPE_CHECKING:
     from charlstm.training.ranks import Alone
-    from charlstm.training.run import Record, Training
+    from charlstm.training.run import Training
 
 STDOUT = "/dev/stdout"
 """A name by which standard output is compared with other files, where there is such a name."""
@@ -287,9 +288,9 @@ class _Progress:
         self.chars_before = training.chars
         self.mean: float | None = None
         self.valid = training.best_valid
-        t, steps = training.config.train, training.total_steps
+        t, steps = training.config.train, training.plan.total_steps
         self.max_seconds = None if t.max_time is None else seconds(t.max_time)
-        self.end = None if steps is None else steps * training.B * t.length
+        self.end = None if steps is None else training.plan.chars(steps)
         if not quiet and terminal(sys.stderr):
             from tqdm import tqdm
 
@@ -306,17 +307,20 @@ class _Progress:
     def __enter__(self) -> _Progress:
         return self
 
-    def show(self, record: Record) -> None:
+    def show(self, record: Event) -> None:
         if self.quiet:
             return
-        if math.isfinite(record.train):
-            mean = record.train if self.mean is None else self.mean
-            self.mean = mean + 0.02 * (record.train - mean)
-        if record.valid is not None:
-            self.valid = record.valid
+        sample = None
+        if isinstance(record, Record):
+            sample = record.sample
+            if math.isfinite(record.train):
+                mean = record.train if self.mean is None else self.mean
+                self.mean = mean + 0.02 * (record.train - mean)
+            if record.valid is not None:
+                self.valid = record.valid
         try:
-            if record.sample is not None:
-                self._line(f"--- sample at step {record.step:,}\n{record.sample}\n---")
+            if sample is not None:
+                self._line(f"--- sample at step {record.step:,}\n{sample}\n---")
             if record.notice is not None:
                 self._line(f"charlstm: {record.notice}")
             if self.bar is not None:
@@ -335,7 +339,7 @@ class _Progress:
         except (OSError, ValueError, AttributeError):  # stderr is gone: train on without it
             self.quiet, self.bar = True, None
 
-    def _end(self, record: Record) -> int | None:
+    def _end(self, record: Event) -> int | None:
         """Units trained on when the first limit is reached: that of steps and epochs, or that of
         time if the speed stays as it has been."""
         if self.max_seconds is None:

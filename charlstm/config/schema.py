@@ -16,6 +16,7 @@ import os
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from enum import Enum
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -30,12 +31,31 @@ UNIT_NAMES = {"char": "character", "byte": "byte", "word": "word"}
 """The units of text, and what each is called."""
 
 
+class OnResume(Enum):
+    """Whether something may differ between a checkpoint and the run that resumes it."""
+
+    FREE = "yes"
+    ACCEPTABLE = "if the user accepts it"
+    FATAL = "no"
+
+
+def _fixed(key: Any, on_resume: OnResume = OnResume.ACCEPTABLE) -> Any:
+    """A key that is part of the run: it may not change on resume, unless the user accepts that."""
+    return field(default=key.default, metadata={**key.metadata, "on_resume": on_resume})
+
+
+def _shape(key: Any) -> Any:
+    """A key that may never change on resume: the arrays of a checkpoint would be others."""
+    return _fixed(key, OnResume.FATAL)
+
+
 # --- what a key may be -------------------------------------------------------------------------
 
 
 def _key(default: Any, expected: str, check: Callable[[Any], Any]) -> Any:
     """A dataclass field whose values `check` accepts (returning them) or refuses (ValueError)."""
-    return field(default=default, metadata={"expected": expected, "check": check})
+    metadata = {"expected": expected, "check": check, "on_resume": OnResume.FREE}
+    return field(default=default, metadata=metadata)
 
 
 def _number(default: float | None, low: float, high: float = math.inf, above: bool = False) -> Any:
@@ -171,19 +191,21 @@ def seconds(duration: str) -> float:
 class TextConfig:
     """How files become units: characters, bytes or words."""
 
-    unit: str = _choice("char", *UNIT_NAMES)
-    encoding: str = _key("utf-8", "the name of a text encoding, such as utf-8", _encoding_check)
+    unit: str = _fixed(_choice("char", *UNIT_NAMES))
+    encoding: str = _fixed(
+        _key("utf-8", "the name of a text encoding, such as utf-8", _encoding_check)
+    )
     """Of every file that is read; where the unit is the byte, files are not decoded."""
-    normalize: str = _choice("none", "none", "nfc", "nfd", "nfkc")
+    normalize: str = _fixed(_choice("none", "none", "nfc", "nfd", "nfkc"))
     """Unicode's normal form that everything read is brought into."""
-    min_count: int = _integer(1, 1)
+    min_count: int = _fixed(_integer(1, 1))
     """Units that stand in the corpus less often are left out of the vocabulary …"""
-    max_vocabulary: int | None = _integer(None, 2)
+    max_vocabulary: int | None = _fixed(_integer(None, 2))
     """… and all but the most frequent, so that it has no more entries than this; of equally
     frequent units those of lower code points stay."""
-    valid: float = _number(0.1, 0.0, 0.9)
+    valid: float = _fixed(_number(0.1, 0.0, 0.9))
     """Share of the text that is held out of training."""
-    split: str = _choice("tail", "tail", "lines")
+    split: str = _fixed(_choice("tail", "tail", "lines"))
     """Which part that is: the text's end; or, of lines that stand for themselves, some of them,
     after `train.rng_seed` has shuffled all."""
 
@@ -197,29 +219,29 @@ class TextConfig:
 class ModelConfig:
     """The network."""
 
-    cell: str = _choice("lstm", "lstm", "gru", "rnn")
-    hidden: int | tuple[int, ...] = _key(
-        100, "a whole number from 1 to 65536, or a list of one for each layer", _hidden_check
+    cell: str = _shape(_choice("lstm", "lstm", "gru", "rnn"))
+    hidden: int | tuple[int, ...] = _shape(
+        _key(100, "a whole number from 1 to 65536, or a list of one for each layer", _hidden_check)
     )
     """Width of the hidden state, of all layers or of each, the lowest first."""
-    layers: int = _integer(1, 1, 64)
-    embedding: int = _integer(0, 0, 65536)
+    layers: int = _shape(_integer(1, 1, 64))
+    embedding: int = _shape(_integer(0, 0, 65536))
     """Width of a vector that is learnt for each character; 0: one-hot input."""
-    tie: bool = _flag(False)
+    tie: bool = _shape(_flag(False))
     """Whether the output weights are the embedding."""
-    dropout: float = _number(0.0, 0.0, 0.99)
+    dropout: float = _fixed(_number(0.0, 0.0, 0.99))
     """Share of the values that are dropped while training: of the embedding, between the layers
     and above them, not along time; one-hot input is not dropped (see `input_drop`)."""
-    variational: bool = _flag(False)
+    variational: bool = _fixed(_flag(False))
     """Whether dropout drops the same values in all steps of a segment."""
-    weight_drop: float = _number(0.0, 0.0, 0.99)
+    weight_drop: float = _fixed(_number(0.0, 0.0, 0.99))
     """Share of the recurrent weights that are dropped, for a whole segment, while training."""
-    input_drop: float = _number(0.0, 0.0, 0.99)
+    input_drop: float = _fixed(_number(0.0, 0.0, 0.99))
     """Share of the characters that count as unknown when they are read while training."""
-    forget_bias: float = _number(1.0, -100.0, 100.0)
-    start: str = _choice("uniform", "uniform", "normal")
+    forget_bias: float = _fixed(_number(1.0, -100.0, 100.0))
+    start: str = _fixed(_choice("uniform", "uniform", "normal"))
     """From what the first weights are drawn; see `Model.initialise`."""
-    embedding_start: float | None = _number(None, 0.0, 100.0, above=True)
+    embedding_start: float | None = _shape(_number(None, 0.0, 100.0, above=True))
     """Standard deviation of the first embedding; null: 1 for characters and bytes, 0.01 for words,
     of which the rare ones are hardly ever trained, and 1 / sqrt(width) where it is tied."""
 
@@ -228,12 +250,12 @@ class ModelConfig:
 class TrainConfig:
     """The training."""
 
-    optimizer: str = _choice("adagrad", "adagrad", "sgd", "rmsprop", "adam", "adamw")
-    rms_decay: float = _number(0.95, 0.0, 0.999999)
+    optimizer: str = _shape(_choice("adagrad", "adagrad", "sgd", "rmsprop", "adam", "adamw"))
+    rms_decay: float = _fixed(_number(0.95, 0.0, 0.999999))
     """RMSprop's decay of its mean of squared gradients."""
-    beta1: float = _number(0.9, 0.0, 0.999999)
+    beta1: float = _fixed(_number(0.9, 0.0, 0.999999))
     """Adam's decay of its mean gradient."""
-    beta2: float = _number(0.999, 0.0, 0.999999)
+    beta2: float = _fixed(_number(0.999, 0.0, 0.999999))
     """Adam's decay of its mean of squared gradients."""
     weight_decay: float = _number(0.0, 0.0)
     """AdamW's shrinking of all weights in each step, in proportion to the learning rate."""
@@ -250,21 +272,21 @@ class TrainConfig:
     """… after so many at the full rate."""
     lr_divide: float = _number(4.0, 1.0)
     """Divisor of the plateau schedule at every look at the held-out text without a new best."""
-    batch: int = _integer(32, 1, 65536)
+    batch: int = _shape(_integer(32, 1, 65536))
     """Streams of text that are read side by side."""
-    length: int = _integer(50, 1, 65536)
+    length: int = _fixed(_integer(50, 1, 65536))
     """Steps of time over which gradients flow back."""
-    shards: int | str = _key("auto", "a whole number from 1 up or auto", _count_check)
+    shards: int | str = _fixed(_key("auto", "a whole number from 1 up or auto", _count_check))
     """Groups of streams whose gradients are made apart and added in order; auto: two from 32
     streams up, and more where they would have over 64 streams each. Part of the run: another
     number gives other roundings."""
     workers: int | str = _key("auto", "a whole number from 1 up or auto", _count_check)
     """Processes that share the shards; auto: as many as there are cores. Changes no result."""
-    reset: float = _number(0.02, 0.0, 1.0)
+    reset: float = _fixed(_number(0.02, 0.0, 1.0))
     """Probability, for each stream before each segment, of starting afresh from a zero state."""
-    average: float = _number(0.99, 0.0, 0.999999)
+    average: float = _shape(_number(0.99, 0.0, 0.999999))
     """Decay of the running average of the weights that is measured, kept and used; 0: none."""
-    loss: str = _choice("mean", "mean", "sum")
+    loss: str = _fixed(_choice("mean", "mean", "sum"))
     """What the gradient is of: the mean over the segment's characters, or their sum over time
     (and mean over streams), as in the classic scripts, where `clip_value` is meant for it."""
     clip_norm: float | None = _number(None, 0.0, above=True)
@@ -280,7 +302,7 @@ class TrainConfig:
     save_every: int | str = _key("60s", "a number of steps or a duration", _interval_check)
     sample_every: int | None = _integer(None, 1)
     sample_at: tuple[int, ...] = _key((), "a list of steps", _steps_check)
-    rng_seed: int = _integer(0, 0, 2**63 - 1)
+    rng_seed: int = _fixed(_integer(0, 0, 2**63 - 1))
 
 
 @dataclass(frozen=True)

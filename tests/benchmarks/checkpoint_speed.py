@@ -26,7 +26,8 @@ from common import Row, Run
 from charlstm.config.schema import Config, Setting, seconds
 from charlstm.storage.checkpoint import read_checkpoint, write_checkpoint
 from charlstm.text.corpus import Corpus
-from charlstm.training.run import SAVING, Training
+from charlstm.training.run import Training
+from charlstm.training.saving import SAVING
 
 MEMORY = Path("/dev/shm")
 TEXT = Path(common.ROOT, "corpora", "lighthouse.txt")

@@ -30,7 +30,7 @@ from charlstm.config.schema import Config, Setting
 from charlstm.nn.cells import CELLS
 from charlstm.nn.model import Unrolled
 from charlstm.nn.optimizers import Adagrad, clip_norm_, norm
-from charlstm.training.run import fitted
+from charlstm.training.plan import fitted
 from charlstm.training.shards import Job, Shards
 
 STREAMS = (16, 32, 64, 128)

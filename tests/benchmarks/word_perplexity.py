@@ -118,7 +118,7 @@ def compare(o: argparse.Namespace) -> Row:
     corpus, t = training.corpus, training.config.train
     began = training.checkpoint().last.copy()
     records = list(training)
-    model = training.model
+    model = training.learner.model
     ids = corpus.valid[: o.scored]
     ours = math.exp(surprisals(model, ids).mean())
     what = (

@@ -182,13 +182,13 @@ def poison(n: int | None, seed: int) -> Outcome:
 
         def step(self: Training, *rest: Any, at: int = at, times: int = times,
                  value: float = value, place: str = place) -> Any:  # fmt: skip
-            if self.step == at and len(self.progress["rollbacks"]) < times:
+            if self.step == at and len(self.progress.rollbacks) < times:
                 arrays = {
-                    "weights": self.model.weights.flat,
-                    "average": self.average,
-                    "squares": self.optimizer.state["squares"],
-                    "state": self.state[-1].reshape(-1),
-                    "best": self.gradient,
+                    "weights": self.learner.model.weights.flat,
+                    "average": self.learner.average,
+                    "squares": self.learner.optimizer.state["squares"],
+                    "state": self.learner.state[-1].reshape(-1),
+                    "best": self.learner.gradient,
                 }
                 array = arrays[place]
                 assert array is not None
