@@ -34,7 +34,8 @@ if TYPE_CHECKING:
     )
     from charlstm.scoring.evaluation import Evaluation
     from charlstm.scoring.flow import GradientFlow
-    from charlstm.training.run import Record, Training
+    from charlstm.training.events import Record, Rollback
+    from charlstm.training.run import Training
 
 _HOMES = {
     "api": ("LanguageModel", "gradient_flow", "load", "train"),
@@ -52,7 +53,8 @@ _HOMES = {
     ),
     "scoring.evaluation": ("Evaluation",),
     "scoring.flow": ("GradientFlow",),
-    "training.run": ("Record", "Training"),
+    "training.events": ("Record", "Rollback"),
+    "training.run": ("Training",),
 }
 
 __all__ = [
@@ -68,6 +70,7 @@ __all__ = [
     "LanguageModel",
     "OutputError",
     "Record",
+    "Rollback",
     "Setting",
     "Training",
     "UsageError",

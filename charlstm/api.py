@@ -40,7 +40,7 @@ from charlstm.storage.lock import Lock
 from charlstm.text.corpus import Corpus
 from charlstm.text.reading import Line, Notice, encoding_of, read_blocks, read_lines, read_text
 from charlstm.training.ranks import ranks
-from charlstm.training.run import Training, fitted
+from charlstm.training.run import Training
 
 Path_ = str | os.PathLike[str]
 
@@ -258,20 +258,6 @@ def gradient_flow(model: LanguageModel, text: str | Iterable[str], lags: int = 5
     return flow_of(model.model, np.concatenate(ids), lags, v.charged, v.name)
 
 
-FIXED_ON_RESUME = (
-    *("text.", "model.", "train.batch", "train.length", "train.shards", "train.loss"),
-    *("train.optimizer", "train.rms_decay", "train.beta", "train.average", "train.rng_seed"),
-    "train.reset",
-)
-"""Beginnings of the keys that a run cannot change on the way, …"""
-
-SHAPE = (
-    *("model.cell", "model.hidden", "model.layers", "model.embedding", "model.tie"),
-    *("train.optimizer", "train.batch", "train.average"),
-)
-"""… and of those that it cannot even if that is asked for: by them the arrays would be others."""
-
-
 def inputs(
     corpus: Sequence[Path_], valid: Path_ | None, configs: Iterable[str]
 ) -> list[tuple[str, Path_]]:
@@ -299,7 +285,7 @@ def train(
     """Train a model on text files; iterate over the result, a `Record` a step.
 
         for record in charlstm.train("corpus.txt", "model.npz", settings={"train.steps": 500}):
-            print(record.step, record.train)
+            print(record.step)
 
     `config` names bundled configurations or YAML files, later ones on top; `settings` are single
     keys over them. The checkpoint is written to `output` on the way and at the end; without
@@ -362,25 +348,10 @@ def _begun(
     if output is None:
         raise UsageError("nothing to go on with: resume needs the checkpoint as output")
     checkpoint = read_checkpoint(output)
-    before = checkpoint.config
-    wanted = before.updated(changes)
-    text = _read(sources, wanted, valid, notice)
-    after, _ = fitted(wanted, len(text.train) // ranks().size)
-    for setting in changes:
-        section, _, name = setting.key.partition(".")
-        old, new = (getattr(getattr(c, section), name) for c in (before, after))
-        if old == new or not setting.key.startswith(FIXED_ON_RESUME):
-            continue
-        if accept_changes and not setting.key.startswith(SHAPE):
-            notice(f"{setting.key} was {old!r} when the checkpoint was written and is {new!r}")
-            continue
-        accepted = "" if setting.key.startswith(SHAPE) else ", accept it (--accept-changes)"
-        raise UsageError(
-            f"{setting.where}: {setting.key} is {old!r} in {output} and cannot change on "
-            f"--resume; leave it out{accepted}, or start anew with -o or --force"
-        )
-    checkpoint.config = after
-    return Training.resume(text, checkpoint, output, lock, accept_changes)
+    text = _read(sources, checkpoint.config.updated(changes), valid, notice)
+    return Training.resume(
+        text, checkpoint, output, lock, settings=changes, accept_changes=accept_changes
+    )
 
 
 def _read(sources: Sequence[Path_], wanted: Config, valid: Path_ | None, notice: Notice) -> Corpus:

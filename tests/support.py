@@ -22,6 +22,8 @@ from charlstm.nn.model import Model
 from charlstm.nn.shape import Shape
 from charlstm.text.corpus import Corpus
 from charlstm.text.vocabulary import Vocabulary
+from charlstm.training.events import Record
+from charlstm.training.run import Training
 
 ROOT = Path(__file__).parent.parent
 CORPORA = ROOT / "corpora"
@@ -137,6 +139,13 @@ def trained(path: Path, corpus: str, steps: int = 120, **settings: Any) -> Path:
     for _ in charlstm.train(path.parent / "corpus", path, settings=changes):
         pass
     return path
+
+
+def records(training: Training) -> Iterator[Record]:
+    """The records of a run that never diverges."""
+    for event in training:
+        assert isinstance(event, Record)
+        yield event
 
 
 def random_model(

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support import ROOT, STORY
+from support import ROOT, STORY, records
 
 import charlstm
 from charlstm.config.sources import bundled
@@ -47,7 +47,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def run(training: charlstm.Training) -> list[charlstm.Record]:
-    return list(training)
+    return list(records(training))
 
 
 # --- training ----------------------------------------------------------------------------------
@@ -88,7 +88,7 @@ def test_records(corpus: Path, tmp_path: Path) -> None:
     assert records[-1].train < records[0].train
     assert records[4].best
     assert sorted(p.name for p in tmp_path.iterdir()) == ["corpus.txt", "model.npz"]
-    assert charlstm.load(output).checkpoint.progress["step"] == 12
+    assert charlstm.load(output).checkpoint.progress.step == 12
 
 
 def test_without_output(corpus: Path, tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ import checkpoint_speed
 import common
 import peers
 import train_speed
+from support import records
 
 import charlstm
 from charlstm.nn.model import Model
@@ -169,7 +170,8 @@ def test_the_script_of_pytorch_learns_as_charlstm_train_does() -> None:
     torch_train = importlib.import_module("torch_train")
     settings = {"model.hidden": 16, "train.batch": 8, "train.length": 20, "train.eval_every": 20}
     settings["train.steps"] = 100
-    ours = [r.valid for r in charlstm.train(STORY, settings=settings) if r.valid is not None]
+    training = charlstm.train(STORY, settings=settings)
+    ours = [r.valid for r in records(training) if r.valid is not None]
     looks = torch_train.train(STORY.read_text(encoding="utf-8"), H=16, B=8, T=20, every=20)
     theirs = [valid for _, valid, _ in itertools.islice(looks, 5)]
     assert len(ours) == 5

@@ -5,6 +5,7 @@ Damage of every byte, mutants, failing disks and loss of power are in `tests/fau
 from __future__ import annotations
 
 import copy
+import dataclasses
 import errno
 import hashlib
 import io
@@ -36,6 +37,7 @@ from charlstm.nn.shape import Shape
 from charlstm.storage.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
 from charlstm.storage.files import claim
 from charlstm.storage.lock import Lock
+from charlstm.storage.progress import LATER, Evaluated
 from charlstm.text.corpus import Corpus
 from charlstm.training.run import Training
 
@@ -160,7 +162,7 @@ def test_helpers_make_good_files(tmp_path: Path, small: bytes) -> None:
     for same in (
         pack(unpack(small)),
         with_text(small, json.dumps(document(small)).encode()),
-        with_value(small, ("progress", "looks"), expected.progress["looks"]),
+        with_value(small, ("progress", "looks"), expected.progress.looks),
         with_array(small, "counts", expected.vocabulary.counts),
     ):
         assert_same(read(tmp_path, same), expected)
@@ -259,7 +261,7 @@ def test_a_file_of_before_setbacks_were_kept(tmp_path: Path, small: bytes) -> No
     whole["progress"]["history"] = [[k, 1.0, v] for k, v in enumerate((3.0, 2.0, 2.5, 1.5, 1.5))]
     del whole["progress"]["setbacks"]
     old = with_text(small, json.dumps(whole).encode())
-    assert read(tmp_path, old).progress["setbacks"] == 2
+    assert read(tmp_path, old).progress.setbacks == 2
     whole["progress"]["history"] = 5
     refused(tmp_path, with_text(small, json.dumps(whole).encode()), "history is 5")
 
@@ -267,7 +269,7 @@ def test_a_file_of_before_setbacks_were_kept(tmp_path: Path, small: bytes) -> No
 def test_losses_of_any_size(tmp_path: Path, small: bytes) -> None:
     """A loss that training takes for finite can be read again."""
     data = with_value(small, ("progress", "history"), [[80, 2.3e16, 1e300]])
-    assert read(tmp_path, data).progress["history"] == [[80, 2.3e16, 1e300]]
+    assert read(tmp_path, data).progress.history == [(80, 2.3e16, 1e300)]
     refused(tmp_path, with_value(small, ("progress", "history"), [[80, 2**53, 1.0]]), "history")
 
 
@@ -466,7 +468,7 @@ def test_not_finite_is_never_saved(tmp_path: Path, where: str, value: float) -> 
 def test_losses_that_are_not_finite_are_never_saved(tmp_path: Path) -> None:
     """The same for a loss in the history."""
     checkpoint = make()
-    checkpoint.progress["history"].append([4, 1.0, math.nan])
+    checkpoint.progress.history.append(Evaluated(4, 1.0, math.nan))
     with pytest.raises(DivergedError):
         write_checkpoint(tmp_path / "model.npz", checkpoint)
     assert os.listdir(tmp_path) == []
@@ -865,7 +867,7 @@ def test_missing_and_surplus_metadata(tmp_path: Path, small: bytes) -> None:
         part = whole
         for key in path:
             part = part[key]
-        for key in part.keys() - charlstm.storage.checkpoint._ADDED.keys():
+        for key in part.keys() - LATER:
             less = {k: v for k, v in part.items() if k != key}
             if path:
                 refused(tmp_path, with_value(small, path, less))
@@ -880,7 +882,7 @@ def test_a_good_state_of_its_own(tmp_path: Path) -> None:
     its arrays and its progress as strictly as the others."""
     checkpoint = make()
     assert checkpoint.good is not None
-    assert checkpoint.good.progress["step"] == 2
+    assert checkpoint.good.progress.step == 2
     data = written(checkpoint)
     back = read(tmp_path, data)
     assert_same(back, checkpoint)
@@ -902,14 +904,14 @@ def test_a_file_of_before_the_rollbacks(tmp_path: Path, small: bytes) -> None:
     """Files that do not have them, nor say with what they were made, are read as before."""
     progress = document(small)["progress"]
     assert progress["rollbacks"] == []
-    for name in charlstm.storage.checkpoint._ADDED:
+    for name in LATER:
         del progress[name]
     back, expected = (
         read(tmp_path, with_value(small, ("progress",), progress)),
         read(tmp_path, small),
     )
-    assert back.progress["environment"] == {}
-    back.progress["environment"] = expected.progress["environment"]
+    assert back.progress.environment == {}
+    back.progress.environment = expected.progress.environment
     assert_same(back, expected)
 
 
@@ -1012,11 +1014,12 @@ def test_what_is_accepted_can_be_trained_on(
         checkpoint = read_checkpoint(path)
     except CheckpointError:
         return
-    checkpoint.progress["step"] = min(checkpoint.progress["step"], 3)
+    checkpoint.progress.step = min(checkpoint.progress.step, 3)
     training = Training(Corpus.from_text(TEXT), checkpoint, None)
-    training.config = training.config.updated(
+    config = checkpoint.config.updated(
         Setting(key, value, "test") for key, value in [("train.steps", 5), ("train.patience", None)]
     )
+    training.plan = dataclasses.replace(training.plan, config=config)
     assert len(list(training)) > 0
 
 

@@ -22,6 +22,7 @@ import numpy as np
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
+from support import records
 
 import charlstm.text.ids
 import charlstm.text.reading
@@ -620,7 +621,7 @@ def test_a_file_that_changes_under_a_run(tmp_path: Path, change: str) -> None:
         assert mapped(corpus.train)
         training = Training.start(corpus, Config().updated(keys))
         losses.append([])
-        for record in training:
+        for record in records(training):
             losses[-1].append(record.train)
             if changed and record.step == 2:
                 if change == "removed":

@@ -12,7 +12,7 @@ import charlstm
 from charlstm.config.schema import TextConfig
 from charlstm.errors import CorpusError
 from charlstm.text.corpus import Corpus
-from charlstm.text.encodings import CODE_PAGES, SUPERSETS, likely_encoding
+from charlstm.text.encodings import CODE_PAGES, SUPERSETS, incremental, likely_encoding
 from charlstm.text.reading import read_lines, read_text
 
 TEXTS = {

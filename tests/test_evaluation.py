@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from support import records
 
 import charlstm.scoring.evaluation
 from charlstm.config.schema import Config, Setting
@@ -223,8 +224,8 @@ def trained() -> Training:
     keys = {"model.hidden": 24, "train.batch": 8, "train.length": 20, "train.steps": 120}
     config = Config().updated(Setting(k, v, "test") for k, v in keys.items())
     training = Training.start(Corpus.from_text(text), config)
-    records = list(training)
-    assert records[-1].train < 0.7 * records[0].train
+    first, *_, last = records(training)
+    assert last.train < 0.7 * first.train
     return training
 
 
@@ -242,7 +243,7 @@ def measured(held_out: HeldOut, model: Model, T: int) -> float:
 @pytest.mark.parametrize("T", [3, 20, 64])
 def test_held_out_is_nearly_exact(trained: Training, B: int, T: int) -> None:
     """Many streams with a warm-up measure what one stream does, to a thousandth of a nat."""
-    model, ids = trained.used, trained.corpus.valid
+    model, ids = trained.learner.used, trained.corpus.valid
     expected = exact(model, ids)
     got = measured(HeldOut.of(ids, B), model, T)
     assert got == pytest.approx(expected, abs=1e-6 if B == 1 else 1e-3)
@@ -285,14 +286,16 @@ def test_held_out_limit() -> None:
 
 def test_measuring_leaves_no_trace(trained: Training) -> None:
     """The buffers are handed back as they were found, and measuring again gives the same."""
-    shards = trained.shards
-    assert trained.held_out is not None
+    shards = trained.learner.shards
+    assert trained.learner.held_out is not None
     before = trained.held_out_loss()
-    first = shards.measure(trained.used.weights.flat)
-    nothing = trained.used.weights.flat * 0
+    first = shards.measure(trained.learner.used.weights.flat)
+    nothing = trained.learner.used.weights.flat * 0
     uniform = math.log(len(trained.corpus.vocabulary))
-    assert shards.measure(nothing) == pytest.approx(uniform * trained.held_out.characters, rel=1e-5)
-    assert shards.measure(trained.used.weights.flat) == first
+    assert shards.measure(nothing) == pytest.approx(
+        uniform * trained.learner.held_out.characters, rel=1e-5
+    )
+    assert shards.measure(trained.learner.used.weights.flat) == first
     for unrolled in shards.bench.unrolled.values():
         assert unrolled.model is shards.bench.model
         assert unrolled.training

@@ -20,7 +20,7 @@ from charlstm.cli import COMMANDS, cli, main
 from charlstm.config.schema import KEYS
 from charlstm.config.sources import bundled
 from charlstm.nn.optimizers import OPTIMIZERS
-from charlstm.storage.checkpoint import _PROGRESS
+from charlstm.storage.progress import Progress
 from charlstm.text.corpus import MIN_HELD_OUT
 
 PACKAGE = ROOT / "charlstm"
@@ -43,13 +43,16 @@ HOUSE = {
         *("visible", "normal_forms", "vocabulary", "units", "census", "encodings"),
         *("reading", "seams", "ids", "split", "corpus", "streams"),
     ],
-    "storage": ["lock", "files", "archive", "checkpoint"],
+    "storage": ["lock", "files", "archive", "npz", "progress", "checkpoint"],
     "scoring": ["evaluation", "held_out", "flow"],
     "generation": [
         *("regex", "nfa", "alphabet", "matcher"),
         *("numbers", "choose", "ending", "source", "scores", "batch", "sampler", "beam"),
     ],
-    "training": ["shards", "ranks", "run"],
+    "training": [
+        *("events", "plan", "ranks", "shards", "resume", "saving", "recovery", "learner"),
+        *("evaluations", "run"),
+    ],
     "api": [],
     "cli": [
         *("streams", "options", "log", "display", "seeds", "each", "dialogue", "characters"),
@@ -329,7 +332,15 @@ def test_the_reader_of_checkpoints_in_the_docs_agrees_with_evaluate(
 def test_the_format_is_documented() -> None:
     """Every key that a checkpoint has in its metadata, and every group of its members."""
     docs = (ROOT / "docs" / "checkpoint-format.md").read_text(encoding="utf-8")
-    for key in [*_PROGRESS, "format", "version", "vocabulary", "streams", "config", "good"]:
+    for key in [
+        *Progress.__dataclass_fields__,
+        "format",
+        "version",
+        "vocabulary",
+        "streams",
+        "config",
+        "good",
+    ]:
         assert f"`{key}`" in docs, key
     for name in {sums for optimizer in OPTIMIZERS.values() for sums in optimizer.sums}:
         assert f"`optimizer/{name}/…`" in docs

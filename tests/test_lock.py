@@ -257,7 +257,7 @@ class TestRuns:
         with pytest.raises(BusyError):
             training.save()
         assert len(list(resumed)) == 2
-        assert read_checkpoint(path).progress["step"] == 6
+        assert read_checkpoint(path).progress.step == 6
 
     def test_an_error_lets_go(self, tmp_path: Path) -> None:
         path = tmp_path / "m.npz"

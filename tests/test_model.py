@@ -26,7 +26,7 @@ from charlstm.nn.model import Model
 from charlstm.nn.shape import Shape, State
 from charlstm.nn.stepper import Stepper
 from charlstm.nn.unrolled import Unrolled
-from charlstm.training.run import embedding_start
+from charlstm.training.plan import embedding_start
 
 Array = NDArray[Any]
 Float = type[np.floating[Any]]

@@ -347,7 +347,7 @@ class TestLastSave:
         e = self.trained(folder, monkeypatch, "m.npz")
         place = folder / "m.rescued-2.npz"
         assert f"; the model is saved as {place}; " in str(e)
-        assert read_checkpoint(place).progress["step"] == 5
+        assert read_checkpoint(place).progress.step == 5
         assert (folder / "m.rescued.npz").read_text() == "an older one"
 
     def test_elsewhere(
@@ -361,7 +361,7 @@ class TestLastSave:
         e = self.trained(folder, monkeypatch, str(folder))
         (place,) = spare.glob("charlstm-*/m.npz")
         assert f"; the model is saved as {place}; " in str(e)
-        assert read_checkpoint(place).progress["step"] == 5
+        assert read_checkpoint(place).progress.step == 5
 
     def test_nowhere(
         self,

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support import CORPORA, STORY, fails, run, trained
+from support import CORPORA, STORY, fails, records, run, trained
 
 import charlstm
 from charlstm.errors import UsageError
@@ -203,7 +203,8 @@ def test_samples_in_training_are_those_of_sample(tmp_path: Path) -> None:
         "sample.length": 60,
         "sample.temperature": 0.5,
     }
-    *_, record = charlstm.train(tmp_path / "c.txt", tmp_path / "m.npz", settings=settings)
+    training = charlstm.train(tmp_path / "c.txt", tmp_path / "m.npz", settings=settings)
+    *_, record = records(training)
     assert record.sample is not None
     shown = record.sample.split("\nThe lamp")
     assert len(shown) == 3

@@ -196,19 +196,20 @@ def test_a_checkpoint_of_an_earlier_version(tmp_path: Path) -> None:
     for _ in charlstm.train(text, path, settings=SMALL):
         pass
     checkpoint = read_checkpoint(path)
-    now = checkpoint.progress["corpus"]["train"]
+    now = checkpoint.progress.corpus.train
     cut = int(len(NAMES) * 0.9)
     assert now < cut
-    checkpoint.progress["corpus"]["train"] = cut
+    older = checkpoint.progress.corpus
+    checkpoint.progress.corpus = older._replace(train=cut)
     write_checkpoint(path, checkpoint)
     training = charlstm.train(text, path, settings={"train.steps": 4}, resume=True)
     assert any(f"on {cut:,} units before and on {now:,} now" in n for n in training.notices)
     assert [record.step for record in training] == [3, 4]
-    assert read_checkpoint(path).progress["corpus"]["train"] == now
+    assert read_checkpoint(path).progress.corpus.train == now
     again = charlstm.train(text, path, settings={"train.steps": 5}, resume=True)
     assert not any("before and on" in n for n in again.notices)
     list(again)
-    checkpoint.progress["corpus"]["train"] = cut - 1
+    checkpoint.progress.corpus = older._replace(train=cut - 1)
     write_checkpoint(path, checkpoint)
     with pytest.raises(UsageError, match="not the one"):
         charlstm.train(text, path, resume=True)
@@ -425,8 +426,8 @@ def test_time_counts_reading(
     assert "standard input: stopped reading after " in said
     assert "another run may read more or less" in said
     checkpoint = read_checkpoint(model)
-    assert checkpoint.progress["step"] > 0
-    assert checkpoint.progress["corpus"]["train"] % len("억수는 배를 저었다\n") == 0
+    assert checkpoint.progress.step > 0
+    assert checkpoint.progress.corpus.train % len("억수는 배를 저었다\n") == 0
 
 
 @pytest.mark.skipif(os.name != "posix", reason="pipes cannot be waited for here")
@@ -443,7 +444,7 @@ def test_a_pipe_that_stays_silent(tmp_path: Path) -> None:
     os.close(write_end)
     assert time.monotonic() - began < 30
     assert b"stopped reading after 12 bytes" in done.stderr
-    assert charlstm.load(tmp_path / "m.npz").checkpoint.progress["corpus"]["train"] == 10
+    assert charlstm.load(tmp_path / "m.npz").checkpoint.progress.corpus.train == 10
 
 
 @pytest.mark.skipif(os.name != "posix", reason="pipes have no names here")

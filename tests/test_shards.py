@@ -26,7 +26,8 @@ from charlstm.nn.shape import Shape
 from charlstm.nn.unrolled import Unrolled
 from charlstm.scoring.held_out import HeldOut
 from charlstm.text.corpus import Corpus
-from charlstm.training.run import Training, fitted
+from charlstm.training.plan import fitted
+from charlstm.training.run import Training
 from charlstm.training.shards import Job, Shards
 
 V, H, T, B = 11, 9, 6, 7
@@ -207,7 +208,7 @@ def trained(monkeypatch: pytest.MonkeyPatch, path: Path, **train: Any) -> Traini
 
 def awaited(training: Training) -> None:
     """Let the workers that have not joined come up, however busy the machine is."""
-    starting = [worker.back for worker in training.shards.workers if not worker.ready]
+    starting = [worker.back for worker in training.learner.shards.workers if not worker.ready]
     assert not starting or select.select(starting, [], [], 60)[0]
 
 
@@ -224,9 +225,9 @@ def test_training_with_workers_writes_the_same_file(
         for record in training:
             if record.step == 100:
                 awaited(training)
-            joined |= any(worker.ready for worker in training.shards.workers)
+            joined |= any(worker.ready for worker in training.learner.shards.workers)
         assert joined == (workers == 2)
-        assert not training.shards.workers
+        assert not training.learner.shards.workers
         with np.load(tmp_path / f"{workers}.npz") as z:
             files.append({k: z[k].tobytes() for k in z.files if k not in ("metadata", "sha256")})
     assert files[0] == files[1]
@@ -242,7 +243,7 @@ def test_a_lost_worker_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) 
         if record.notice:
             notices.append(record.notice)
             training.stop()
-        for worker in training.shards.workers:
+        for worker in training.learner.shards.workers:
             if worker.ready:
                 worker.process.kill()
     assert len(notices) == 1
@@ -256,7 +257,7 @@ def test_workers_end_when_the_iteration_is_dropped(
     records = iter(training)
     next(records)
     next(records)
-    started = [worker.process for worker in training.shards.workers]
+    started = [worker.process for worker in training.learner.shards.workers]
     assert len(started) == (os.name == "posix")
     records.close()  # type: ignore[attr-defined]
     assert all(process.poll() is not None for process in started)

@@ -104,7 +104,7 @@ class TestModel:
         message = fails(process, 6, "standard output cannot be written: No space left on device")
         (place,) = tmp_path.glob("charlstm-*/model.npz")
         assert str(place) in message
-        assert read_checkpoint(place).progress["step"] == 20
+        assert read_checkpoint(place).progress.step == 20
 
     @pytest.mark.whole
     @bash
@@ -178,4 +178,4 @@ class TestLog:
         line, codes = process.stdout.decode().splitlines()
         assert json.loads(line)["step"] == 5
         assert codes == "141 0"
-        assert read_checkpoint(tmp_path / "charlstm.npz").progress["step"] < 100_000
+        assert read_checkpoint(tmp_path / "charlstm.npz").progress.step < 100_000

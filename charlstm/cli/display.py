@@ -9,9 +9,10 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from charlstm.cli.streams import terminal
+from charlstm.training.events import Event, Record
 
 if TYPE_CHECKING:
-    from charlstm.training.run import Record, Training
+    from charlstm.training.run import Training
 
 PLAIN_SECONDS = 10.0
 """Seconds between two lines of progress where there is no terminal for a bar."""
@@ -29,9 +30,9 @@ class Display:
         self.chars_before = training.chars
         self.mean: float | None = None
         self.valid = training.best_valid
-        t, steps = training.config.train, training.total_steps
+        t, steps = training.config.train, training.plan.total_steps
         self.max_seconds = None if t.max_time is None else seconds(t.max_time)
-        self.end = None if steps is None else steps * training.B * t.length
+        self.end = None if steps is None else training.plan.chars(steps)
         if not quiet and terminal(sys.stderr):
             from tqdm import tqdm
 
@@ -48,17 +49,20 @@ class Display:
     def __enter__(self) -> Display:
         return self
 
-    def show(self, record: Record) -> None:
+    def show(self, record: Event) -> None:
         if self.quiet:
             return
-        if math.isfinite(record.train):
-            mean = record.train if self.mean is None else self.mean
-            self.mean = mean + 0.02 * (record.train - mean)
-        if record.valid is not None:
-            self.valid = record.valid
+        sample = None
+        if isinstance(record, Record):
+            sample = record.sample
+            if math.isfinite(record.train):
+                mean = record.train if self.mean is None else self.mean
+                self.mean = mean + 0.02 * (record.train - mean)
+            if record.valid is not None:
+                self.valid = record.valid
         try:
-            if record.sample is not None:
-                self._line(f"--- sample at step {record.step:,}\n{record.sample}\n---")
+            if sample is not None:
+                self._line(f"--- sample at step {record.step:,}\n{sample}\n---")
             if record.notice is not None:
                 self._line(f"charlstm: {record.notice}")
             if self.bar is not None:
@@ -72,7 +76,7 @@ class Display:
         except (OSError, ValueError, AttributeError):  # stderr is gone: train on without it
             self.quiet, self.bar = True, None
 
-    def _plain(self, record: Record) -> str:
+    def _plain(self, record: Event) -> str:
         limit = "" if self.max_seconds is None else f" of {self.max_seconds:.0f} s"
         speed = (record.chars - self.chars_before) / max(record.seconds, 1e-9)
         return (
@@ -80,7 +84,7 @@ class Display:
             f"{record.epoch:.1f}, {speed / 1000:.0f}k {self.text.name}s/s, {self._losses()}"
         )
 
-    def _end(self, record: Record) -> int | None:
+    def _end(self, record: Event) -> int | None:
         """Units trained on when the first limit is reached: that of steps and epochs, or that of
         time if the speed stays as it has been."""
         if self.max_seconds is None:

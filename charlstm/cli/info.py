@@ -77,7 +77,7 @@ def _document(path: str, checkpoint: Checkpoint) -> dict[str, Any]:
     """The contents of a checkpoint for JSON."""
     from charlstm.storage.checkpoint import VERSION
 
-    p, vocabulary, best = checkpoint.progress, checkpoint.vocabulary, checkpoint.in_use
+    p, vocabulary, best = checkpoint.progress, checkpoint.vocabulary, checkpoint.progress.in_use
     units = _units_trained(checkpoint)
     return {
         "file": printable(path),
@@ -88,16 +88,16 @@ def _document(path: str, checkpoint: Checkpoint) -> dict[str, Any]:
         "unit": vocabulary.unit,
         "vocabulary": vocabulary.listed(),
         "trained": {
-            "steps": p["step"],
+            "steps": p.step,
             f"{vocabulary.name}s": units,
-            "epochs": units / p["corpus"]["train"],
-            "corpus": p["corpus"],
+            "epochs": units / p.corpus.train,
+            "corpus": p.corpus._asdict(),
             "best_step": best[0] if best else None,
             f"best_nats_per_{vocabulary.unit}": best[1] if best else None,
-            "history": p["history"],
-            "rollbacks": p["rollbacks"],
+            "history": p.history,
+            "rollbacks": p.rollbacks,
         },
-        "environment": p["environment"],
+        "environment": p.environment,
         "config": checkpoint.config.to_dict(),
     }
 
@@ -106,25 +106,25 @@ def _rows(path: str, checkpoint: Checkpoint) -> dict[str, str]:
     """The contents of a checkpoint for reading: names and values of a table."""
     from charlstm.storage.checkpoint import VERSION
 
-    p, vocabulary, best = checkpoint.progress, checkpoint.vocabulary, checkpoint.in_use
+    p, vocabulary, best = checkpoint.progress, checkpoint.vocabulary, checkpoint.progress.in_use
     m, name, units = checkpoint.config.model, vocabulary.name, _units_trained(checkpoint)
-    corpus = p["corpus"]
+    corpus = p.corpus
     rows = {
         "checkpoint": f"{_source(path)} ({checkpoint.size:,} bytes, format {VERSION})",
         "sha256": checkpoint.digest,
         "network": f"{m.cell}, hidden {_shown(m.hidden)}, layers {m.layers}: "
         f"{len(checkpoint.best):,} parameters",
         "vocabulary": f"{len(vocabulary):,} {name}s{vocabulary.shown()}",
-        "corpus": f"{corpus['train']:,} {name}s trained on, {corpus['valid']:,} held out",
-        "trained": f"{p['step']:,} steps, {units:,} {name}s, {units / corpus['train']:.2f} epochs",
+        "corpus": f"{corpus.train:,} {name}s trained on, {corpus.valid:,} held out",
+        "trained": f"{p.step:,} steps, {units:,} {name}s, {units / corpus.train:.2f} epochs",
         "held-out loss": "none" if best is None else loss_at(*best, name),
     }
-    if p["rollbacks"]:
+    if p.rollbacks:
         rows["diverged"] = ", ".join(
-            f"step {step:,}: {what}; back to step {to:,}" for step, what, to in p["rollbacks"]
+            f"step {step:,}: {what}; back to step {to:,}" for step, what, to in p.rollbacks
         )
-    if p["environment"]:
-        rows["trained with"] = ", ".join(f"{k} {v}" for k, v in p["environment"].items())
+    if p.environment:
+        rows["trained with"] = ", ".join(f"{k} {v}" for k, v in p.environment.items())
     for section, keys in checkpoint.config.to_dict().items():
         rows[section] = ", ".join(f"{k} {_shown(v)}" for k, v in keys.items())
     return rows
@@ -133,8 +133,7 @@ def _rows(path: str, checkpoint: Checkpoint) -> dict[str, str]:
 def _units_trained(checkpoint: Checkpoint) -> int:
     """Units that training has read, those read again included."""
     t = checkpoint.config.train
-    steps: int = checkpoint.progress["step"]
-    return steps * t.batch * t.length
+    return checkpoint.progress.step * t.batch * t.length
 
 
 def _source(path: str) -> str:
@@ -150,7 +149,7 @@ def _verify(
 
         config = checkpoint.config
         read = Corpus.from_files(corpus, config.text, valid, notice, rng_seed=config.train.rng_seed)
-        if read.sha256 != checkpoint.progress["corpus"]["sha256"]:
+        if read.sha256 != checkpoint.progress.corpus.sha256:
             raise CheckpointError(f"{path}: whole, but not trained on this text")
     if as_json:
         document = {"file": printable(path), "sha256": checkpoint.digest, "whole": True}

@@ -11,9 +11,11 @@ from typing import IO, TYPE_CHECKING, Any, BinaryIO
 
 from charlstm.cli.streams import ReaderGone, to_json, write
 from charlstm.errors import OutputError, UsageError
+from charlstm.training.events import Event, Rollback
 
 if TYPE_CHECKING:
-    from charlstm.training.run import Record, Training
+    from charlstm.storage.progress import Progress
+    from charlstm.training.run import Training
 
 LOG_EVERY = 100
 """Steps between two lines without an evaluation."""
@@ -65,16 +67,16 @@ class Log:
     def __enter__(self) -> Log:
         return self
 
-    def write(self, record: Record) -> None:
-        """Write the line of a record, if it has one."""
-        if math.isfinite(record.train):
-            self.nats, self.steps = self.nats + record.train, self.steps + 1
-        if record.diverged is not None:
+    def write(self, record: Event) -> None:
+        """Write the line of an event, if it has one."""
+        if isinstance(record, Rollback):
             self.nats, self.steps = 0.0, 0  # of steps that are taken back
             step, what, finite = record.diverged
             how = "far_above_guessing" if finite else "not_finite"
             self._line({"step": record.step, "diverged_at": step, how: what})
             return
+        if math.isfinite(record.train):
+            self.nats, self.steps = self.nats + record.train, self.steps + 1
         if record.valid is None and (not self.steps or record.step % LOG_EVERY):
             return
         line = {
@@ -112,7 +114,7 @@ class Log:
             raise self.broken
 
 
-def _cut(path: str, file: BinaryIO, progress: dict[str, Any]) -> None:
+def _cut(path: str, file: BinaryIO, progress: Progress) -> None:
     """Cut a run's log to the lines written before the run reached `progress`.
 
     A run that was killed may have logged more than it saved. After a divergence it has logged some
@@ -135,14 +137,14 @@ def _cut(path: str, file: BinaryIO, progress: dict[str, Any]) -> None:
         lines.append((end, line))
     returns = [k for k, (_, line) in enumerate(lines) if "diverged_at" in line]
     logged = [(lines[k][1]["diverged_at"], lines[k][1]["step"]) for k in returns]
-    saved = [(at, to) for at, _, to in progress["rollbacks"]]
+    saved = [(at, to) for at, _, to in progress.rollbacks]
     most = min(len(logged), len(saved))  # the log may have begun later than the run
     known = max(n for n in range(most + 1) if logged[:n] == saved[len(saved) - n :])
     kept = returns[known - 1] + 1 if known else 0
-    losses = {step: valid for step, _, valid in progress["history"]}
+    losses = {step: valid for step, _, valid in progress.history}
     for _, line in lines[kept:]:
         step, valid = line["step"], line.get("valid")
-        if "diverged_at" in line or step > progress["step"]:
+        if "diverged_at" in line or step > progress.step:
             break
         if valid is not None and losses.get(step, valid) != valid:
             raise UsageError(

@@ -7,6 +7,7 @@ import math
 import re
 from collections.abc import Callable
 from dataclasses import field
+from enum import Enum
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -25,9 +26,21 @@ class Rule(NamedTuple):
     check: Check
 
 
-def key(default: Any, rule: Rule, **metadata: Any) -> Any:
-    """A dataclass field with a default and a rule. `metadata` is what else the field declares."""
-    return field(default=default, metadata={**rule._asdict(), **metadata})
+class OnResume(Enum):
+    """Whether something may differ between a checkpoint and the run that resumes it."""
+
+    FREE = "yes"
+    ACCEPTABLE = "if the user accepts it"
+    FATAL = "no"
+
+
+FREE, ACCEPTABLE, FATAL = OnResume
+
+
+def key(default: Any, rule: Rule, on_resume: OnResume = FREE) -> Any:
+    """A dataclass field with a default, a rule, and whether it may change when a run is resumed:
+    `ACCEPTABLE` is a part of the run, and by what is `FATAL` the arrays would be others."""
+    return field(default=default, metadata={**rule._asdict(), "on_resume": on_resume})
 
 
 def number(low: float, high: float = math.inf, above: bool = False) -> Rule:

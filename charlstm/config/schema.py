@@ -13,10 +13,12 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from charlstm.config.fields import (
+    ACCEPTABLE,
     COUNT,
     DURATION,
     ENCODING,
     EPOCHS,
+    FATAL,
     FLAG,
     INTERVAL,
     STEPS,
@@ -40,20 +42,20 @@ UNIT_NAMES = {"char": "character", "byte": "byte", "word": "word"}
 class TextConfig:
     """How files become units: characters, bytes or words."""
 
-    unit: str = key("char", choice(*UNIT_NAMES))
+    unit: str = key("char", choice(*UNIT_NAMES), ACCEPTABLE)
     """What the model reads and predicts, one after the other."""
-    encoding: str = key("utf-8", ENCODING)
+    encoding: str = key("utf-8", ENCODING, ACCEPTABLE)
     """Encoding of every file that is read; where the unit is the byte, files are not decoded."""
-    normalize: str = key("none", choice("none", "nfc", "nfd", "nfkc"))
+    normalize: str = key("none", choice("none", "nfc", "nfd", "nfkc"), ACCEPTABLE)
     """Normal form of Unicode into which everything that is read is brought."""
-    min_count: int = key(1, integer(1))
+    min_count: int = key(1, integer(1), ACCEPTABLE)
     """Units that stand in the corpus less often are left out of the vocabulary."""
-    max_vocabulary: int | None = key(None, nullable(integer(2)))
+    max_vocabulary: int | None = key(None, nullable(integer(2)), ACCEPTABLE)
     """Most entries of the vocabulary, `<unk>` included: the most frequent units stay, and of
     equally frequent ones those of lower code points."""
-    valid: float = key(0.1, number(0.0, 0.9))
+    valid: float = key(0.1, number(0.0, 0.9), ACCEPTABLE)
     """Share of the text that is held out of training."""
-    split: str = key("tail", choice("tail", "lines"))
+    split: str = key("tail", choice("tail", "lines"), ACCEPTABLE)
     """Which part is held out: the end of the text (tail), or some of its lines, after
     `train.rng_seed` has shuffled them."""
 
@@ -67,31 +69,31 @@ class TextConfig:
 class ModelConfig:
     """The network."""
 
-    cell: str = key("lstm", choice("lstm", "gru", "rnn"))
+    cell: str = key("lstm", choice("lstm", "gru", "rnn"), FATAL)
     """The recurrent cell."""
-    hidden: int | tuple[int, ...] = key(100, WIDTHS)
+    hidden: int | tuple[int, ...] = key(100, WIDTHS, FATAL)
     """Width of the hidden state, of all layers or of each, the lowest first."""
-    layers: int = key(1, integer(1, 64))
+    layers: int = key(1, integer(1, 64), FATAL)
     """Recurrent layers, one on the other."""
-    embedding: int = key(0, integer(0, 65536))
+    embedding: int = key(0, integer(0, 65536), FATAL)
     """Width of the vector that is learnt for each character; 0: one-hot input."""
-    tie: bool = key(False, FLAG)
+    tie: bool = key(False, FLAG, FATAL)
     """Whether the output weights are the embedding."""
-    dropout: float = key(0.0, number(0.0, 0.99))
+    dropout: float = key(0.0, number(0.0, 0.99), ACCEPTABLE)
     """Share of the values that training drops: of the embedding, between the layers and above
     them, not along time; one-hot input is not dropped (see `input_drop`)."""
-    variational: bool = key(False, FLAG)
+    variational: bool = key(False, FLAG, ACCEPTABLE)
     """Whether dropout drops the same values in all steps of a segment."""
-    weight_drop: float = key(0.0, number(0.0, 0.99))
+    weight_drop: float = key(0.0, number(0.0, 0.99), ACCEPTABLE)
     """Share of the recurrent weights that training drops, for a whole segment each time."""
-    input_drop: float = key(0.0, number(0.0, 0.99))
+    input_drop: float = key(0.0, number(0.0, 0.99), ACCEPTABLE)
     """Share of the characters that training reads as unknown ones."""
-    forget_bias: float = key(1.0, number(-100.0, 100.0))
+    forget_bias: float = key(1.0, number(-100.0, 100.0), ACCEPTABLE)
     """First value of the bias of an LSTM's forget gate."""
-    start: str = key("uniform", choice("uniform", "normal"))
+    start: str = key("uniform", choice("uniform", "normal"), ACCEPTABLE)
     """Distribution of the first weights: uniform in ±1/sqrt(width), or normal with deviation
     1/sqrt(n) of the n values that they read."""
-    embedding_start: float | None = key(None, nullable(number(0.0, 100.0, above=True)))
+    embedding_start: float | None = key(None, nullable(number(0.0, 100.0, above=True)), FATAL)
     """Standard deviation of the first embedding; null: 1 for characters and bytes, 0.01 for words,
     of which the rare ones are hardly ever trained, and 1/sqrt(width) where it is tied."""
 
@@ -100,13 +102,13 @@ class ModelConfig:
 class TrainConfig:
     """The training."""
 
-    optimizer: str = key("adagrad", choice("adagrad", "sgd", "rmsprop", "adam", "adamw"))
+    optimizer: str = key("adagrad", choice("adagrad", "sgd", "rmsprop", "adam", "adamw"), FATAL)
     """Rule that turns a gradient into a step."""
-    rms_decay: float = key(0.95, number(0.0, 0.999999))
+    rms_decay: float = key(0.95, number(0.0, 0.999999), ACCEPTABLE)
     """RMSprop's decay of its mean of squared gradients."""
-    beta1: float = key(0.9, number(0.0, 0.999999))
+    beta1: float = key(0.9, number(0.0, 0.999999), ACCEPTABLE)
     """Adam's decay of its mean gradient."""
-    beta2: float = key(0.999, number(0.0, 0.999999))
+    beta2: float = key(0.999, number(0.0, 0.999999), ACCEPTABLE)
     """Adam's decay of its mean of squared gradients."""
     weight_decay: float = key(0.0, number(0.0))
     """AdamW's shrinking of all weights in each step, in proportion to the learning rate."""
@@ -125,21 +127,21 @@ class TrainConfig:
     """Epochs at the full rate before the exponential schedule begins."""
     lr_divide: float = key(4.0, number(1.0))
     """Divisor of the plateau schedule at every evaluation without a new best."""
-    batch: int = key(32, integer(1, 65536))
+    batch: int = key(32, integer(1, 65536), FATAL)
     """Streams of text that are read side by side."""
-    length: int = key(50, integer(1, 65536))
+    length: int = key(50, integer(1, 65536), ACCEPTABLE)
     """Steps of time over which gradients flow back."""
-    shards: int | str = key("auto", COUNT)
+    shards: int | str = key("auto", COUNT, ACCEPTABLE)
     """Groups of streams whose gradients are made apart and added in order; auto: two from 32
     streams up, and more where they would have over 64 streams each. Part of the run: another
     number gives other roundings."""
     workers: int | str = key("auto", COUNT)
     """Processes that share the shards; auto: as many as there are cores. Changes no result."""
-    reset: float = key(0.02, number(0.0, 1.0))
+    reset: float = key(0.02, number(0.0, 1.0), ACCEPTABLE)
     """Probability, for each stream before each segment, of starting afresh from a zero state."""
-    average: float = key(0.99, number(0.0, 0.999999))
+    average: float = key(0.99, number(0.0, 0.999999), FATAL)
     """Decay of the running average of the weights that is measured, kept and used; 0: none."""
-    loss: str = key("mean", choice("mean", "sum"))
+    loss: str = key("mean", choice("mean", "sum"), ACCEPTABLE)
     """Loss whose gradient is taken: the mean over the segment's characters, or their sum over time
     (and mean over streams), as in the classic scripts, where `clip_value` is meant for it."""
     clip_norm: float | None = key(5.0, nullable(number(0.0, above=True)))
@@ -163,7 +165,7 @@ class TrainConfig:
     """Steps between two samples while training; null: none."""
     sample_at: tuple[int, ...] = key((), STEPS)
     """Steps after which training shows a sample."""
-    rng_seed: int = key(0, integer(0, 2**63 - 1))
+    rng_seed: int = key(0, integer(0, 2**63 - 1), ACCEPTABLE)
     """Number from which every random number of the run comes."""
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 from functools import cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -21,6 +21,17 @@ LAUNCHED = ("PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "PMIX_RANK", "MV2_COMM_WORLD_SIZ
 MVAPICH) are known."""
 
 
+class Votes(NamedTuple):
+    """What a rank wants done after a step; of all ranks together, what any of them wants."""
+
+    end: bool = False
+    """To end the run."""
+    save: bool = False
+    """To save, as the time for that has come."""
+    save_best: bool = False
+    """To save a new best if there is one."""
+
+
 class Alone:
     """The only rank."""
 
@@ -30,6 +41,12 @@ class Alone:
 
     def add_(self, array: Array) -> None:
         """Put the sum over all ranks into `array`, on every rank the same bits."""
+
+    def exchange(self, nats: float, votes: Votes) -> tuple[float, Votes]:
+        """The sum of the nats of all ranks, and the votes that any of them has cast."""
+        sums = np.array([nats, *votes])  # as numbers, so that one message has all
+        self.add_(sums)
+        return float(sums[0]), Votes(*(sums[1:] > 0).tolist())
 
     def gather(self, array: Array) -> Array:
         """The arrays (n, …) of all ranks one after the other on rank 0; elsewhere anything."""

@@ -27,7 +27,8 @@ from charlstm.config.fields import seconds
 from charlstm.config.schema import Config, Setting
 from charlstm.storage.checkpoint import read_checkpoint, write_checkpoint
 from charlstm.text.corpus import Corpus
-from charlstm.training.run import SAVING, Training
+from charlstm.training.run import Training
+from charlstm.training.saving import SAVING, Output
 
 MEMORY = Path("/dev/shm")
 TEXT = Path(common.ROOT, "corpora", "lighthouse.txt")
@@ -122,12 +123,12 @@ def held_up_large(folder: Path, training: Training, steps: int) -> Row:
     """The same of a large model, at most, from the time of a step and of a save: there is one
     after `train.save_every`, 60 seconds, and one at a new best, if every look at the held-out text
     brings one, where that is not too soon after the last."""
-    training.output = folder / "run.npz"
+    training.writes, training.output = True, Output(folder / "run.npz")
     start = time.perf_counter()
     for record in training:
         if record.step == steps:
             break
-    look = training.eval_every * (time.perf_counter() - start) / steps
+    look = training.plan.eval_every * (time.perf_counter() - start) / steps
     saves = []
     for _ in range(3):
         start = time.perf_counter()
@@ -135,7 +136,8 @@ def held_up_large(folder: Path, training: Training, steps: int) -> Row:
         saves.append(time.perf_counter() - start)
     save, every = median(saves), seconds(str(training.config.train.save_every))
     most = min(save / every + save / look, max(save / every, SAVING))
-    what = f"saves of {len(training.best):,} parameters, {save:.2f} s, a look each {look:.0f} s"
+    parameters = len(training.evaluations.best)
+    what = f"saves of {parameters:,} parameters, {save:.2f} s, a look each {look:.0f} s"
     return share(what, folder, most)
 
 

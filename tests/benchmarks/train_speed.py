@@ -31,7 +31,7 @@ from charlstm.nn.cells import CELLS
 from charlstm.nn.optimizers import Adagrad, clip_norm_, norm
 from charlstm.nn.shape import Shape
 from charlstm.nn.unrolled import Unrolled
-from charlstm.training.run import fitted
+from charlstm.training.plan import fitted
 from charlstm.training.shards import Job, Shards
 
 STREAMS = (16, 32, 64, 128)

@@ -36,6 +36,7 @@ from charlstm.config.sources import bundled
 from charlstm.errors import CheckpointError, DivergedError, OutputError
 from charlstm.storage.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
 from charlstm.text.corpus import Corpus
+from charlstm.training.events import Record
 from charlstm.training.run import Training
 from faults import commands
 from faults.disk import FailingDisk, RecordingDisk
@@ -189,13 +190,13 @@ def poison(n: int | None, seed: int) -> Outcome:
 
         def step(self: Training, *rest: Any, at: int = at, times: int = times,
                  value: float = value, place: str = place) -> Any:  # fmt: skip
-            if self.step == at and len(self.progress["rollbacks"]) < times:
+            if self.step == at and len(self.progress.rollbacks) < times:
                 arrays = {
-                    "weights": self.model.weights.flat,
-                    "average": self.average,
-                    "squares": self.optimizer.state["squares"],
-                    "state": self.state[-1].reshape(-1),
-                    "best": self.gradient,
+                    "weights": self.learner.model.weights.flat,
+                    "average": self.learner.average,
+                    "squares": self.learner.optimizer.state["squares"],
+                    "state": self.learner.state[-1].reshape(-1),
+                    "best": self.learner.gradient,
                 }
                 array = arrays[place]
                 assert array is not None
@@ -207,10 +208,10 @@ def poison(n: int | None, seed: int) -> Outcome:
             config = configured(
                 **SMALL, train_steps=60, train_eval_every=20, train_save_every=EVERY
             )
-            Training._do_step = step  # type: ignore[method-assign]
+            Training._do_step = step  # type: ignore[assignment, method-assign]
             try:
                 for record in Training.start(corpus(), config, path):
-                    if record.saved and not _finite(path):
+                    if isinstance(record, Record) and record.saved and not _finite(path):
                         failures.append(f"injection {k}: {value} in {place} was saved")
             except DivergedError as e:
                 if times < 4 or "after 3 returns" not in str(e):

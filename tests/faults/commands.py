@@ -233,7 +233,7 @@ def _terminal_goes(folder: Path) -> tuple[bool, Any]:
     os.close(ours)
     code = process.wait(PATIENCE)
     there = folder / "new.npz"
-    steps = read_checkpoint(there).progress["step"]
+    steps = read_checkpoint(there).progress.step
     good = bool(drawn) and code == 0 and steps == 2000
     there.write_bytes((folder / "m.npz").read_bytes())  # as all others leave it
     return good, (code, drawn, steps)
@@ -345,7 +345,7 @@ def stopped(n: int | None, seed: int) -> Outcome:
                 wrong = _wrong(told, 0)
                 check(where, wrong is None, wrong)
                 if what == "train":
-                    step = read_checkpoint(folder / "new.npz").progress["step"]
+                    step = read_checkpoint(folder / "new.npz").progress.step
                     check(where, f"after {step:,} steps".encode() in told, told)
             trials += 1
             where = f"signal {number}, ignored"
@@ -421,7 +421,7 @@ def large_corpus(n: int | None, seed: int) -> Outcome:
                 return 1, [process.stderr[-300:]]
             peaks.append(int(process.stdout) << 10)
             units = size + 1  # with the line break that closes the ring
-            if read_checkpoint(Path(name, "m.npz")).progress["corpus"]["train"] != units:
+            if read_checkpoint(Path(name, "m.npz")).progress.corpus.train != units:
                 failures.append(f"not trained on {size:,} characters")
     if peaks[1] - peaks[0] > ALLOWED:
         failures.append(f"{peaks[0]:,} bytes of memory became {peaks[1]:,}")

@@ -83,7 +83,7 @@ def end(child: int) -> int:
 
 def step_of(path: Path) -> int:
     """Steps done in the file that is there; -1 where there is none. Raises where it is damaged."""
-    return int(read_checkpoint(path).progress["step"]) if path.exists() else -1
+    return int(read_checkpoint(path).progress.step) if path.exists() else -1
 
 
 def campaign(kind: str, blows: int, seed: int) -> dict[str, object]:

@@ -30,7 +30,7 @@ class Mutation:
     """Of pytest: a file and a -k expression."""
 
 
-CHECKPOINT, TRAINING = "charlstm/storage/checkpoint.py", "charlstm/training/run.py"
+CHECKPOINT, LEARNER = "charlstm/storage/checkpoint.py", "charlstm/training/learner.py"
 FILES = "charlstm/storage/files.py"
 
 MUTATIONS = {
@@ -48,17 +48,17 @@ MUTATIONS = {
         "tests/test_checkpoint.py failing_write or symbolic or synced",
     ),
     "random state": Mutation(
-        TRAINING,
-        'self.rng = np.random.default_rng()\n        self.rng.bit_generator.state = p["random"]',
+        LEARNER,
+        "self.rng = np.random.default_rng()\n        self.rng.bit_generator.state = p.random",
         "self.rng = np.random.default_rng()",
         "tests/test_training.py test_bit_for_bit and comes",
     ),
     "recurrent state": Mutation(
-        TRAINING, "s[...] = before[mine]", "s[...] = 0 * before[mine]",
+        LEARNER, "s[...] = before[mine]", "s[...] = 0 * before[mine]",
         "tests/test_training.py test_bit_for_bit and comes",
     ),
     "checksum (SHA-256)": Mutation(
-        CHECKPOINT, ".tobytes() != digest.digest():", ".tobytes() == b'':",
+        "charlstm/storage/npz.py", ".tobytes() != sha.digest():", ".tobytes() == b'':",
         "tests/test_checkpoint.py digest",
     ),
     "checksum (CRC-32)": Mutation(
@@ -70,7 +70,7 @@ MUTATIONS = {
         "if False:\n            raise Div", "tests/test_checkpoint.py not_finite_is_never",
     ),
     "finite check (training)": Mutation(
-        TRAINING, "if not (math.isfinite(nats) and math.isfinite(length)):", "if False:",
+        LEARNER, "if not (math.isfinite(nats) and math.isfinite(length)):", "if False:",
         "tests/test_training.py TestDivergence and is_named",
     ),
     "finite check (reading)": Mutation(

@@ -1,0 +1,213 @@
+"""What learns: the weights of a run and all else that a step changes."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from charlstm.generation.ending import Sampling, Seed
+from charlstm.generation.numbers import key_of
+from charlstm.generation.sampler import Sampler
+from charlstm.nn.arrays import Array
+from charlstm.nn.dropout import Drops
+from charlstm.nn.optimizers import OPTIMIZERS, clip_norm_, clip_value_, norm
+from charlstm.nn.shape import State
+from charlstm.scoring.held_out import HeldOut
+from charlstm.storage.checkpoint import Checkpoint, Snapshot, network_shape, snapshot_groups
+from charlstm.storage.progress import Since
+from charlstm.text.corpus import Corpus
+from charlstm.text.streams import Streams
+from charlstm.training.events import Rollback
+from charlstm.training.plan import Plan
+from charlstm.training.ranks import Alone, Votes
+from charlstm.training.recovery import Diverged, Recovery, check_arrays
+from charlstm.training.shards import Job, Shards, cores
+
+SPARSE = 6
+"""Copying rows to and fro pays where there are so many times as many rows in all."""
+
+
+class Learner:
+    """The weights, their average, the optimizer, the streams of this rank with their state, and
+    the progress."""
+
+    def __init__(self, corpus: Corpus, checkpoint: Checkpoint, plan: Plan, ranks: Alone) -> None:
+        self.plan, self.ranks, self.vocabulary = plan, ranks, corpus.vocabulary
+        t, m, p = plan.config.train, plan.config.model, checkpoint.progress
+        self.progress = p
+        mine = self.mine = slice(ranks.rank * t.batch, (ranks.rank + 1) * t.batch)
+        self.held_out: HeldOut | None = None
+        if plan.held_out:
+            charged = corpus.vocabulary.charged
+            self.held_out = HeldOut.of(corpus.valid, plan.streams, charged=charged)
+        self.shards = self._shards(corpus)
+        self.shards.weights[...] = checkpoint.last
+        for s, before in zip(self.state, checkpoint.state, strict=True):
+            s[...] = before[mine]
+        self.gradient = self.shards.gradient
+        self.model = checkpoint.model(self.shards.weights)
+        self.average = checkpoint.average
+        self.used = self.model if self.average is None else self.model.with_weights(self.average)
+        """The model that is evaluated, kept and used."""
+        self.rng = np.random.default_rng()
+        self.rng.bit_generator.state = p.random
+        self.streams = Streams(corpus.train, plan.streams, t.length, p.position, mine)
+        rule = OPTIMIZERS[t.optimizer]
+        settings = {name: getattr(t, name) for name in rule.settings}
+        self.optimizer = rule(self.model.weights.flat, p.step, **settings)
+        for name, flat in checkpoint.optimizer.items():
+            self.optimizer.state[name][...] = flat
+        # a segment that has few of the characters has a gradient for few rows of the first
+        # weights, Wx or the embedding, unless that is the output's too
+        first = next(iter(self.model.weights.values()))
+        self.rows_shape = (math.prod(first.shape[:-2]), *first.shape[-2:])
+        few = ranks.size == 1 and SPARSE * t.batch * t.length <= self.model.V
+        self.sparse = few and self.optimizer.sparse and not m.tie
+        unknown = corpus.vocabulary.unknown
+        self.dropped_to = np.array([unknown] if m.input_drop and unknown >= 0 else [], np.intp)
+
+    def _shards(self, corpus: Corpus) -> Shards:
+        t, m, vocabulary = self.plan.config.train, self.plan.config.model, corpus.vocabulary
+        held_out = None if self.held_out is None else self.held_out.part(self.mine)
+        job = Job(
+            network_shape(self.plan.config, len(vocabulary)),
+            *(t.length, t.batch, int(t.shards)),
+            held_out=0 if held_out is None else len(held_out.ids),
+            warm_up=0 if held_out is None else held_out.warm_up,
+            first=self.ranks.rank == 0,
+            drops=Drops(m.dropout, m.variational, m.weight_drop, m.input_drop, vocabulary.unknown),
+            seed=t.rng_seed,
+            stream=self.mine.start,
+        )
+        workers = cores() // self.ranks.neighbours if t.workers == "auto" else int(t.workers)
+        return Shards(job, workers, held_out)
+
+    @property
+    def state(self) -> State:
+        """The recurrent state of the streams of this rank."""
+        return self.shards.state
+
+    # --- a step --------------------------------------------------------------------------------
+
+    def step(self, votes: Votes) -> tuple[float, float, Votes]:
+        """Learn from one segment of every stream. Returns the loss in nats per unit, before the
+        update, the norm of the gradient, before clipping, and the votes of all ranks. Raises
+        `Diverged`, before the update, where one of these numbers is not finite."""
+        segment = self.streams.next()  # (T + 1, B)
+        self._reset_streams()
+        nats, votes = self._compute_gradient(segment, votes)
+        length = self._clip(nats)
+        self._update(segment)
+        p, units = self.progress, self.plan.units_a_step
+        p.step, p.final, p.since = (
+            p.step + 1,
+            None,
+            Since(p.since.nats + nats, p.since.units + units),
+        )
+        self._average()
+        return nats / units, length, votes
+
+    def _reset_streams(self) -> None:
+        """Set the state of some streams to zero, as it is where a text begins.
+
+        A model that was only ever carried on can fall into a state it never leaves when it is
+        started anywhere else: seen as single streams of held-out text at 12 nats a character
+        beside others at 3.
+        """
+        if reset := self.plan.config.train.reset:
+            chosen = (self.rng.random(self.plan.streams) < reset)[self.mine]
+            for s in self.state:
+                s[chosen] = 0.0
+
+    def _compute_gradient(self, segment: Array, votes: Votes) -> tuple[float, Votes]:
+        plan = self.plan
+        mean_over = plan.units_a_step if plan.config.train.loss == "mean" else plan.streams
+        nats = self.shards.train(segment, 1.0 / mean_over, self.progress.step)
+        self.ranks.add_(self.gradient)
+        return self.ranks.exchange(nats, votes)
+
+    def _clip(self, nats: float) -> float:
+        """Clip the gradient; return its norm before."""
+        t, gradient = self.plan.config.train, self.gradient
+        length = norm(gradient)
+        if not (math.isfinite(nats) and math.isfinite(length)):
+            self.check()
+            what = "the loss"
+            if math.isfinite(nats):
+                gradients = self.model.weights.like(gradient).items()
+                sick = (f" of {name}" for name, array in gradients if not np.isfinite(array).all())
+                what = "the gradient" + next(sick, "")
+            raise Diverged(self.progress.step + 1, what)
+        if t.clip_norm is not None:
+            clip_norm_(gradient, t.clip_norm, length)
+        if t.clip_value is not None:
+            clip_value_(gradient, t.clip_value)
+        return length
+
+    def _update(self, segment: Array) -> None:
+        weights, rate = self.model.weights.flat, self.plan.learning_rate(self.progress)
+        if self.sparse:
+            rows = np.union1d(segment[:-1], self.dropped_to)
+            self.optimizer.sparse_step_(weights, self.gradient, rate, self.rows_shape, rows)
+        else:
+            self.optimizer.step_(weights, self.gradient, rate)
+
+    def _average(self) -> None:
+        """Move the average towards the weights. The gradient is scratch."""
+        if self.average is not None:
+            # early on the average is short, so that the first weights are soon forgotten
+            step = self.progress.step
+            decay = min(self.plan.config.train.average, step / (step + 10))
+            np.subtract(self.model.weights.flat, self.average, out=self.gradient)
+            self.gradient *= 1.0 - decay
+            self.average += self.gradient
+
+    # --- the whole of it -----------------------------------------------------------------------
+
+    def snapshot(self) -> Snapshot:
+        """Where this rank stands: the arrays themselves, no copies."""
+        self.progress.random = self.rng.bit_generator.state
+        self.progress.position = self.streams.position
+        average = [] if self.average is None else [self.average]
+        vectors = [self.model.weights.flat, *average, *self.optimizer.state.values()]
+        named = dict(zip(snapshot_groups(self.plan.config), vectors, strict=True))
+        return Snapshot(named, self.state, self.progress)
+
+    def check(self) -> None:
+        """Raise `Diverged` where an array of any rank holds a number that is not finite."""
+        check_arrays(self.snapshot(), self.model, self.ranks)
+
+    def restore(self, recovery: Recovery, diverged: Diverged) -> Rollback:
+        """Return to the last good state, with a smaller learning rate from there on. Raises
+        `DivergedError` where that has not helped often enough."""
+        now = self.snapshot()
+        recovery.restore_(now, diverged)
+        p = self.progress = now.progress
+        self.rng.bit_generator.state = p.random
+        self.streams.position = p.position
+        self.optimizer.steps = p.step
+        plan, where = self.plan, f"on from step {p.step:,} with half the learning rate"
+        return Rollback(
+            *(p.step, plan.epoch(p.step), plan.chars(p.step), 0.0, plan.learning_rate(p)),
+            *(diverged.divergence, f"training diverged at {diverged}; {where}"),
+        )
+
+    def measured(self) -> float | None:
+        """Held-out loss in nats per unit of the weights as they are now; None without held-out
+        text. Of several ranks all must ask."""
+        if self.held_out is None:
+            return None
+        nats = np.array([self.shards.measure(self.used.weights.flat)])
+        self.ranks.add_(nats)
+        return float(nats[0]) / self.held_out.characters
+
+    def sample(self) -> str:
+        """What `sample` would print from the model as it is now, by the configuration's section of
+        that name. It draws from numbers of its own, so that looking on changes nothing."""
+        s, v = self.plan.config.sample, self.vocabulary
+        seed = v.normalised(s.seed)
+        key = key_of([self.plan.config.train.rng_seed, self.progress.step])
+        sampler = Sampler(self.used, v, key, Sampling.of(s, v))
+        seeds = [Seed(v.encode_strictly(seed, "sample.seed"), seed)] * s.count
+        return "\n".join((seed if s.echo else "") + c.text for c in sampler(seeds))
