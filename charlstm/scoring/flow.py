@@ -63,8 +63,8 @@ def gradient_flow(
     befores = [wide.zero_state(1)]  # the state before each piece
     for piece in pieces[:-1]:
         befores.append(_forward(wide, piece[:, None], befores[-1])[0])
-    together = [np.concatenate(s)[counted] for s in zip(*befores, strict=True)]
-    after, kept = _forward(wide, pieces[counted].T, together)
+    before = [np.concatenate(s)[counted] for s in zip(*befores, strict=True)]
+    after, kept = _forward(wide, pieces[counted].T, before)
     norms = _backward(wide, kept, _gradient_of_loss(wide, after, targets[counted]))
     return GradientFlow(dict(zip(wide.shape.states, norms, strict=True)), int(counted.sum()))
 

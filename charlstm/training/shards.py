@@ -29,6 +29,7 @@ import weakref
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import DTypeLike
@@ -40,11 +41,23 @@ from charlstm.nn.shape import Shape, State
 from charlstm.nn.unrolled import Unrolled
 from charlstm.scoring.held_out import HeldOut
 
-MESSAGE = struct.Struct("<cBHHdQ")
-"""What a worker receives: train or measure, which states are current, its number among how many
-processes, the scale of the loss, and the number of steps before."""
-
 TRAIN, MEASURE, READY, DONE = b"t", b"m", b"r", b"d"
+
+
+class Task(NamedTuple):
+    """What a process does of a step: to `TRAIN` or to `MEASURE`, with the states of one of the two
+    turns, every n-th shard from the `first`, the loss times `scale`, after so many steps."""
+
+    kind: bytes
+    turn: int
+    first: int
+    n: int
+    scale: float
+    step: int
+
+
+MESSAGE = struct.Struct("<cBHHdQ")
+"""The bytes of a `Task`."""
 
 ONE_THREAD = dict.fromkeys(("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OMP_NUM_THREADS"), "1")
 
@@ -158,11 +171,11 @@ class Bench:
         part = self.held_out.part(streams)
         self.arrays["nats"][k] = part.nats(unrolled.over(self.measured))
 
-    def run(self, task: bytes, turn: int, first: int, n: int, scale: float, step: int) -> None:
-        """Do the task for every n-th shard from the `first`; the values are those of `MESSAGE`."""
-        for k in range(first, self.job.shards, n):
-            if task == TRAIN:
-                self.train(k, turn, scale, step)
+    def run(self, task: Task) -> None:
+        """Do the shards of a task."""
+        for k in range(task.first, self.job.shards, task.n):
+            if task.kind == TRAIN:
+                self.train(k, task.turn, task.scale, task.step)
             else:
                 self.measure(k)
 
@@ -188,10 +201,10 @@ class Worker:
         assert self.process.stdout is not None
         self.to, self.back = self.process.stdin.fileno(), self.process.stdout.fileno()
 
-    def send(self, message: bytes) -> bool:
+    def send(self, task: Task) -> bool:
         """False where the worker is lost."""
         try:
-            return os.write(self.to, message) == len(message)
+            return os.write(self.to, MESSAGE.pack(*task)) == MESSAGE.size
         except OSError:
             return False
 
@@ -273,7 +286,7 @@ class Shards:
             worker.end()
         self.workers = []
 
-    def _run(self, task: bytes, scale: float = 0.0, step: int = 0) -> Array:
+    def _run(self, kind: bytes, scale: float = 0.0, step: int = 0) -> Array:
         """Have all shards done; return their nats (shards,)."""
         for worker in self.workers:
             if not worker.ready and worker.waits():
@@ -282,15 +295,13 @@ class Shards:
                     self._lose(worker)
         crew = [worker for worker in self.workers if worker.ready]
         n = 1 + len(crew)
-        reached = [
-            worker.send(MESSAGE.pack(task, self.turn, i, n, scale, step))
-            for i, worker in enumerate(crew, 1)
-        ]
-        self.bench.run(task, self.turn, 0, n, scale, step)
-        for i, worker in enumerate(crew, 1):
-            if not (reached[i - 1] and worker.answers()):
+        own, *tasks = [Task(kind, self.turn, first, n, scale, step) for first in range(n)]
+        reached = [worker.send(task) for worker, task in zip(crew, tasks, strict=True)]
+        self.bench.run(own)
+        for worker, task, sent in zip(crew, tasks, reached, strict=True):
+            if not (sent and worker.answers()):
                 self._lose(worker)
-                self.bench.run(task, self.turn, i, n, scale, step)
+                self.bench.run(task)
         return self.arrays["nats"]
 
     def _lose(self, worker: Worker) -> None:
@@ -321,7 +332,7 @@ def _work(fd: int, job: Job) -> None:
     bench = Bench(job, job.lay_out(mmap.mmap(fd, size))[0])
     os.write(1, READY)
     while message := os.read(0, MESSAGE.size):
-        bench.run(*MESSAGE.unpack(message))
+        bench.run(Task(*MESSAGE.unpack(message)))
         os.write(1, DONE)
 
 
