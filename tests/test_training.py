@@ -707,10 +707,12 @@ class TestDivergence:
         injected(monkeypatch, {step: poisoned(f"{place} {value}")})
         path = tmp_path / "m.npz"
         training = Training.start(corpus, configured(**SMALL, **SHORT), path)
-        records = []
+        records, checked = [], 0
         for record in training:
             records.append(record)
-            assert not path.exists() or all_finite(path)
+            written = path.stat().st_mtime_ns if path.exists() else 0
+            assert written == checked or all_finite(path)
+            checked = written
         (back,) = rollbacks(records)
         good = step // 20 * 20
         assert (back.step, records[-1].step) == (good, 60)
