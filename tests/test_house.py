@@ -29,7 +29,7 @@ HOUSE = {
     "nn": ["arrays", "cells", "parameters", "optimizers", "recurrent", "layers", "model"],
     "config": ["schema"],
     "text": ["visible", "vocabulary", "sniff", "corpus"],
-    "storage": ["lock", "files", "archive", "npz", "progress", "checkpoint"],
+    "storage": ["lock", "files", "archive", "progress", "checkpoint"],
     "scoring": ["evaluation", "flow"],
     "generation": ["patterns", "sampling"],
     "training": [

@@ -12,7 +12,6 @@ from charlstm.nn.model import State
 from charlstm.nn.optimizers import OPTIMIZERS, clip_norm_, clip_value_, norm
 from charlstm.scoring.evaluation import HeldOut
 from charlstm.storage.checkpoint import Checkpoint, Snapshot, snapshot_groups
-from charlstm.storage.progress import Since
 from charlstm.text.corpus import Corpus, Streams
 from charlstm.training.events import Rollback
 from charlstm.training.plan import Plan
@@ -96,14 +95,9 @@ class Learner:
         nats, votes = self._compute_gradient(segment, votes)
         length = self._clip(nats)
         self._update(segment)
-        p, units = self.progress, self.plan.units_a_step
-        p.step, p.final, p.since = (
-            p.step + 1,
-            None,
-            Since(p.since.nats + nats, p.since.units + units),
-        )
+        self.progress.count_step(nats, self.plan.units_a_step)
         self._average()
-        return nats / units, length, votes
+        return nats / self.plan.units_a_step, length, votes
 
     def _reset_streams(self) -> None:
         """Set the state of some streams to zero, as it is where a text begins.
