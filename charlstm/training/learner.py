@@ -178,13 +178,18 @@ class Learner:
         self.rng.bit_generator.state = p.random
         self.streams.position = p.position
         self.optimizer.steps = p.step
-        plan, where = self.plan, f"on from step {p.step:,} with half the learning rate"
+        where = f"on from step {p.step:,} with half the learning rate"
         return Rollback(
-            *(p.step, plan.epoch(p.step), plan.chars(p.step), 0.0, plan.learning_rate(p)),
-            *(diverged.divergence, f"training diverged at {diverged}; {where}"),
+            step=p.step,
+            epoch=self.plan.epoch(p.step),
+            chars=self.plan.chars(p.step),
+            seconds=0.0,
+            lr=self.plan.learning_rate(p),
+            diverged=diverged.divergence,
+            notice=f"training diverged at {diverged}; {where}",
         )
 
-    def measured(self) -> float | None:
+    def measure(self) -> float | None:
         """Held-out loss in nats per unit of the weights as they are now; None without held-out
         text. Of several ranks all must ask."""
         if self.held_out is None:

@@ -178,7 +178,7 @@ class Training:
     def held_out_loss(self) -> float | None:
         """Held-out loss, in nats per unit, of the weights in use, or before the first evaluation
         of those there are. None without such text. Of several ranks all must ask."""
-        return self.learner.measured() if self.in_use is None else self.in_use.nats
+        return self.learner.measure() if self.in_use is None else self.in_use.nats
 
     def checkpoint(self) -> Checkpoint:
         """What is needed to resume from here; whole on rank 0. Of several ranks all must ask."""
@@ -286,9 +286,9 @@ class Training:
 
     def _record(self, **what: Any) -> Record:
         """A record after this step; by default of what happens between two."""
-        rate = self.plan.learning_rate(self.progress)
-        between = {"train": math.nan, "lr": rate, "gradient_norm": math.nan}
-        return Record(self.step, self.epoch, self.chars, 0.0, **{**between, **what})
+        what.setdefault("lr", self.plan.learning_rate(self.progress))
+        what = {"train": math.nan, "gradient_norm": math.nan, **what}
+        return Record(self.step, self.epoch, self.chars, seconds=0.0, **what)
 
     def _end(self, evaluated: bool) -> dict[str, Any]:
         """Save the run at its end, which is evaluated once."""
