@@ -6,8 +6,8 @@ import math
 import os
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from functools import cache, cached_property
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import cache, cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -289,11 +289,10 @@ def train(
 
     `config` names bundled configurations or YAML files, later ones on top; `settings` are single
     keys over them. The checkpoint is written to `output` on the way and at the end; without
-    `output` it is to be had from `Training.checkpoint()`. An output that exists is an error unless
-    it is to be gone on with (`resume`) or replaced (`force`); one that is a file to be read always
-    is. Nobody else may be writing it: that
-    is a `BusyError`. `accept_changes` goes on with another corpus, other settings or another number
-    of ranks than before, as far as that is possible; without it they are errors.
+    `output`, call `Training.checkpoint()`. An output that exists is an error unless you resume it
+    (`resume`) or replace it (`force`); one that is also an input always is. If another process is
+    writing it, that is a `BusyError`. With `accept_changes` a run resumes with another corpus,
+    other settings or another number of ranks, as far as possible; without it they are errors.
     """
     sources = [corpus] if isinstance(corpus, str | os.PathLike) else list(corpus)
     if not sources:
@@ -313,8 +312,10 @@ def train(
     try:
         together.wait()  # for rank 0 to have the lock; what is read from here on stays as it is
         training = _begun(
-            *(sources, output, lock, changes, valid),
-            *(resume, force, accept_changes, notice),
+            *(partial(_read, sources, valid, notice), changes, output, lock),
+            resume=resume,
+            force=force,
+            accept_changes=accept_changes,
         )
         training.spent = time.monotonic() - began
         return training
@@ -325,15 +326,14 @@ def train(
 
 
 def _begun(
-    sources: Sequence[Path_],
+    read: Callable[[Config], Corpus],
+    changes: list[Setting],
     output: Path_ | None,
     lock: Lock | None,
-    changes: list[Setting],
-    valid: Path_ | None,
+    *,
     resume: bool,
     force: bool,
     accept_changes: bool,
-    notice: Notice,
 ) -> Training:
     """As `train`, once the settings are known and the output is locked."""
     if output is not None and Path(output).exists() and not (resume or force):
@@ -343,18 +343,17 @@ def _begun(
         )
     if not resume:
         wanted = Config().updated(changes)
-        text = _read(sources, wanted, valid, notice)
-        return Training.start(text, wanted, output, lock)
+        return Training.start(read(wanted), wanted, output, lock)
     if output is None:
         raise UsageError("nothing to go on with: resume needs the checkpoint as output")
     checkpoint = read_checkpoint(output)
-    text = _read(sources, checkpoint.config.updated(changes), valid, notice)
+    text = read(checkpoint.config.updated(changes))
     return Training.resume(
         text, checkpoint, output, lock, settings=changes, accept_changes=accept_changes
     )
 
 
-def _read(sources: Sequence[Path_], wanted: Config, valid: Path_ | None, notice: Notice) -> Corpus:
+def _read(sources: Sequence[Path_], valid: Path_ | None, notice: Notice, wanted: Config) -> Corpus:
     """The corpus of a run; a time limit counts its reading. Several ranks must read the same."""
     t = wanted.train
     limit = math.inf if t.max_time is None or ranks().size > 1 else seconds(t.max_time)

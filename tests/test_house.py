@@ -43,7 +43,7 @@ HOUSE = {
         *("visible", "normal_forms", "vocabulary", "units", "census", "encodings"),
         *("reading", "seams", "ids", "split", "corpus", "streams"),
     ],
-    "storage": ["lock", "files", "archive", "npz", "progress", "checkpoint"],
+    "storage": ["lock", "files", "archive", "progress", "checkpoint"],
     "scoring": ["evaluation", "held_out", "flow"],
     "generation": [
         *("regex", "nfa", "alphabet", "matcher"),

@@ -919,7 +919,7 @@ class TestFarAboveGuessing:
 
     def test_learning_by_heart_is_none(self, corpus: Corpus, monkeypatch: Any) -> None:
         """However bad the held-out loss: what is trained on is known well."""
-        monkeypatch.setattr(Learner, "measured", lambda self: 50.0)
+        monkeypatch.setattr(Learner, "measure", lambda self: 50.0)
         training, _ = trained(corpus, train_steps=200, train_patience=None)
         assert training.progress.rollbacks == []
 
@@ -986,7 +986,7 @@ class TestTheEnd:
     def test_worse_weights_are_not_used(
         self, corpus: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(Learner, "measured", values({67: 2.0, 101: 2.5}))
+        monkeypatch.setattr(Learner, "measure", values({67: 2.0, 101: 2.5}))
         path = tmp_path / "m.npz"
         training, records = trained(corpus, path, train_steps=101)
         assert (records[-1].valid, records[-1].best) == (2.5, False)
@@ -1003,7 +1003,7 @@ class TestTheEnd:
             steps.append(learner.progress.step)
             return 2.0
 
-        monkeypatch.setattr(Learner, "measured", measured)
+        monkeypatch.setattr(Learner, "measure", measured)
         trained(corpus, train_steps=134)
         assert steps == [67, 134]
 
@@ -1013,7 +1013,7 @@ class TestTheEnd:
         """A run that stops where it is better than at any look comes to the file of one that
         never stopped."""
         losses = {67: 2.0, 101: 1.0, 134: 1.8, 201: 1.9, 210: 1.85}
-        monkeypatch.setattr(Learner, "measured", values(losses))
+        monkeypatch.setattr(Learner, "measure", values(losses))
         whole, parts = tmp_path / "whole.npz", tmp_path / "parts.npz"
         config = configured(**SMALL, train_steps=210)
         list(Training.start(corpus, config, whole))
@@ -1039,7 +1039,7 @@ class TestTheEnd:
         def killed(learner: Learner) -> float:
             raise KeyboardInterrupt
 
-        monkeypatch.setattr(Learner, "measured", killed)
+        monkeypatch.setattr(Learner, "measure", killed)
         training = Training.start(corpus, configured(**SMALL), path)
         with pytest.raises(KeyboardInterrupt):
             for record in training:

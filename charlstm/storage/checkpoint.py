@@ -5,25 +5,7 @@ The file is an `.npz`: a ZIP archive, nothing compressed, of one `.npy` a member
 own that takes nothing on trust: `numpy.load` accepts files whose checksums are wrong, and raises
 a dozen kinds of exceptions on others.
 
-Members, in order (V vocabulary, H hidden, G gates, P number of weights, B streams):
-
-    metadata           (n,) uint8        JSON text in UTF-8
-    vocabulary         (V,) uint32       characters: code points, ascending; bytes: 0 to 255
-                       (n,) uint8        words: in UTF-8, a line break after each
-    counts             (V,) int64        how often each stood in the corpus
-    best/NAME          float32           weights that did best on held-out text
-    looked/NAME        float32           those of the looks, where the end of a run did better
-    last/NAME          float32           weights after the last step
-    average/NAME       float32           their running average, where train.average is not 0
-    optimizer/S/NAME   float32           the optimizer's sums S for each weight
-    state/layer0.h …   (B, H) float32    recurrent state of the training streams
-    good/…             as above          of last/, average/, optimizer/ and state/: the state to go
-                                         back to should training diverge, where it is another one
-    sha256             (32,) uint8       digest of all the members before it
-
-where NAME runs over layer0.Wx (G, V, H), layer0.Wh (G, H, H), layer0.b (G, 1, H), layer1.Wx
-(G, H, H), …, Wy (V, H), by (V,); with an embedding, over E (V, D) before them, and what
-`charlstm.nn.model.Model` says.
+`docs/checkpoint-format.md` has the members with their shapes, and the metadata.
 """
 
 from __future__ import annotations
@@ -41,20 +23,14 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from charlstm.config.schema import Config, from_dict
-from charlstm.errors import (
-    CheckpointError,
-    ConfigError,
-    DivergedError,
-    OutputError,
-    UsageError,
-)
+from charlstm.errors import CheckpointError, ConfigError, DivergedError, OutputError, UsageError
 from charlstm.nn.arrays import Array
 from charlstm.nn.model import Model
 from charlstm.nn.optimizers import OPTIMIZERS
 from charlstm.nn.shape import Shape, State
 from charlstm.storage.archive import BadArchive as _Bad
+from charlstm.storage.archive import Members, Put, write_arrays
 from charlstm.storage.files import replacing, spare_places
-from charlstm.storage.npz import Members, Put, write_arrays
 from charlstm.storage.progress import Progress, is_count
 from charlstm.text.units import VOCABULARIES
 from charlstm.text.vocabulary import Vocabulary
@@ -320,7 +296,8 @@ def _read_bytes(path: str | os.PathLike[str]) -> bytes:
 
 def _decode(data: bytes) -> Checkpoint:
     members = Members(data)
-    contents = Contents.of_json(members.text("metadata"))
+    metadata = members.array("metadata", "|u1", (members.length("metadata"),))
+    contents = Contents.of_json(metadata.tobytes())
     config, arrays = contents.config, dict[str, Array]()
     for name, dtype, shape in contents.layout(members.length("vocabulary")):
         arrays[name] = members.array(name, dtype, shape)

@@ -109,6 +109,11 @@ class Progress:
         """What `read` takes, to be written as JSON."""
         return {**vars(self), "corpus": self.corpus._asdict()}
 
+    def count_step(self, nats: float, units: int) -> None:
+        """Add a step and what it was trained on."""
+        self.step, self.final = self.step + 1, None
+        self.since = Since(self.since.nats + nats, self.since.units + units)
+
     def copy(self) -> Progress:
         """A copy that does not change with this one: only the history is changed in place."""
         return dataclasses.replace(self, history=self.history.copy())

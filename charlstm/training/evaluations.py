@@ -24,7 +24,7 @@ class Evaluations:
         """Loss in nats per unit of the steps since the last evaluation and of the held-out text,
         and whether that is the best so far. Raises `Diverged`."""
         p = self.learner.progress
-        train, valid = p.since.nats / p.since.units, self.learner.measured()
+        train, valid = p.since.nats / p.since.units, self.learner.measure()
         check_losses(p, train, valid, self.learner.model.V, self.unit)
         return train, valid, valid is not None and (p.best is None or valid < p.best.nats)
 

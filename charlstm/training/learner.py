@@ -15,7 +15,6 @@ from charlstm.nn.optimizers import OPTIMIZERS, clip_norm_, clip_value_, norm
 from charlstm.nn.shape import State
 from charlstm.scoring.held_out import HeldOut
 from charlstm.storage.checkpoint import Checkpoint, Snapshot, network_shape, snapshot_groups
-from charlstm.storage.progress import Since
 from charlstm.text.corpus import Corpus
 from charlstm.text.streams import Streams
 from charlstm.training.events import Rollback
@@ -99,14 +98,9 @@ class Learner:
         nats, votes = self._compute_gradient(segment, votes)
         length = self._clip(nats)
         self._update(segment)
-        p, units = self.progress, self.plan.units_a_step
-        p.step, p.final, p.since = (
-            p.step + 1,
-            None,
-            Since(p.since.nats + nats, p.since.units + units),
-        )
+        self.progress.count_step(nats, self.plan.units_a_step)
         self._average()
-        return nats / units, length, votes
+        return nats / self.plan.units_a_step, length, votes
 
     def _reset_streams(self) -> None:
         """Set the state of some streams to zero, as it is where a text begins.
@@ -187,13 +181,18 @@ class Learner:
         self.rng.bit_generator.state = p.random
         self.streams.position = p.position
         self.optimizer.steps = p.step
-        plan, where = self.plan, f"on from step {p.step:,} with half the learning rate"
+        where = f"on from step {p.step:,} with half the learning rate"
         return Rollback(
-            *(p.step, plan.epoch(p.step), plan.chars(p.step), 0.0, plan.learning_rate(p)),
-            *(diverged.divergence, f"training diverged at {diverged}; {where}"),
+            step=p.step,
+            epoch=self.plan.epoch(p.step),
+            chars=self.plan.chars(p.step),
+            seconds=0.0,
+            lr=self.plan.learning_rate(p),
+            diverged=diverged.divergence,
+            notice=f"training diverged at {diverged}; {where}",
         )
 
-    def measured(self) -> float | None:
+    def measure(self) -> float | None:
         """Held-out loss in nats per unit of the weights as they are now; None without held-out
         text. Of several ranks all must ask."""
         if self.held_out is None:

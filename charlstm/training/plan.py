@@ -71,9 +71,9 @@ class Plan:
     config: Config
     """Fitted to the corpus."""
     train: int
-    """Units that are trained on …"""
-    valid: int
-    """… and that are held out."""
+    """Units that are trained on."""
+    held_out: bool
+    """Whether there is text to evaluate on."""
     ranks: int
 
     @property
@@ -84,11 +84,6 @@ class Plan:
     @property
     def units_a_step(self) -> int:
         return self.streams * self.config.train.length
-
-    @property
-    def held_out(self) -> bool:
-        """Whether there is text to evaluate on: a first unit, which is given, and others."""
-        return self.valid > 1
 
     @property
     def total_steps(self) -> int | None:
@@ -108,9 +103,8 @@ class Plan:
     def samples(self, step: int) -> bool:
         """Whether a sample is to be shown after this step."""
         t = self.config.train
-        return step in t.sample_at or (
-            t.sample_every is not None and step > 0 and step % t.sample_every == 0
-        )
+        every = t.sample_every is not None and step > 0 and step % t.sample_every == 0
+        return every or step in t.sample_at
 
     def chars(self, step: int) -> int:
         """Units trained on in so many steps."""
@@ -150,9 +144,3 @@ class Plan:
         epoch = self.chars(progress.step) // self.train
         rate = self.schedule.learning_rate(progress.step, epoch, progress.setbacks)
         return rate * SMALLER ** len(progress.rollbacks)
-
-    def notices(self) -> list[str]:
-        """What the user should know. Raises `UsageError` where the run cannot go so."""
-        if self.schedule.kind == "plateau" and not self.held_out:
-            return ["nothing is held out, so the plateau schedule stays at its rate"]
-        return []

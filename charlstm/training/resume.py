@@ -68,17 +68,13 @@ class Resumption(NamedTuple):
     ranks: int
     output: Path_ | None
 
-    def configured(self) -> Config:
-        """The configuration with the new settings, fitted to the corpus."""
-        config = self.checkpoint.config.updated(self.settings)
-        return fitted(config, len(self.corpus.train) // self.ranks)[0]
-
-    def config(self) -> Config:
-        """The same, with the streams of the checkpoint shared out among the ranks."""
-        config, streams = self.configured(), len(self.checkpoint.state[0])
+    def config(self, shared: bool = False) -> Config:
+        """The configuration with the new settings, fitted to the corpus; on request with the
+        streams of the checkpoint `shared` out among the ranks."""
+        units, streams = len(self.corpus.train) // self.ranks, len(self.checkpoint.state[0])
+        config, _ = fitted(self.checkpoint.config.updated(self.settings), units)
         train = dataclasses.replace(config.train, batch=streams // self.ranks)
-        config = dataclasses.replace(config, train=train)
-        return fitted(config, len(self.corpus.train) // self.ranks)[0]
+        return fitted(dataclasses.replace(config, train=train), units)[0] if shared else config
 
     @property
     def same_text(self) -> bool:
@@ -91,7 +87,7 @@ class Resumption(NamedTuple):
         """All changes, in the order in which they are reported. Those after one that is refused
         have no meaning."""
         checkpoint, ranks, p = self.checkpoint, self.ranks, self.checkpoint.progress
-        after, streams, now = self.configured(), len(checkpoint.state[0]), identity(self.corpus)
+        after, streams, now = self.config(), len(checkpoint.state[0]), identity(self.corpus)
         for key, _, where in self.settings:
             section, _, name = key.partition(".")
             old, new = (getattr(getattr(c, section), name) for c in (checkpoint.config, after))
@@ -129,7 +125,7 @@ class Resumption(NamedTuple):
                 what = "the settings are not those that the checkpoint was trained with"
             error = f"{what}, nor is its vocabulary; start anew with -o or --force"
             yield Change(FATAL, "", error)
-        if self.config().train.batch * ranks != streams:
+        if self.config(shared=True).train.batch * ranks != streams:
             error = f"the corpus is too small for the checkpoint's {streams} streams"
             yield Change(FATAL, "", error)
         for name, version in environment().items():
@@ -146,7 +142,7 @@ class Resumption(NamedTuple):
             if change.kind is FATAL or (change.kind is ACCEPTABLE and not accept_changes):
                 raise UsageError(change.error)
             notices.append(change.notice)
-        config, p, now = self.config(), self.checkpoint.progress, identity(self.corpus)
+        config, p, now = self.config(shared=True), self.checkpoint.progress, identity(self.corpus)
         if (p.corpus, p.ranks) != (now, self.ranks):
             self.checkpoint.good = None  # that was one of the run as it had been
         if not self.same_text:  # what did best on another text counts for nothing

@@ -63,11 +63,9 @@ def first_checkpoint(corpus: Corpus, config: Config, ranks: int) -> Checkpoint:
 
 
 class Training:
-    """A run of training; iterate over it to train: a `Record` a step, and a `Rollback` where the
-    run returns to an earlier one.
-
-    Make one with `start` or `resume`. When the iteration ends of itself, the checkpoint has been
-    written (if `output` is given); whoever stops earlier calls `save`.
+    """A run of training; iterate over it to train: a `Record` a step, and a `Rollback` for each
+    return to an earlier one. Make one with `start` or `resume`. When the iteration ends of itself,
+    the checkpoint has been written (if `output` is given); whoever stops earlier calls `save`.
 
     The path `output` is this run's alone (`charlstm.storage.lock`) from the beginning to the end
     of the iteration, and while it is saved; to another that wants it, it is a `BusyError`.
@@ -82,13 +80,15 @@ class Training:
         lock: Lock | None = None,
     ) -> None:
         self.corpus, self.ranks = corpus, ranks
-        self.plan = Plan(checkpoint.config, len(corpus.train), len(corpus.valid), ranks.size)
+        held_out = len(corpus.valid) > 1  # the first unit is given, not predicted
+        self.plan = Plan(checkpoint.config, len(corpus.train), held_out, ranks.size)
         self.writes = output is not None
         self.output = Output(output, lock) if output is not None and ranks.rank == 0 else None
         self.notices = list(corpus.notices)
         if self.output is not None and self.output.lock.notice:
             self.notices.append(self.output.lock.notice)
-        self.notices += self.plan.notices()
+        if self.plan.schedule.kind == "plateau" and not held_out:
+            self.notices.append("nothing is held out, so the plateau schedule stays at its rate")
         t = self.config.train
         if t.sample_every or t.sample_at:
             corpus.vocabulary.encode_strictly(self.config.sample.seed, "sample.seed")
@@ -179,11 +179,10 @@ class Training:
     def held_out_loss(self) -> float | None:
         """Held-out loss, in nats per unit, of the weights in use, or before the first evaluation
         of those there are. None without such text. Of several ranks all must ask."""
-        return self.learner.measured() if self.in_use is None else self.in_use.nats
+        return self.learner.measure() if self.in_use is None else self.in_use.nats
 
     def checkpoint(self) -> Checkpoint:
-        """Everything that is needed to resume from here. Of several ranks all must ask; the answer
-        is whole on rank 0."""
+        """What is needed to resume from here; whole on rank 0. Of several ranks all must ask."""
         now, good, p = self.learner.snapshot(), None, self.progress
         if self.recovery.good.progress.step != self.step:
             gathered = [self.ranks.gather(s) for s in self.recovery.good.state]
@@ -201,8 +200,7 @@ class Training:
         )
 
     def save(self, last: bool = False) -> None:
-        """Write the checkpoint to `output`. If that fails and it is the `last` time, write it to
-        another place, which the `OutputError` names."""
+        """Write the checkpoint to `output`; the `last` time, elsewhere where that fails."""
         if self.writes:
             checkpoint = self.checkpoint()
             if self.output is not None:
@@ -289,9 +287,9 @@ class Training:
 
     def _record(self, **what: Any) -> Record:
         """A record after this step; by default of what happens between two."""
-        rate = self.plan.learning_rate(self.progress)
-        between = {"train": math.nan, "lr": rate, "gradient_norm": math.nan}
-        return Record(self.step, self.epoch, self.chars, 0.0, **{**between, **what})
+        what.setdefault("lr", self.plan.learning_rate(self.progress))
+        what = {"train": math.nan, "gradient_norm": math.nan, **what}
+        return Record(self.step, self.epoch, self.chars, seconds=0.0, **what)
 
     def _end(self, evaluated: bool) -> dict[str, Any]:
         """Save the run at its end, which is evaluated once."""

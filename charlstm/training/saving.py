@@ -29,7 +29,7 @@ class SavePolicy:
         self.unsaved_best = False
 
     def votes(self, now: float, end: bool, rank: int) -> Votes:
-        """What a rank wants of the next step. Rank 0, which writes, decides on new bests."""
+        """What this rank wants after the next step. Rank 0 alone decides about new bests."""
         since = now - self.saved_at
         return Votes(end, since >= self.seconds, rank == 0 and since >= self.pause)
 

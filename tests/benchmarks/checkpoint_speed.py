@@ -136,8 +136,8 @@ def held_up_large(folder: Path, training: Training, steps: int) -> Row:
         saves.append(time.perf_counter() - start)
     save, every = median(saves), seconds(str(training.config.train.save_every))
     most = min(save / every + save / look, max(save / every, SAVING))
-    parameters = len(training.evaluations.best)
-    what = f"saves of {parameters:,} parameters, {save:.2f} s, a look each {look:.0f} s"
+    P = len(training.evaluations.best)
+    what = f"saves of {P:,} parameters, {save:.2f} s, a look each {look:.0f} s"
     return share(what, folder, most)
 
 
