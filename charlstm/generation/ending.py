@@ -41,15 +41,8 @@ class Sampling:
     ) -> Sampling:
         """As the configuration's section `sample` says, with its stop texts in the normal form of
         the vocabulary."""
-        return cls(
-            length=config.length,
-            temperature=config.temperature,
-            top_k=config.top_k,
-            top_p=config.top_p,
-            stop=tuple(map(vocabulary.normalised, config.stop)),
-            match=match,
-            errors=errors,
-        )
+        c, stop = config, tuple(map(vocabulary.normalised, config.stop))
+        return cls(c.length, c.temperature, c.top_k, c.top_p, stop, match, errors)
 
 
 class Seed(NamedTuple):

@@ -49,6 +49,14 @@ _POSIX: dict[str, Set] = {
 
 NAMED = _CLASSES | _POSIX
 
+_SIGNS: dict[str, tuple[int, int | None] | None] = {
+    "*": (0, None),
+    "+": (1, None),
+    "?": (0, 1),
+    "{": None,
+}
+"""Signs of repetition, with the least and the most; None where these follow."""
+
 _ESCAPES = {"n": "\n", "t": "\t", "r": "\r", "f": "\f", "v": "\v", "a": "\a"}
 
 
@@ -143,34 +151,31 @@ class Parser:
         return found
 
     def repeated(self, node: Node) -> Node:
-        begin = self.at
-        if self.take("*"):
-            node = Repetition(node, 0, None)
-        elif self.take("+"):
-            node = Repetition(node, 1, None)
-        elif self.take("?"):
-            node = Repetition(node, 0, 1)
-        elif self.take("{"):
-            numbers, closed, _ = self.text[self.at :].partition("}")
-            least, comma, most = numbers.partition(",")
-            limits = [n for n in (least, most) if n]
-            if not closed or not limits or not all(n.isascii() and n.isdigit() for n in limits):
-                raise self.error("expected {m}, {m,}, {,n} or {m,n}", begin)
-            if any(len(n) > len(str(MAX_STATES)) for n in limits):
-                raise self.error(f"more than {MAX_STATES} repetitions are not supported", begin)
-            self.at += len(numbers) + 1
-            low = int(least or 0)
-            high = low if not comma else int(most) if most else None
-            if high is not None and high < low:
-                raise self.error("the limits of the repetition are in the wrong order", begin)
-            if max(low, high or 0) > MAX_STATES:
-                raise self.error(f"more than {MAX_STATES} repetitions are not supported", begin)
-            node = Repetition(node, low, high)
-        else:
+        """A node with the repetition that follows it, where one does."""
+        sign = self.peek()
+        if sign not in _SIGNS:
             return node
-        if self.peek() and self.peek() in "*+?{":
+        self.at += 1
+        node = Repetition(node, *(_SIGNS[sign] or self.limits(self.at - 1)))
+        if self.peek() in _SIGNS:
             raise self.error(f"{self.peek()!r} after a repetition is not supported")
         return node
+
+    def limits(self, begin: int) -> tuple[int, int | None]:
+        """The least and the most in braces, after the opening one."""
+        numbers, closed, _ = self.text[self.at :].partition("}")
+        least, comma, most = numbers.partition(",")
+        given = [n for n in (least, most) if n]
+        if not closed or not given or not all(n.isascii() and n.isdigit() for n in given):
+            raise self.error("expected {m}, {m,}, {,n} or {m,n}", begin)
+        if any(len(n) > len(str(MAX_STATES)) or int(n) > MAX_STATES for n in given):
+            raise self.error(f"more than {MAX_STATES} repetitions are not supported", begin)
+        self.at += len(numbers) + 1
+        low = int(least or 0)
+        high = low if not comma else int(most) if most else None
+        if high is not None and high < low:
+            raise self.error("the limits of the repetition are in the wrong order", begin)
+        return low, high
 
     def atom(self) -> Node:
         begin, c = self.at, self.peek()
@@ -180,7 +185,7 @@ class Parser:
         if c == ".":
             self.between("\n", "\n")
             return Character(lambda c: c != "\n")
-        if c in "*+?{":
+        if c in _SIGNS:
             raise self.error(f"nothing stands before {c!r} to be repeated", begin)
         if c in "^$":
             raise self.error(f"{c!r} is not supported: the whole text is matched anyway", begin)

@@ -89,7 +89,9 @@ class Sampler:
         completions: dict[int, Completion] = {}
         for sample in self._samples(seeds, first, ended):
             if sample.number not in completions:  # all that ended by now are scored together
-                completions |= self._completed(ended)
+                scores = self.scores(ended) if self.scores else [Score(0.0, 0.0)] * len(ended)
+                for one, score in zip(ended, scores, strict=True):
+                    completions[one.number] = completion(one, score)
                 ended.clear()
             yield completions.pop(sample.number)
 
@@ -234,14 +236,6 @@ class Sampler:
                         u = step(u)
         finally:
             self.alone.append(stepper)
-
-    def _completed(self, samples: Sequence[Sample]) -> dict[int, Completion]:
-        """Completions of samples that have ended."""
-        scores = self.scores(samples) if self.scores else [Score(0.0, 0.0)] * len(samples)
-        return {
-            sample.number: completion(sample, score)
-            for sample, score in zip(samples, scores, strict=True)
-        }
 
 
 def completion(sample: Sample, score: Score) -> Completion:
