@@ -167,6 +167,7 @@ def test_a_gradient_is_followed_in_the_beginning(languages: dict[str, LanguageMo
         assert got.to_dict() == charlstm.gradient_flow(language, TEXT, lags=10).to_dict()
 
 
+@pytest.mark.whole
 @pytest.mark.skipif(sys.platform != "linux", reason="kilobytes there")
 @pytest.mark.parametrize("options", [["--json"], ["--lines"], ["--chars"], ["--chars", "--lines"]])
 def test_memory_is_flat(tmp_path: Path, models: dict[str, Path], options: list[str]) -> None:
