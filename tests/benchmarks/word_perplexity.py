@@ -117,7 +117,7 @@ def compare(o: argparse.Namespace) -> Row:
     training = charlstm.train(o.text, config="rnnlm", settings=settings(o))
     corpus, t = training.corpus, training.config.train
     began = training.checkpoint().last.copy()
-    records = list(training)
+    records = [event for event in training if isinstance(event, charlstm.Record)]
     model = training.learner.model
     ids = corpus.valid[: o.scored]
     ours = math.exp(surprisals(model, ids).mean())

@@ -35,6 +35,7 @@ from charlstm.config.schema import Config, Setting, bundled
 from charlstm.errors import CheckpointError, DivergedError, OutputError
 from charlstm.storage.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
 from charlstm.text.corpus import Corpus
+from charlstm.training.events import Record
 from charlstm.training.run import Training
 from faults import commands
 from faults.disk import FailingDisk, RecordingDisk
@@ -203,7 +204,7 @@ def poison(n: int | None, seed: int) -> Outcome:
             Training._do_step = step  # type: ignore[method-assign]
             try:
                 for record in Training.start(corpus(), config, path):
-                    if record.saved and not _finite(path):
+                    if isinstance(record, Record) and record.saved and not _finite(path):
                         failures.append(f"injection {k}: {value} in {place} was saved")
             except DivergedError as e:
                 if times < 4 or "after 3 returns" not in str(e):
