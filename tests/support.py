@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 import traceback
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -130,6 +131,14 @@ def fails(process: subprocess.CompletedProcess[bytes], code: int, *parts: str) -
     for part in parts:
         assert part in errors[0]
     return errors[0]
+
+
+def wait_for(path: Path) -> None:
+    """Wait until another process has made a file."""
+    deadline = time.monotonic() + 60
+    while not path.exists() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert path.exists()
 
 
 def trained(path: Path, corpus: str, steps: int = 120, **settings: Any) -> Path:

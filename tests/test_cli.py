@@ -8,14 +8,13 @@ import re
 import signal
 import subprocess
 import sys
-import time
 import unicodedata
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
-from support import CORPORA, ROOT, STORY, TINY, fails, run, run_process
+from support import CORPORA, ROOT, STORY, TINY, fails, run, run_process, wait_for
 
 
 @pytest.fixture(scope="session")
@@ -325,9 +324,7 @@ class TestTrain:
             stderr=subprocess.PIPE,
             preexec_fn=partial(signal.signal, number, signal.SIG_DFL),  # whatever we inherited
         )
-        deadline = time.monotonic() + 60
-        while not (tmp_path / "charlstm.npz").exists() and time.monotonic() < deadline:
-            time.sleep(0.02)
+        wait_for(tmp_path / "charlstm.npz")
         process.send_signal(number)
         _, stderr = process.communicate(timeout=60)
         assert process.returncode == code

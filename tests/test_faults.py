@@ -16,12 +16,13 @@ from faults import long
 from faults.campaigns import CAMPAIGNS
 from faults.mutations import MUTATIONS, seen
 
-pytestmark = [posix, pytest.mark.whole]
+pytestmark = posix
 
 slow = [name for name, campaign in CAMPAIGNS.items() if campaign.always == 0]
 names = [pytest.param(n, marks=pytest.mark.slow if n in slow else ()) for n in CAMPAIGNS]
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize("name", names)
 def test_campaign(name: str) -> None:
     if name == "G2 failing calls" and shutil.which("strace") is None:
@@ -46,6 +47,7 @@ def test_a_missing_safeguard_is_noticed(name: str) -> None:
     assert seen(MUTATIONS[name])
 
 
+@pytest.mark.whole
 def test_the_long_run_prints_a_table() -> None:
     script = Path(__file__).parent / "faults" / "long.py"
     process = subprocess.run(
@@ -59,6 +61,7 @@ def test_the_long_run_prints_a_table() -> None:
     assert lines[3].startswith("| G5 configurations | 500 | 0 | 6.0e-03 |")
 
 
+@pytest.mark.whole
 def test_the_long_run_keeps_to_its_time(capsys: pytest.CaptureFixture[str]) -> None:
     """Every campaign makes some trials, and no more than the long run would."""
     assert long.main(["power", "mutants", "--minutes", "0.005"]) == 0

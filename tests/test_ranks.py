@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from support import ROOT, STORY
+from support import ROOT, STORY, wait_for
 
 import charlstm.api
 import charlstm.training.ranks
@@ -371,9 +371,7 @@ def test_a_signal_saves_and_ends_all(text: Path, tmp_path: Path) -> None:
         stdin=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
-    deadline = time.monotonic() + 30
-    while not output.exists() and time.monotonic() < deadline:
-        time.sleep(0.1)
+    wait_for(output)
     process.send_signal(signal.SIGINT)
     process.wait(10)
     assert read_checkpoint(output).progress.step > 0
