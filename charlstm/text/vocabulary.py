@@ -44,27 +44,17 @@ class Vocabulary:
     are normalised, as `normalize` says, before they become ids.
     """
 
-    unit: ClassVar[str]
-    """The unit's name in a configuration: char, byte or word."""
-    is_text: ClassVar[bool] = True
-    """Whether files are decoded, so that every unit has whole characters."""
-    between: ClassVar[str] = ""
-    """The text between two units."""
-    usual_length: ClassVar[int] = 1
-    """Characters of a unit, on average, with the text between units."""
-    mostly_rare: ClassVar[bool] = False
-    """Whether most units of a vocabulary are rare in its corpus."""
-    limited: ClassVar[bool] = True
-    """Whether `text.min_count` and `text.max_vocabulary` leave units out."""
-    reserved: ClassVar[int] = 0
-    """How many of the first entries need not occur in the corpus."""
+    unit: ClassVar[str]  # char, byte or word, as in a configuration
+    is_text: ClassVar[bool] = True  # files are decoded, so that every unit has whole characters
+    between: ClassVar[str] = ""  # the text between two units
+    usual_length: ClassVar[int] = 1  # mean characters of a unit, with the text between units
+    mostly_rare: ClassVar[bool] = False  # most units are rare in the corpus
+    limited: ClassVar[bool] = True  # `text.min_count` and `text.max_vocabulary` leave units out
+    reserved: ClassVar[int] = 0  # first entries that need not occur in the corpus
 
-    unknown: int = UNKNOWN
-    """The id of every unit outside: that of `UNK`, or `UNKNOWN` where there is no such entry."""
-    charged: int = UNKNOWN
-    """The id that costs a fixed price as a target, whatever the model predicts."""
-    line_end: int | None = None
-    """The id that ends a line, where the corpus has it."""
+    unknown: int = UNKNOWN  # the id of every unit outside: that of `UNK`, or `UNKNOWN` without it
+    charged: int = UNKNOWN  # the id that costs a fixed price as a target, whatever the prediction
+    line_end: int | None = None  # the id that ends a line, where the corpus has it
     line_ends: tuple[int, ...] = ()
     """The ids of a line end, that of CR before LF included, as far as the corpus has them."""
 
@@ -88,7 +78,7 @@ class Vocabulary:
         return texts
 
     def blocks(self, texts: Iterable[str]) -> Iterable[str]:
-        """A text that comes in blocks, normalised, in blocks that cut no unit."""
+        """The same, normalised."""
         return self.whole_units(normalised_blocks(texts, self.normalize))
 
     def reader(self) -> Callable[[str], str]:
@@ -109,8 +99,7 @@ class Vocabulary:
 
     def outside(self, text: str) -> Array:
         """Which units (N,) of a text are outside the vocabulary."""
-        outside: Array = self.encode(text) == self.unknown
-        return outside
+        return np.asarray(self.encode(text) == self.unknown)
 
     def encode_strictly(self, text: str, what: str) -> Array:
         """As `encode`, but units outside are a `VocabularyError` that names them and their places;
@@ -119,9 +108,9 @@ class Vocabulary:
         if len(places):
             units = self.split(self.normalised(text))
             shown = ", ".join(f"'{escaped(units[p])}' at position {p}" for p in places[:5].tolist())
-            more = f" and {len(places) - 5} more" if len(places) > 5 else ""
+            shown += f" and {len(places) - 5} more" if len(places) > 5 else ""
             raise VocabularyError(
-                f"{what} has {self.name}s outside the model's vocabulary: {shown}{more}; "
+                f"{what} has {self.name}s outside the model's vocabulary: {shown}; "
                 "leave them out, or drop them with --unknown skip"
             )
         return self.encode(text)
@@ -134,7 +123,6 @@ class Vocabulary:
         return self.decode(self.encode(text)[~outside]), int(outside.sum())
 
     def decode(self, ids: Iterable[int]) -> str:
-        """The text of ids."""
         write, end = self.writer()
         return "".join([write(i) for i in ids]) + end()
 
@@ -151,8 +139,7 @@ class Vocabulary:
         return "\r\n" if 0 < feeds <= 2 * returns else "\n"
 
     def line_key(self, line: str) -> str:
-        """What lines that count as the same have in common: all but blanks at the end, such as the
-        CR of a CRLF."""
+        """What equal lines have in common: all but blanks at the end, such as the CR of a CRLF."""
         return self.normalised(line).rstrip()
 
     def within_lines(self) -> Array:
@@ -168,7 +155,6 @@ class Vocabulary:
 
     @property
     def name(self) -> str:
-        """The unit in words."""
         return UNIT_NAMES[self.unit]
 
     def __len__(self) -> int:
