@@ -96,9 +96,6 @@ class Bytes(Vocabulary):
     def split(self, text: str) -> Sequence[str]:
         return [self.units[i] for i in self.ids(text).tolist()]
 
-    def outside(self, text: str) -> Array:
-        return np.zeros(len(self.encode(text)), np.bool_)
-
     def reader(self) -> Callable[[str], str]:
         write = self.writer().write
         return lambda unit: write(int(unit, 16))
