@@ -85,7 +85,7 @@ def surprisals(
 ) -> Array:
     """Nats (N - 1,), float64, of each unit of ids (N,) but the first, as one stream; where that is
     `charged`, its fixed price."""
-    parts = [nats for _, nats in stream_surprisals(model, [ids], state, charged)]
+    parts = (nats for _, nats in stream_surprisals(model, [ids], state, charged))
     return np.concatenate([np.empty(0), *parts])
 
 
@@ -219,7 +219,5 @@ class LineScorer:
 
 
 def _as_many(state: State, B: int) -> State:
-    """A state with the first B of its streams, or with as many more of zeros as it takes."""
-    if len(state[0]) >= B:
-        return [s[:B] for s in state]
-    return [np.concatenate([s, np.zeros((B - len(s), s.shape[1]), s.dtype)]) for s in state]
+    """The first B streams of a state; where it has fewer, the others are zero."""
+    return [np.pad(s[:B], [(0, B - len(s[:B])), (0, 0)]) for s in state]

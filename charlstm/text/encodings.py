@@ -76,8 +76,8 @@ codecs.register_error(BYTE_ESCAPES, _escape_bytes)
 
 def _marked(name: str, beginning: bytes) -> str | None:
     """The encoding with the byte order that a mark gives to a file; None where there is none."""
-    marks = (mark for mark in MARKS if name in TWO_ORDERS and MARKS[mark].startswith(name))
-    return next((MARKS[mark] for mark in marks if beginning.startswith(mark)), None)
+    marked = (MARKS[mark] for mark in MARKS if beginning.startswith(mark))
+    return next((encoding for encoding in marked if encoding[:-3] == name), None)
 
 
 def in_order(encoding: str, beginning: bytes) -> str:
@@ -94,10 +94,8 @@ def decoder_of(encoding: str, beginning: bytes) -> codecs.IncrementalDecoder:
     return incremental(name if _marked(name, beginning) else in_order(name, beginning))
 
 
-# --- guesses about files that are no text in the stated encoding --------------------------------
-
-# A wrong guess costs a user's trust. So every rule asks for what no ordinary text of any script,
-# no source code and no log has.
+# Guesses about files that are no text in the stated encoding. A wrong one costs a user's trust. So
+# every rule asks for what no ordinary text of any script, no source code and no log has.
 
 MAGIC = {
     b"\x1f\x8b\x08": ("gzip-compressed data", "unpack it first: gzip -d"),

@@ -31,10 +31,8 @@ ESCAPED = "surrogateescape"
 class Writer(NamedTuple):
     """Makes text of ids that come one after the other."""
 
-    write: Callable[[int], str]
-    """The text that an id adds; it may be empty until the next one."""
-    end: Callable[[], str]
-    """The text that is left after the last id."""
+    write: Callable[[int], str]  # the text that an id adds; it may be empty until the next one
+    end: Callable[[], str]  # the text that is left after the last id
 
 
 class Vocabulary:
@@ -61,8 +59,6 @@ class Vocabulary:
     def __init__(self, units: Sequence[str], counts: Array, normalize: str = "none") -> None:
         self.units, self.counts = list(units), np.asarray(counts, np.int64)
         self.normalize = normalize
-
-    # --- text and ids
 
     def ids(self, text: str) -> Array:
         """Ids (N,) int32 of a text that is normalised."""
@@ -130,8 +126,6 @@ class Vocabulary:
         """Ids of `text`, with which the text of `ids` begins where it continues `before`."""
         return self.encode(text)
 
-    # --- lines
-
     @property
     def line_break(self) -> str:
         """The end of the corpus's lines: LF, or CRLF where at least half of them have that."""
@@ -150,8 +144,6 @@ class Vocabulary:
         """Which units (V,) may complete one of some texts."""
         lasts = {text[-1] for text in texts}
         return np.array([not lasts.isdisjoint(unit) for unit in self.units], np.bool_)
-
-    # --- the entries
 
     @property
     def name(self) -> str:
@@ -188,8 +180,6 @@ class Vocabulary:
         between = "" if isinstance(listed, str) else " "
         text = between.join(escaped(str(unit)) for unit in listed[:most]).replace('"', r"\"")
         return f': "{text}"' + " …" * (len(listed) > most)
-
-    # --- what a checkpoint holds
 
     def stored(self) -> Array:
         """The units as an array."""
