@@ -51,8 +51,7 @@ class Corpus:
     """A text split for training: ids to learn from, and ids that are held out."""
 
     vocabulary: Vocabulary
-    train: Array
-    """(N,) of the smallest unsigned type that holds the vocabulary."""
+    train: Array  # (N,) of the smallest unsigned type that holds the vocabulary
     valid: Array
     """(M,) of the same type; of a text of its own the smallest signed one, with `UNKNOWN` where a
     unit is outside a vocabulary that has no entry for such."""
@@ -75,9 +74,9 @@ class Corpus:
         """Split off the last `valid` of the text, or hold out `valid_text` instead. `others` are
         keys of the configuration's section `text`, such as `unit`; `rng_seed` draws the lines of
         `split="lines"`. The vocabulary is that of the whole text, held-out part included."""
-        held_out = None if valid_text is None else blocks_of(valid_text)
+        own = None if valid_text is None else blocks_of(valid_text)
         config = TextConfig(valid=valid, **others)
-        return cls._of([("the text", blocks_of(text))], config, held_out, rng_seed, Reading())
+        return cls._of([("the text", blocks_of(text))], config, own, rng_seed, Reading())
 
     @classmethod
     def from_files(
@@ -94,14 +93,12 @@ class Corpus:
         held-out text after three quarters. Raises what `read_text` raises, and `OutputError` where
         a large text finds no room for its temporary file."""
         config, began = config or TextConfig(), time.monotonic()
-        readings = [Reading(notice, began + share * seconds) for share in (0.5, 0.75)]
-
-        def blocks(source: Source, reading: Reading) -> Iterator[str]:
-            return read_blocks(source, encoding_of(config), notice, reading)
-
-        files = ((name_of(source), blocks(source, readings[0])) for source in sources)
-        held_out = None if valid_source is None else blocks(valid_source, readings[1])
-        return cls._of(files, config, held_out, rng_seed, readings[0])
+        first, last = (Reading(notice, began + share * seconds) for share in (0.5, 0.75))
+        encoding, own = encoding_of(config), None
+        files = ((name_of(s), read_blocks(s, encoding, notice, first)) for s in sources)
+        if valid_source is not None:
+            own = read_blocks(valid_source, encoding, notice, last)
+        return cls._of(files, config, own, rng_seed, first)
 
     @classmethod
     def _of(

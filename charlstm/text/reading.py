@@ -136,9 +136,9 @@ def _endless(file: IO[bytes]) -> bool:
 
 def _sniffed(
     blocks: Iterator[bytes], name: str, encoding: str | None, notice: Notice, strict: bool
-) -> Iterator[bytes]:
-    """The same blocks, with a notice where the file seems to be in another encoding or no text. If
-    `strict`, and the first block cannot be decoded, that is a `CorpusError`."""
+) -> tuple[bytes, Iterator[bytes]]:
+    """The first block, and all; with a notice where the file seems to be in another encoding or no
+    text. If `strict`, and the first block cannot be decoded, that is a `CorpusError`."""
     beginning = next(blocks, b"")
     if encoding is not None and codecs.lookup(encoding).name in TWO_ORDERS:
         while len(beginning) < 4 and (more := next(blocks, b"")):  # until a mark is whole
@@ -151,7 +151,7 @@ def _sniffed(
             except UnicodeError:
                 raise CorpusError(f"{name}: {cause}") from None
         notice(f"{name}: {cause}")
-    return itertools.chain([beginning], blocks)
+    return beginning, itertools.chain([beginning], blocks)
 
 
 class _Decoding:
@@ -206,15 +206,15 @@ def read_blocks(
 ) -> Iterator[str]:
     """As `read_text`, but the text comes in blocks. A `reading` may end before the file does."""
     name, reading = name_of(source), reading or Reading()
-    blocks = _sniffed(read_bytes(source, reading), name, encoding, notice, strict=True)
+    blocks = read_bytes(source, reading)
+    beginning, blocks = _sniffed(blocks, name, encoding, notice, strict=True)
     if encoding is None:
         yield from codecs.iterdecode(blocks, "utf-8", ESCAPED)
         return
     if codecs.lookup(encoding).name in UNSTREAMED:
         blocks = iter([b"".join(blocks)])
-    beginning = next(blocks, b"")
     decoding = _Decoding(name, encoding, beginning)
-    for data in itertools.chain([beginning], blocks, [b""]):
+    for data in itertools.chain(blocks, [b""]):
         at_start = decoding.at_start
         # a text that time cuts off may end within a character
         text = decoding.decode(data, final=not data and not reading.over)
@@ -289,13 +289,12 @@ def read_lines(
     """
     name = name_of(source)
     blocks = read_bytes(source, Reading(promptly=True))
-    blocks = _sniffed(blocks, name, encoding, notice, strict=False)
-    beginning = next(blocks, b"")
+    beginning, blocks = _sniffed(blocks, name, encoding, notice, strict=False)
     encoded = "utf-8" if encoding is None else in_order(encoding, beginning)
     end = _line_end(encoded)
     decode = _line_decoder(encoded, end, ESCAPED if encoding is None else BYTE_ESCAPES)
     number, damaged, first = 0, 0, ""
-    for lines in _raw_lines(itertools.chain([beginning], blocks), end):
+    for lines in _raw_lines(blocks, end):
         batch = []
         for raw in lines:
             text = decode(raw)
