@@ -58,7 +58,7 @@ class Seams:
             self._return = "\r"
 
     def _closed(self, held: Iterable[tuple[str | None, str]]) -> Iterator[str]:
-        """Blocks of text; a name before one is that of a file that ends without a line break."""
+        """The text of blocks. The name before a block is of a file that lacks a line break."""
         for name, text in held:
             if name is not None:
                 if self.line_break:
@@ -70,5 +70,5 @@ class Seams:
         """The files that got a line break, for the user."""
         n = len(self.mended)
         names = ", ".join(self.mended[:3]) + (f" and {n - 3:,} more" if n > 3 else "")
-        notice = "no line break at the end; one is put in before the next file, so that their lines"
-        return [f"{names}: {notice} stay apart"] if n else []
+        what = "no line break at the end; one is put in before the next file"
+        return [f"{names}: {what}, so that their lines stay apart"] if n else []
