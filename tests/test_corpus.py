@@ -24,19 +24,18 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from support import records
 
+import charlstm.text.corpus
 import charlstm.text.ids
 import charlstm.text.reading
-import charlstm.text.streams
 from charlstm.cli import main
 from charlstm.config.schema import Config, Setting, TextConfig
 from charlstm.config.sources import parse_setting
 from charlstm.errors import ConfigError, CorpusError, OutputError, UsageError, VocabularyError
 from charlstm.text.census import CharacterCensus
-from charlstm.text.corpus import CUT_PART, MIN_HELD_OUT, Corpus
+from charlstm.text.corpus import CUT_PART, MIN_HELD_OUT, Corpus, Streams
 from charlstm.text.encodings import likely_cause
 from charlstm.text.normal_forms import begins_anew, normalised, normalised_blocks
 from charlstm.text.reading import read_text
-from charlstm.text.streams import Streams
 from charlstm.text.vocabulary import UNKNOWN, Vocabulary
 from charlstm.training.run import Training
 
@@ -51,7 +50,7 @@ def stdin(monkeypatch: pytest.MonkeyPatch, data: bytes) -> None:
 SIZES = {
     "BLOCK": ((charlstm.text.reading, "BLOCK"), (charlstm.text.ids, "CHUNK")),
     "IN_MEMORY": ((charlstm.text.ids, "IN_MEMORY"),),
-    "RESIDENT": ((charlstm.text.streams, "RESIDENT"),),
+    "RESIDENT": ((charlstm.text.corpus, "RESIDENT"),),
 }
 """Where each of the sizes is kept."""
 

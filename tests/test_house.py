@@ -41,7 +41,7 @@ HOUSE = {
     "config": ["fields", "yaml_subset", "schema", "sources"],
     "text": [
         *("visible", "normal_forms", "vocabulary", "units", "census", "encodings"),
-        *("reading", "seams", "ids", "split", "corpus", "streams"),
+        *("reading", "seams", "ids", "split", "corpus"),
     ],
     "storage": ["lock", "files", "archive", "progress", "checkpoint"],
     "scoring": ["evaluation", "held_out", "flow"],

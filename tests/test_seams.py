@@ -26,8 +26,7 @@ from charlstm.cli import main
 from charlstm.config.schema import Config, Setting, TextConfig
 from charlstm.errors import ConfigError, CorpusError, UsageError
 from charlstm.storage.checkpoint import read_checkpoint, write_checkpoint
-from charlstm.text.corpus import Corpus
-from charlstm.text.streams import Streams
+from charlstm.text.corpus import Corpus, Streams
 from charlstm.training.run import Training
 
 NAMES = (CORPORA / "names.txt").read_text(encoding="utf-8")

@@ -35,15 +35,12 @@ LONG = 1 << 16
 class Evaluation:
     """The score of a text. Its first unit is given, not predicted, and is not scored."""
 
-    units: int
-    """Characters, bytes or words scored, those outside the vocabulary included."""
-    unknown: int
-    """Of these, units outside the vocabulary."""
+    units: int  # characters, bytes or words scored, those outside the vocabulary included
+    unknown: int  # of these, units outside the vocabulary
     nats: float
     """Sum of -ln p over the units scored. A character outside costs `UNKNOWN_NATS`; a word outside
     is scored as `<unk>`, which is one of the words that the model predicts."""
-    unit: str = "char"
-    """What a unit is: char, byte or word."""
+    unit: str = "char"  # or byte or word
 
     @property
     def nats_per_unit(self) -> float:
@@ -60,7 +57,7 @@ class Evaluation:
 
     @property
     def perplexity(self) -> float:
-        """exp of the nats per unit: among how many alike the next one would be as hard."""
+        """exp of the nats per unit: the number of equally likely choices of the same difficulty."""
         nats = self.nats_per_unit
         return math.exp(nats) if nats < 700 or math.isnan(nats) else math.inf
 
@@ -69,13 +66,7 @@ class Evaluation:
         """The usual names, where the unit is the character."""
         return self.units
 
-    @property
-    def nats_per_char(self) -> float:
-        return self.nats_per_unit
-
-    @property
-    def bits_per_char(self) -> float:
-        return self.bits_per_unit
+    nats_per_char, bits_per_char = nats_per_unit, bits_per_unit
 
     def to_dict(self) -> dict[str, float | int | str]:
         return {
@@ -94,7 +85,7 @@ def surprisals(
 ) -> Array:
     """Nats (N - 1,), float64, of each unit of ids (N,) but the first, as one stream; where that is
     `charged`, its fixed price."""
-    parts = [nats for _, nats in stream_surprisals(model, [ids], state, charged)]
+    parts = (nats for _, nats in stream_surprisals(model, [ids], state, charged))
     return np.concatenate([np.empty(0), *parts])
 
 
@@ -134,10 +125,8 @@ def evaluate(
     """Score ids (N,), or blocks of them, those of unknown units among them, as one stream whose
     state is carried through. Without the vocabulary they are of characters, and `UNKNOWN` of those
     outside."""
-    v = vocabulary
-    unit, unknown, charged = (
-        ("char", UNKNOWN, UNKNOWN) if v is None else (v.unit, v.unknown, v.charged)
-    )
+    v, default = vocabulary, ("char", UNKNOWN, UNKNOWN)
+    unit, unknown, charged = default if v is None else (v.unit, v.unknown, v.charged)
     blocks = [ids] if isinstance(ids, np.ndarray) else ids
     scored, outside, total = 0, 0, 0.0
     for units, nats in stream_surprisals(model, blocks, charged=charged):
@@ -148,8 +137,8 @@ def evaluate(
 
 
 def between_line_ends(line: str, line_break: str) -> Iterator[str]:
-    """The text by which a line is scored, "\\nLINE\\n", in blocks. What ends it, is what ends the
-    lines of the model's corpus."""
+    """The text by which a line is scored, "\\nLINE\\n", in blocks. It ends as the lines of the
+    model's corpus do."""
     yield "\n"
     yield from (line[at : at + LONG] for at in range(0, len(line), LONG))
     yield line_break
@@ -160,9 +149,9 @@ class LineScorer:
 
     The score of a line is that of the text "\\nLINE\\n": from a zero state a line end is given,
     which is not scored, and then the line and its end are predicted. For a model of a corpus with
-    CRLF that end is "\\r\\n", however the line came. Many lines are scored side
-    by side, the long with the long ones; what stands beside a line changes nothing but roundings.
-    One of more than `LONG` characters is scored alone, block by block.
+    CRLF that end is "\\r\\n", however the line came. Many lines are scored side by side, the long
+    with the long ones; what stands beside a line changes nothing but roundings. One of more than
+    `LONG` characters is scored alone, block by block.
     """
 
     def __init__(self, model: Model, vocabulary: Vocabulary) -> None:
@@ -174,19 +163,17 @@ class LineScorer:
         """The scores of lines, which are without their ends, in their order."""
         v = self.vocabulary
         ids = self._ids([line for line in lines if len(line) <= LONG])
-        outside = [int(np.count_nonzero(of_line[1:] == v.unknown)) for of_line in ids]
-        short = (
-            Evaluation(len(nats), unknown, float(np.sum(nats)), v.unit)
-            for nats, unknown in zip(self.of_ids(ids), outside, strict=True)
-        )
-        return [next(short) if len(line) <= LONG else self._alone(line) for line in lines]
-
-    def _alone(self, line: str) -> Evaluation:
-        """The score of a long line."""
-        blocks = map(
-            self.vocabulary.ids, self.vocabulary.blocks(between_line_ends(line, self.line_break))
-        )
-        return evaluate(self.model, blocks, self.vocabulary)
+        short = zip(ids, self.of_ids(ids), strict=True)
+        scores = []
+        for line in lines:
+            if len(line) <= LONG:
+                of_line, nats = next(short)
+                outside = int(np.count_nonzero(of_line[1:] == v.unknown))
+                scores.append(Evaluation(len(nats), outside, float(np.sum(nats)), v.unit))
+            else:
+                blocks = v.blocks(between_line_ends(line, self.line_break))
+                scores.append(evaluate(self.model, map(v.ids, blocks), v))
+        return scores
 
     def surprisals(self, lines: Sequence[str]) -> list[Array]:
         """For each line the nats (N + E,), float64, of its N units and the E of its end."""
@@ -198,27 +185,26 @@ class LineScorer:
     def of_ids(self, ids: Sequence[Array], state: State | None = None) -> list[Array]:
         """For each of some texts (N,), N > 0, the nats (N - 1,), float64, of its units but the
         first, from a zero state or from another one, each array (1, H)."""
-        found = [np.empty(len(of_line) - 1) for of_line in ids]
+        nats = [np.empty(len(of_line) - 1) for of_line in ids]
         order = sorted(range(len(ids)), key=lambda k: -len(ids[k]))
         for at in range(0, len(order), WIDTH):
             group = order[at : at + WIDTH]
             before = self.model.zero_state(1) if state is None else state
             together = [np.repeat(s, len(group), axis=0) for s in before]
-            self._score([ids[k] for k in group], [found[k] for k in group], together)
-        return found
+            self._score([ids[k] for k in group], [nats[k] for k in group], together)
+        return nats
 
-    def _score(self, ids: Sequence[Array], found: Sequence[Array], state: State) -> None:
-        """Write the nats of at most `WIDTH` lines, the longest first, into `found`."""
+    def _score(self, ids: Sequence[Array], outs: Sequence[Array], state: State) -> None:
+        """Write the nats of at most `WIDTH` lines, the longest first, into `outs`."""
         left = len(ids)
-        for start in range(0, len(found[0]), STEPS):
-            while len(found[left - 1]) <= start:
+        for start in range(0, len(outs[0]), STEPS):
+            while len(outs[left - 1]) <= start:
                 left -= 1
             width = 1 << (left - 1).bit_length()  # of the lines that end, at least a half go
-            unrolled = self.unrolled.get(width)
-            if unrolled is None:
-                unrolled = Unrolled(self.model, STEPS, width, training=False)
-                self.unrolled[width] = unrolled
-            steps = min(STEPS, len(found[0]) - start)
+            if width not in self.unrolled:
+                self.unrolled[width] = Unrolled(self.model, STEPS, width, training=False)
+            unrolled = self.unrolled[width]
+            steps = min(STEPS, len(outs[0]) - start)
             units = np.full((width, steps + 1), UNKNOWN, np.intp)
             for row, of_line in zip(units, ids[:left], strict=False):
                 part = of_line[start : start + steps + 1]
@@ -227,13 +213,11 @@ class LineScorer:
             state = unrolled.forward(units[:, :-1].T, _as_many(state, width))
             nats = unrolled.loss(targets).astype(np.float64)
             nats[targets == self.vocabulary.charged] = UNKNOWN_NATS
-            for of_line, out in zip(nats.T, found[:left], strict=False):
+            for of_line, out in zip(nats.T, outs[:left], strict=False):
                 part = out[start : start + steps]
                 part[...] = of_line[: len(part)]
 
 
 def _as_many(state: State, B: int) -> State:
-    """A state with the first B of its streams, or with as many more of zeros as it takes."""
-    if len(state[0]) >= B:
-        return [s[:B] for s in state]
-    return [np.concatenate([s, np.zeros((B - len(s), s.shape[1]), s.dtype)]) for s in state]
+    """The first B streams of a state; where it has fewer, the others are zero."""
+    return [np.pad(s[:B], [(0, B - len(s[:B])), (0, 0)]) for s in state]

@@ -22,8 +22,7 @@ class GradientFlow:
 
     norms: dict[str, Array]
     """By name of the state (layer0.h, layer0.c, …), the mean norm at each lag, (K + 1,)."""
-    positions: int
-    """Over how many losses the mean is."""
+    positions: int  # losses that the mean is of
 
     def to_dict(self) -> dict[str, int | dict[str, list[float]]]:
         norms = {name: values.tolist() for name, values in self.norms.items()}
@@ -100,14 +99,12 @@ def _forward(model: Model, ids: Array, state: State) -> tuple[State, list[list[A
 
 def _gradient_of_loss(model: Model, state: State, targets: Array) -> Array:
     """dh (B, H) of the uppermost layer: p - onehot(target), through the output weights."""
-    Wy = model.Wy
     h = model.shape.by_layer(state)[-1][0]
-    y = h @ Wy.T + model.weights["by"]
+    y = h @ model.Wy.T + model.weights["by"]
     p = np.exp(y - y.max(axis=1, keepdims=True))
     p /= p.sum(axis=1, keepdims=True)
     p[np.arange(len(p)), targets] -= 1.0
-    dh: Array = p @ Wy
-    return dh
+    return np.asarray(p @ model.Wy)
 
 
 def _backward(model: Model, kept: list[list[Array]], dh: Array) -> Array:

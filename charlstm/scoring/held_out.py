@@ -22,9 +22,9 @@ of what is outside the vocabulary."""
 class HeldOut:
     """The held-out text as B streams side by side.
 
-    Each stream reads the last `WARM_UP` units before its own first, so that it starts from
-    nearly the state that reading everything from the beginning would have left. All units
-    count once, unless there are more than `limit`: then each stream's beginning does.
+    Each stream reads the last `WARM_UP` units before its own first, so that it starts from nearly
+    the state that reading everything from the beginning would have left. All units count once,
+    unless there are more than `limit`: then each stream's beginning does.
     """
 
     def __init__(self, ids: Array, counted: Array, first: bool = True) -> None:
@@ -55,8 +55,7 @@ class HeldOut:
 
     def nats(self, unrolled: Unrolled) -> float:
         """Nats of all streams together under the model of `unrolled`, which is of B streams."""
-        T, total = unrolled.T, 0.0
-        ids = self.ids.astype(np.intp)
+        T, total, ids = unrolled.T, 0.0, self.ids.astype(np.intp)
         state = unrolled.model.zero_state(ids.shape[1])
         for start in range(0, self.warm_up, T):
             state = unrolled.forward(ids[start : min(start + T, self.warm_up)], state)

@@ -8,7 +8,9 @@ has ids for the numbers. Its first `unknown` numbers mean `UNK`.
 
 from __future__ import annotations
 
+import itertools
 import sys
+from collections import defaultdict
 
 import numpy as np
 
@@ -20,10 +22,10 @@ from charlstm.text.vocabulary import EOS, ESCAPED, UNK, Vocabulary
 
 
 def _kept(counts: Array, text: TextConfig, reserved: int = 0) -> Array:
-    """Places, ascending, of the units that the limits of the vocabulary leave in it. Of equally
-    frequent ones the first stay. `reserved` is how many entries stand beside these."""
+    """Places, ascending, of the units that the limits of the vocabulary leave in it, beside
+    `reserved` other entries. Of equally frequent ones the first stay."""
     places = np.flatnonzero(counts >= text.min_count)
-    if text.max_vocabulary is not None and len(places) > text.max_vocabulary - reserved:
+    if text.max_vocabulary is not None:
         order = np.argsort(-counts[places], kind="stable")
         places = np.sort(places[order[: text.max_vocabulary - reserved]])
     if len(counts) and not len(places):
@@ -35,8 +37,6 @@ def _kept(counts: Array, text: TextConfig, reserved: int = 0) -> Array:
 
 
 class CharacterCensus:
-    """A census of characters."""
-
     unknown = 0
 
     def __init__(self) -> None:
@@ -62,14 +62,12 @@ class CharacterCensus:
         kept = _kept(counts, text)
         if len(kept) < self.seen:  # one entry is `UNK`
             kept = _kept(counts, text, reserved=1)
+        left_out = counts.sum() - counts[kept].sum()
+        points, counts = points[kept], counts[kept]
         ids = np.full(self.seen, len(kept))  # what is left out: the entry after these
-        ids[self.number[points[kept]]] = np.arange(len(kept))
-        if len(kept) < self.seen:
-            left_out = counts.sum() - counts[kept].sum()
-            points, counts = (
-                np.append(points[kept], NO_CHARACTER),
-                np.append(counts[kept], left_out),
-            )
+        ids[self.number[points]] = np.arange(len(kept))
+        if left_out:
+            points, counts = np.append(points, NO_CHARACTER), np.append(counts, left_out)
         return Characters(points, counts, text.normalize), ids
 
 
@@ -90,51 +88,39 @@ class ByteCensus:
         return Bytes(self.counts, text.normalize), np.arange(256)
 
 
-class _Numbers(dict[str, int]):
-    """Gives each key that it has not the next number."""
-
-    def __missing__(self, word: str) -> int:
-        number = self[word] = len(self)
-        return number
-
-
 class WordCensus:
     """A census of words. It holds every distinct word, however rare."""
 
     unknown = 1
 
     def __init__(self) -> None:
-        self.number = _Numbers({UNK: 0, EOS: 1})
+        self.number = defaultdict(itertools.count(2).__next__, {UNK: 0, EOS: 1})  # of each word
         self.counts = np.zeros(2, np.int64)
 
     def numbers(self, text: str) -> Array:
         words = Words.split(text)
         numbers = np.fromiter(map(self.number.__getitem__, words), np.intp, len(words))
-        counts = np.bincount(numbers, minlength=len(self.number))
-        counts[: len(self.counts)] += self.counts
-        self.counts = counts
+        before, self.counts = self.counts, np.bincount(numbers, minlength=len(self.number))
+        self.counts[: len(before)] += before
         return numbers.astype(np.min_scalar_type(len(self.number) - 1))
 
     def vocabulary(self, text: TextConfig) -> tuple[Vocabulary, Array]:
-        words = sorted(word for word, number in self.number.items() if number > 1)
+        words = sorted(itertools.islice(self.number, 2, None))
         number = np.fromiter(map(self.number.__getitem__, words), np.intp, len(words))
         counts = self.counts[number]
         kept = _kept(counts, text, reserved=2)
         kept = kept[np.argsort(-counts[kept], kind="stable")]
-        ids = np.zeros(len(self.number), np.intp)
-        ids[1] = 1
-        ids[number[kept]] = np.arange(2, 2 + len(kept))
         units = [UNK, EOS, *(words[k] for k in kept.tolist())]
-        of_units = np.append(self.counts[:2], counts[kept])
-        of_units[0] += counts.sum() - counts[kept].sum()
-        return Words(units, of_units, text.normalize), ids
+        numbers = np.append([0, 1], number[kept])  # of the units
+        ids = np.zeros(len(self.number), np.intp)
+        ids[numbers] = np.arange(len(units))
+        counts = self.counts[numbers]
+        counts[0] += self.counts.sum() - counts.sum()
+        return Words(units, counts, text.normalize), ids
 
 
 Census = CharacterCensus | ByteCensus | WordCensus
 
-CENSUSES: dict[str, type[Census]] = {
-    "char": CharacterCensus,
-    "byte": ByteCensus,
-    "word": WordCensus,
-}
+CENSUSES: dict[str, type[Census]]
+CENSUSES = {"char": CharacterCensus, "byte": ByteCensus, "word": WordCensus}
 """By unit."""

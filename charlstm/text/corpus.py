@@ -1,4 +1,4 @@
-"""From files to the ids of a text for training and of a held-out text.
+"""From files to the ids of a text for training and of a held-out text, and the batch streams.
 
 A text is read once, block by block, and only its ids are kept: one, two or four bytes a unit.
 Past `ids.IN_MEMORY` bytes they are in a mapped temporary file, so a text of many gigabytes needs
@@ -19,7 +19,7 @@ import numpy as np
 from charlstm.config.schema import TextConfig
 from charlstm.errors import CorpusError
 from charlstm.nn.arrays import Array
-from charlstm.text.ids import encode, encode_held_out
+from charlstm.text.ids import encode, encode_held_out, release
 from charlstm.text.normal_forms import normalised_blocks
 from charlstm.text.reading import (
     Notice,
@@ -42,19 +42,20 @@ MIN_HELD_OUT = 100
 CUT_PART = 10
 """The training text loses a line that its end cuts, but no more than 1 / `CUT_PART` of itself."""
 
+RESIDENT = 1 << 22
+"""Units read from mapped ids before their pages, which count as memory in use, are released."""
+
 
 @dataclass
 class Corpus:
     """A text split for training: ids to learn from, and ids that are held out."""
 
     vocabulary: Vocabulary
-    train: Array
-    """(N,) of the smallest unsigned type that holds the vocabulary."""
+    train: Array  # (N,) of the smallest unsigned type that holds the vocabulary
     valid: Array
     """(M,) of the same type; of a text of its own the smallest signed one, with `UNKNOWN` where a
     unit is outside a vocabulary that has no entry for such."""
-    sha256: str
-    """The digest of the whole text, held-out text included, by which a corpus is known again."""
+    sha256: str  # of the whole text, held-out text included, by which a corpus is known again
     notices: list[str] = field(default_factory=list)
     split_at: int | None = None
     """Units up to the held-out tail, or to the end of the text; None where lines are held out.
@@ -72,14 +73,10 @@ class Corpus:
     ) -> Corpus:
         """Split off the last `valid` of the text, or hold out `valid_text` instead. `others` are
         keys of the configuration's section `text`, such as `unit`; `rng_seed` draws the lines of
-        `split="lines"`.
-
-        The vocabulary is that of the whole text, so the model knows a character which only the
-        held-out part has.
-        """
-        held_out = None if valid_text is None else blocks_of(valid_text)
+        `split="lines"`. The vocabulary is that of the whole text, held-out part included."""
+        own = None if valid_text is None else blocks_of(valid_text)
         config = TextConfig(valid=valid, **others)
-        return cls._of([("the text", blocks_of(text))], config, held_out, rng_seed)
+        return cls._of([("the text", blocks_of(text))], config, own, rng_seed, Reading())
 
     @classmethod
     def from_files(
@@ -95,16 +92,13 @@ class Corpus:
         """Read files in order as one text. Their reading ends after half of `seconds`, that of the
         held-out text after three quarters. Raises what `read_text` raises, and `OutputError` where
         a large text finds no room for its temporary file."""
-        config = config or TextConfig()
-        began = time.monotonic()
-        readings = [Reading(notice, began + share * seconds) for share in (0.5, 0.75)]
-
-        def blocks(source: Source, reading: Reading) -> Iterator[str]:
-            return read_blocks(source, encoding_of(config), notice, reading=reading)
-
-        files = ((name_of(source), blocks(source, readings[0])) for source in sources)
-        held_out = None if valid_source is None else blocks(valid_source, readings[1])
-        return cls._of(files, config, held_out, rng_seed, readings[0])
+        config, began = config or TextConfig(), time.monotonic()
+        first, last = (Reading(notice, began + share * seconds) for share in (0.5, 0.75))
+        encoding, own = encoding_of(config), None
+        files = ((name_of(s), read_blocks(s, encoding, notice, first)) for s in sources)
+        if valid_source is not None:
+            own = read_blocks(valid_source, encoding, notice, last)
+        return cls._of(files, config, own, rng_seed, first)
 
     @classmethod
     def _of(
@@ -113,16 +107,15 @@ class Corpus:
         config: TextConfig,
         own: Iterable[str] | None,
         rng_seed: int,
-        reading: Reading | None = None,
+        reading: Reading,
     ) -> Corpus:
-        """From files, each in blocks, and, perhaps, a held-out text of its own in blocks."""
+        """`files` are names and texts in blocks; `own` is a held-out text of its own in blocks."""
         digest, seams = hashlib.sha256(), Seams(config.unit)
-        texts = normalised_blocks(seams.join(files), config.normalize)
-        vocabulary, ids, left_out = encode(
-            _hashed(texts, digest, lambda text: code_points(text).data), config
-        )
+        texts, form = seams.join(files), config.normalize
+        texts = _hashed(texts, form, lambda text: digest.update(code_points(text).data))
+        vocabulary, ids, left_out = encode(texts, config)
         lines = Lines.of(seams.line_break, vocabulary)
-        if reading is not None and reading.over:
+        if reading.over:
             ids = lines.shortened(ids, 2)
         cut = int(len(ids) * (1.0 - config.valid))
         enough = config.valid > 0 and len(ids) - cut >= MIN_HELD_OUT
@@ -133,8 +126,8 @@ class Corpus:
             corpus.train = lines.closed(ids)
         if own is not None:
             digest.update(b"held out:")
-            own = normalised_blocks(own, config.normalize)
-            corpus._hold_out_text(_hashed(own, digest, lambda text: text.encode("utf-8", ESCAPED)))
+            own = _hashed(own, form, lambda text: digest.update(text.encode("utf-8", ESCAPED)))
+            corpus._hold_out_text(own)
         elif config.split == "lines":
             corpus.split_at = None
             if enough:
@@ -160,7 +153,7 @@ class Corpus:
             )
 
     def _hold_out_lines(self, share: float, lines: Lines, rng_seed: int) -> None:
-        """Hold out this share of the lines, where enough remains on both sides."""
+        """Hold out a share of the lines, where enough remains on both sides."""
         if not len(lines.ends):
             raise CorpusError("the corpus has no lines to hold out; use text.split=tail")
         rng = np.random.default_rng([rng_seed, *b"lines"])
@@ -169,7 +162,6 @@ class Corpus:
             self.train, self.valid = train, valid
 
     def _hold_out_text(self, texts: Iterable[str]) -> None:
-        """Hold out another text, which comes in blocks."""
         self.valid, outside = encode_held_out(texts, self.vocabulary)
         name = self.vocabulary.name
         if len(self.valid) < 2:
@@ -181,10 +173,37 @@ class Corpus:
             )
 
 
-def _hashed(
-    texts: Iterable[str], digest: hashlib._Hash, data: Callable[[str], bytes | memoryview]
-) -> Iterator[str]:
-    """A text in blocks, each of which enters a digest before it is passed on."""
-    for text in texts:
-        digest.update(data(text))
+def _hashed(texts: Iterable[str], form: str, update: Callable[[str], None]) -> Iterator[str]:
+    """A text in blocks, normalised; each block enters a digest before it is passed on."""
+    for text in normalised_blocks(texts, form):
+        update(text)
         yield text
+
+
+class Streams:
+    """A text read as B contiguous streams, T units of each at a time.
+
+    The text is a ring. Stream b starts at b N / B and never ends, so the recurrent state is
+    carried on for ever and every unit is used. `position`, the number of units read from each
+    stream, is all that a resumed run needs.
+    """
+
+    def __init__(
+        self, ids: Array, B: int, T: int, position: int = 0, part: slice = slice(None)
+    ) -> None:
+        """`part` are the streams to read, of all B."""
+        self.ids, self.T, self.position = ids, T, position
+        self._offsets = (np.arange(B, dtype=np.int64) * len(ids) // B)[part]  # (B,)
+        self._steps = np.arange(T + 1, dtype=np.int64)[:, None]  # (T + 1, 1)
+        self._resident = 0  # units read since pages were last released
+
+    def next(self) -> Array:
+        """The next segment (T + 1, B): rows 0 … T-1 are inputs, rows 1 … T their targets."""
+        places = (self._offsets + self._steps + self.position % len(self.ids)) % len(self.ids)
+        self.position += self.T
+        segment: Array = self.ids[places].astype(np.intp)
+        self._resident += segment.size
+        if self._resident >= RESIDENT:
+            release(self.ids)
+            self._resident = 0
+        return segment

@@ -19,8 +19,7 @@ MARKS = {  # UTF-32 first: its mark begins with that of UTF-16
 """Byte order marks, and the encodings of the text after them."""
 
 TWO_ORDERS = ("utf-16", "utf-32")
-"""Encodings whose byte order a mark gives. Without one it is the machine's, as for
-`bytes.decode`."""
+"""Encodings whose byte order a mark gives. Without one it is the machine's."""
 
 SUPERSETS = {
     "euc_kr": "cp949",
@@ -42,13 +41,10 @@ that it was in the smaller encoding, so that every file of that can be decoded."
 
 
 class _CodePage(codecs.IncrementalDecoder):
-    """Decodes one of `CODE_PAGES`."""
-
     def __init__(self, encoding: str, errors: str) -> None:
         super().__init__(errors)
-        undefined = "\ufffe"  # for charmap_decode
-        self.table = "".join(
-            c if c != "\ufffd" else chr(byte) if byte < 0xA0 else undefined
+        self.table = "".join(  # U+FFFE: undefined, for charmap_decode
+            c if c != "\ufffd" else chr(byte) if byte < 0xA0 else "\ufffe"
             for byte, c in enumerate(bytes(range(256)).decode(encoding, "replace"))
         )
 
@@ -80,8 +76,8 @@ codecs.register_error(BYTE_ESCAPES, _escape_bytes)
 
 def _marked(name: str, beginning: bytes) -> str | None:
     """The encoding with the byte order that a mark gives to a file; None where there is none."""
-    marks = (mark for mark in MARKS if name in TWO_ORDERS and MARKS[mark].startswith(name))
-    return next((MARKS[mark] for mark in marks if beginning.startswith(mark)), None)
+    marked = (MARKS[mark] for mark in MARKS if beginning.startswith(mark))
+    return next((encoding for encoding in marked if encoding[:-3] == name), None)
 
 
 def in_order(encoding: str, beginning: bytes) -> str:
@@ -98,10 +94,8 @@ def decoder_of(encoding: str, beginning: bytes) -> codecs.IncrementalDecoder:
     return incremental(name if _marked(name, beginning) else in_order(name, beginning))
 
 
-# --- guesses about files that are no text in the stated encoding --------------------------------
-
-# A wrong guess costs a user's trust. So every rule asks for what no ordinary text of any script,
-# no source code and no log has.
+# Guesses about files that are no text in the stated encoding. A wrong one costs a user's trust. So
+# every rule asks for what no ordinary text of any script, no source code and no log has.
 
 MAGIC = {
     b"\x1f\x8b\x08": ("gzip-compressed data", "unpack it first: gzip -d"),
@@ -148,21 +142,27 @@ def likely_cause(beginning: bytes, encoding: str | None) -> str | None:
     if other is None and not encoding.startswith("utf-8") and _utf8(beginning, encoding):
         other = "utf-8"
     if other is not None:
-        return (
-            f"seems to be {other.upper()} and is read as {encoding}; "
-            f"if so, --set text.encoding={other}"
-        )
+        remedy = f"if so, --set text.encoding={other}"
+        return f"seems to be {other.upper()} and is read as {encoding}; {remedy}"
     try:
         text = beginning.decode(encoding, "replace")
     except UnicodeError:  # some encodings have no such handler
         return None
     controls = [c for c in text if c in CONTROLS]
-    if len(controls) >= SHARE * len(text) and len(set(controls)) >= KINDS:
-        return (
-            f"seems to be no text but binary data: {len(controls) / len(text):.0%} control "
-            "characters; give a text, or train on its bytes with --set text.unit=byte"
-        )
-    return None
+    if len(controls) < SHARE * len(text) or len(set(controls)) < KINDS:
+        return None
+    return (
+        f"seems to be no text but binary data: {len(controls) / len(text):.0%} control "
+        "characters; give a text, or train on its bytes with --set text.unit=byte"
+    )
+
+
+def _decoded(data: bytes, encoding: str) -> str | None:
+    """The text of bytes that may end within a character; None where they aren't in the encoding."""
+    try:
+        return codecs.getincrementaldecoder(encoding)().decode(data)
+    except UnicodeDecodeError:
+        return None
 
 
 def _wide(beginning: bytes, encoding: str) -> str | None:
@@ -184,9 +184,7 @@ def _wide(beginning: bytes, encoding: str) -> str | None:
 def _reads_well(beginning: bytes, encoding: str) -> bool:
     """Whether bytes are text in an encoding: nearly all are assigned characters, and one in a
     hundred is a blank or a line end."""
-    try:
-        text = codecs.getincrementaldecoder(encoding)().decode(beginning)
-    except UnicodeDecodeError:
+    if (text := _decoded(beginning, encoding)) is None:
         return False
     kinds = [unicodedata.category(c) for c in text if c not in BLANKS]
     strange = sum(kind in ("Cc", "Cn", "Co") for kind in kinds)
@@ -196,9 +194,7 @@ def _reads_well(beginning: bytes, encoding: str) -> bool:
 
 def _utf8(beginning: bytes, encoding: str) -> bool:
     """Whether bytes are UTF-8, not by chance, and not ASCII in an encoding that has ASCII."""
-    try:
-        codecs.getincrementaldecoder("utf-8")().decode(beginning)
-    except UnicodeDecodeError:
+    if _decoded(beginning, "utf-8") is None:
         return False
     if encoding in WIDE:
         return b"\0" not in beginning and len(beginning) > CERTAIN
@@ -225,18 +221,14 @@ def likely_encoding(data: bytes, encoding: str) -> str | None:
     if encoding in WIDE or b"\0" in data:
         return None
     for name, (usual, share) in LEGACY.items():
-        try:
-            text = codecs.getincrementaldecoder(name)().decode(data)
-        except UnicodeDecodeError:
+        if name == encoding or (text := _decoded(data, name)) is None:
             continue
-        strange = [c for c in text if not c.isascii()]
+        strange = "".join(c for c in text if not c.isascii())
         if name == "utf-8":
             plausible = len(strange) * 3 >= CERTAIN
         else:
-            expected = len(re.findall(f"[{usual}]", "".join(strange)))
+            expected = len(re.findall(f"[{usual}]", strange))
             plausible = expected > 0 and expected >= share * len(strange)
-        if name == "cp1252":
-            plausible = plausible and len(strange) <= MOST_ACCENTED * len(text)
-        if plausible and name != encoding:
+        if plausible and (name != "cp1252" or len(strange) <= MOST_ACCENTED * len(text)):
             return name
     return None

@@ -28,11 +28,8 @@ IN_MEMORY = 1 << 26
 
 @contextlib.contextmanager
 def id_file() -> Iterator[IO[bytes]]:
-    """A file for ids: in memory while it is small, then on disk.
-
-    On disk it has no name, where the system allows that, so nothing remains of it however the
-    process ends. An error in writing it is an `OutputError`.
-    """
+    """A file for ids: in memory while it is small, then on disk. There it has no name, where the
+    system allows that, so nothing remains of it however the process ends."""
     try:
         with tempfile.SpooledTemporaryFile(IN_MEMORY) as file:
             yield file
@@ -47,13 +44,10 @@ def as_array(file: IO[bytes], dtype: DTypeLike) -> Array:
     """The ids (N,) of a file, read-only; mapped where the file is on disk."""
     file.flush()
     size = file.seek(0, os.SEEK_END)
-    buffer: bytes | mmap.mmap
-    if size > IN_MEMORY:
-        buffer = mmap.mmap(file.fileno(), size, access=mmap.ACCESS_READ)
-    else:
-        file.seek(0)
-        buffer = file.read()
-    return np.ndarray(size // np.dtype(dtype).itemsize, dtype, buffer)
+    file.seek(0)
+    mapped = size > IN_MEMORY
+    buffer = mmap.mmap(file.fileno(), size, access=mmap.ACCESS_READ) if mapped else file.read()
+    return np.ndarray(size // np.dtype(dtype).itemsize, dtype, buffer)  # `release` needs this base
 
 
 def release(ids: Array) -> None:
@@ -65,22 +59,13 @@ def release(ids: Array) -> None:
         base.madvise(mmap.MADV_DONTNEED)
 
 
-def find(ids: Array, unit: int, start: int) -> int | None:
-    """The first place of a unit in ids (N,), from `start` on."""
-    for at in range(start, len(ids), CHUNK):
+def find(ids: Array, unit: int, start: int, last: bool = False) -> int | None:
+    """The first place of a unit in ids (N,), or the last one, from `start` on."""
+    starts = range(start, len(ids), CHUNK)
+    for at in reversed(starts) if last else starts:
         places = np.flatnonzero(ids[at : at + CHUNK] == unit)
         if len(places):
-            return at + int(places[0])
-    return None
-
-
-def find_last(ids: Array, unit: int, start: int) -> int | None:
-    """The last place of a unit in ids (N,), from `start` on."""
-    for stop in range(len(ids), start, -CHUNK):
-        at = max(start, stop - CHUNK)
-        places = np.flatnonzero(ids[at:stop] == unit)
-        if len(places):
-            return at + int(places[-1])
+            return at + int(places[-1 if last else 0])
     return None
 
 
@@ -96,11 +81,8 @@ def extended(ids: Array, more: Array) -> Array:
 
 def encode(texts: Iterable[str], config: TextConfig) -> tuple[Vocabulary, Array, list[str]]:
     """Vocabulary and ids (N,) of a text that comes in blocks and can be read only once; and a
-    notice where units were left out.
-
-    The numbers of a `Census` are written first, each in the smallest type that holds all so far.
-    Ids replace them when all units have been seen.
-    """
+    notice where units were left out. The numbers of a `Census` are written first; ids replace them
+    when all units have been seen."""
     census = CENSUSES[config.unit]()
     written: dict[np.dtype[Any], int] = {}  # how many numbers of each type, in this order
     with id_file() as file:
@@ -108,61 +90,48 @@ def encode(texts: Iterable[str], config: TextConfig) -> tuple[Vocabulary, Array,
             numbers = census.numbers(text)
             file.write(numbers.data)
             written[numbers.dtype] = written.get(numbers.dtype, 0) + len(numbers)
-        N = sum(written.values())
+        N, name = sum(written.values()), config.name
         if N < 2:
-            what = f"one {config.name}" if N else "empty"
-            raise CorpusError(
-                f"the corpus is {what}; give a text with at least two"
-                + ("" if N else f" {config.name}s")
-            )
+            what, least = (f"one {name}", "two") if N else ("empty", f"two {name}s")
+            raise CorpusError(f"the corpus is {what}; give a text with at least {least}")
         vocabulary, ids = census.vocabulary(config)
         ids = ids.astype(np.min_scalar_type(len(vocabulary) - 1))
-        notices = []
         left_out = int(np.count_nonzero(ids == vocabulary.unknown)) - census.unknown
-        if left_out:
-            notices.append(
-                f"{left_out:,} of {len(ids) - census.unknown:,} {config.name}s are left out of the "
-                f"vocabulary: {UNK} is {vocabulary.counts[vocabulary.unknown] / N:.2%} of the text"
-            )
+        notice = (
+            f"{left_out:,} of {len(ids) - census.unknown:,} {name}s are left out of the "
+            f"vocabulary: {UNK} is {vocabulary.counts[vocabulary.unknown] / N:.2%} of the text"
+        )
         _renumber(file, written, ids)
-        return vocabulary, as_array(file, ids.dtype), notices
+        return vocabulary, as_array(file, ids.dtype), [notice] if left_out else []
 
 
 def _renumber(file: IO[bytes], written: dict[np.dtype[Any], int], ids: Array) -> None:
-    """Replace every number n in a file by ids[n].
+    """Replace every number n in a file by ids[n]. `written` has how many numbers of one type stand
+    there, then of the next.
 
-    `written` has how many numbers of one type stand there, then of the next. The replacement goes
-    from the end to the beginning, since an id may take more room than its number. Ids that take
-    less are moved together afterwards.
+    The replacement goes from the end to the beginning, since an id may take more room than its
+    number. Ids that take less are moved together afterwards.
     """
     if set(written) == {ids.dtype} and np.array_equal(ids, np.arange(len(ids))):
         return
-    widest = max([*written, ids.dtype], key=lambda dtype: dtype.itemsize)
-    narrow, ids = ids.dtype, ids.astype(widest)
-    old = sum(dtype.itemsize * n for dtype, n in written.items())
-    new = sum(written.values()) * ids.itemsize
+    narrow, widest = ids.dtype, max([*written, ids.dtype], key=lambda dtype: dtype.itemsize)
+    ids, N = ids.astype(widest), sum(written.values())
+    old, new = sum(dtype.itemsize * n for dtype, n in written.items()), widest.itemsize * N
     for dtype, left in reversed(written.items()):
         while left > 0:
             n = min(left, CHUNK)
-            left -= n
-            old -= n * dtype.itemsize
-            new -= n * ids.itemsize
+            left, old, new = left - n, old - n * dtype.itemsize, new - n * widest.itemsize
             file.seek(old)
             numbers = np.frombuffer(file.read(n * dtype.itemsize), dtype)
             file.seek(new)
             file.write(ids[numbers.astype(np.intp)].data)
     if narrow != widest:
-        _narrow(file, sum(written.values()), widest, narrow)
-
-
-def _narrow(file: IO[bytes], N: int, wide: np.dtype[Any], narrow: np.dtype[Any]) -> None:
-    """Rewrite N ids of a wide type in a file in a narrow type."""
-    for at in range(0, N, CHUNK):
-        file.seek(at * wide.itemsize)
-        ids = np.frombuffer(file.read(min(CHUNK, N - at) * wide.itemsize), wide)
-        file.seek(at * narrow.itemsize)
-        file.write(ids.astype(narrow).data)
-    file.truncate(N * narrow.itemsize)
+        for at in range(0, N, CHUNK):
+            file.seek(at * widest.itemsize)
+            wide = np.frombuffer(file.read(CHUNK * widest.itemsize), widest)
+            file.seek(at * narrow.itemsize)
+            file.write(wide.astype(narrow).data)
+        file.truncate(N * narrow.itemsize)
 
 
 def encode_held_out(texts: Iterable[str], vocabulary: Vocabulary) -> tuple[Array, int]:

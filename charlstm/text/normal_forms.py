@@ -34,27 +34,22 @@ def begins_anew(character: str) -> bool:
     return not unicodedata.combining(first) and first not in _seconds()
 
 
-def recut(texts: Iterable[str], last_cut: Callable[[str], int]) -> Iterator[str]:
-    """A text that comes in blocks, in blocks that end at the last place in each where a cut is
-    allowed; `last_cut` is negative where there is none."""
+def recut(texts: Iterable[str], may_cut: Callable[[str, int], bool]) -> Iterator[str]:
+    """A text that comes in blocks, in blocks that end at the last place of each where `may_cut`
+    allows it."""
     waiting: list[str] = []
     for text in texts:
-        if (at := last_cut(text)) >= 0:
+        at = next((at for at in range(len(text), -1, -1) if may_cut(text, at)), None)
+        if at is not None:
             yield "".join([*waiting, text[:at]])
             waiting = []
-        waiting.append(text[max(at, 0) :])
+        waiting.append(text[at:])
     yield "".join(waiting)
 
 
-def _last_beginning(text: str) -> int:
-    """The last place in a text before which it may be cut; -1 where there is none."""
-    at = len(text) - 1
-    while at >= 0 and not begins_anew(text[at]):
-        at -= 1
-    return at
-
-
 def normalised_blocks(texts: Iterable[str], form: str) -> Iterable[str]:
-    """A text that comes in blocks, in a normal form. Together the blocks are the text that
-    `normalised` gives."""
-    return texts if form == "none" else (normalised(t, form) for t in recut(texts, _last_beginning))
+    """Normalise a text that comes in blocks; the blocks of the result may end elsewhere."""
+    if form == "none":
+        return texts
+    blocks = recut(texts, lambda text, at: at < len(text) and begins_anew(text[at]))
+    return (normalised(block, form) for block in blocks)

@@ -12,7 +12,7 @@ import stat
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
-from typing import IO, Any
+from typing import IO
 
 import numpy as np
 
@@ -68,8 +68,7 @@ class Reading:
     ) -> None:
         """`until` is a moment of `time.monotonic`. `promptly`, blocks need not be full."""
         self.notice, self.until, self.promptly = notice, until, promptly
-        self.over = False
-        """Whether time ended the reading before the end of the files."""
+        self.over = False  # whether time ended the reading before the end of the files
         self._read, self._notice_at = 0, time.monotonic() + NOTICE_AFTER
 
     def blocks(self, file: IO[bytes], name: str) -> Iterator[bytes]:
@@ -91,18 +90,17 @@ class Reading:
         if self.over:
             return False
         left = self.until - time.monotonic()
-        ready: list[Any] = [file]
+        ready = True
         with contextlib.suppress(OSError, ValueError):  # what cannot be waited for is read
-            ready = select.select([file], [], [], max(0.0, left))[0]
-        if left > 0 and ready:
-            return True
-        self.over = True
-        self.notice(
-            f"{name}: stopped reading after {self._read:,} bytes, since training needs the "
-            "rest of train.max_time; what is learnt is that much of the text, and another run "
-            "may read more or less"
-        )
-        return False
+            ready = bool(select.select([file], [], [], max(0.0, left))[0])
+        self.over = left <= 0 or not ready
+        if self.over:
+            self.notice(
+                f"{name}: stopped reading after {self._read:,} bytes, since training needs the "
+                "rest of train.max_time; what is learnt is that much of the text, and another run "
+                "may read more or less"
+            )
+        return not self.over
 
 
 def read_bytes(source: Source, reading: Reading) -> Iterator[bytes]:
@@ -132,16 +130,15 @@ def read_bytes(source: Source, reading: Reading) -> Iterator[bytes]:
 def _endless(file: IO[bytes]) -> bool:
     """Whether a file is a device such as /dev/zero; a terminal and /dev/null have an end."""
     info = os.fstat(file.fileno())
-    if not stat.S_ISCHR(info.st_mode) or file.isatty():
-        return False
-    return not os.path.samestat(info, os.stat(os.devnull))
+    device = stat.S_ISCHR(info.st_mode) and not file.isatty()
+    return device and not os.path.samestat(info, os.stat(os.devnull))
 
 
 def _sniffed(
     blocks: Iterator[bytes], name: str, encoding: str | None, notice: Notice, strict: bool
-) -> Iterator[bytes]:
-    """The same blocks, with a notice where the file seems to be in another encoding or no text. If
-    `strict`, and the first block cannot be decoded, that is a `CorpusError`."""
+) -> tuple[bytes, Iterator[bytes]]:
+    """The first block, and all; with a notice where the file seems to be in another encoding or no
+    text. If `strict`, and the first block cannot be decoded, that is a `CorpusError`."""
     beginning = next(blocks, b"")
     if encoding is not None and codecs.lookup(encoding).name in TWO_ORDERS:
         while len(beginning) < 4 and (more := next(blocks, b"")):  # until a mark is whole
@@ -154,7 +151,7 @@ def _sniffed(
             except UnicodeError:
                 raise CorpusError(f"{name}: {cause}") from None
         notice(f"{name}: {cause}")
-    return itertools.chain([beginning], blocks)
+    return beginning, itertools.chain([beginning], blocks)
 
 
 class _Decoding:
@@ -163,8 +160,7 @@ class _Decoding:
     def __init__(self, name: str, encoding: str, beginning: bytes) -> None:
         self.name, self.encoding = name, encoding
         self.decoder = decoder_of(encoding, beginning)
-        self.bytes, self.line, self.column = 0, 1, 1
-        """Bytes before the place; its line, and its character in that, from 1."""
+        self.bytes, self.line, self.column = 0, 1, 1  # bytes before the place; the others from 1
         self.at_start = True
 
     def decode(self, data: bytes, final: bool) -> str:
@@ -210,18 +206,18 @@ def read_blocks(
 ) -> Iterator[str]:
     """As `read_text`, but the text comes in blocks. A `reading` may end before the file does."""
     name, reading = name_of(source), reading or Reading()
-    blocks = _sniffed(read_bytes(source, reading), name, encoding, notice, strict=True)
+    blocks = read_bytes(source, reading)
+    beginning, blocks = _sniffed(blocks, name, encoding, notice, strict=True)
     if encoding is None:
         yield from codecs.iterdecode(blocks, "utf-8", ESCAPED)
         return
     if codecs.lookup(encoding).name in UNSTREAMED:
         blocks = iter([b"".join(blocks)])
-    beginning = next(blocks, b"")
     decoding = _Decoding(name, encoding, beginning)
-    for data in itertools.chain([beginning], blocks, [b""]):
+    for data in itertools.chain(blocks, [b""]):
         at_start = decoding.at_start
-        final = not data and not reading.over  # if it is over, it may end within a character
-        text = decoding.decode(data, final)
+        # a text that time cuts off may end within a character
+        text = decoding.decode(data, final=not data and not reading.over)
         if at_start and text.startswith(MARK):
             notice(f"{name}: dropped the byte order mark at its start")
             text = text[1:]
@@ -255,11 +251,7 @@ def encoding_of(config: TextConfig) -> str | None:
 
 
 def blocks_of(text: str) -> Iterator[str]:
-    """A text in blocks."""
     return (text[at : at + BLOCK] for at in range(0, len(text), BLOCK))
-
-
-# --- lines -------------------------------------------------------------------------------------
 
 
 class Line(str):
@@ -267,26 +259,20 @@ class Line(str):
 
     __slots__ = ("bad", "column", "raw")
 
-    raw: bytes
-    """The bytes of the line and of its end; the last line of a file gets an end if it has none."""
-    column: bytes
-    """The same for the last column of a table in ASCII. It is UTF-8 where the encoding cannot
-    stand beside ASCII."""
-    bad: int
-    """The place, from 1, of the first byte that cannot be decoded; 0 where there is none."""
+    raw: bytes  # the line with its end; the last line of a file gets an end if it has none
+    column: bytes  # the same for a table in ASCII: UTF-8 where the encoding does not contain ASCII
+    bad: int  # the place, from 1, of the first byte that cannot be decoded; 0 where there is none
 
     @classmethod
-    def of(cls, text: str, raw: bytes, in_table: bool = True) -> Line:
+    def of(cls, text: str, raw: bytes, in_table: bool) -> Line:
         """A line of a text and bytes that still have their end."""
-        text = text.removesuffix("\n").removesuffix("\r")
-        bad = 0
+        line = cls(text.removesuffix("\n").removesuffix("\r"))
+        line.raw, line.bad = raw, 0
+        line.column = raw if in_table else line.encode("utf-8", "replace") + b"\n"
         try:
-            text.encode()
+            line.encode()
         except UnicodeEncodeError as e:
-            bad = e.start + 1
-        line = cls(text)
-        line.raw, line.bad = raw, bad
-        line.column = raw if in_table else text.encode("utf-8", "replace") + b"\n"
+            line.bad = e.start + 1
         return line
 
 
@@ -303,14 +289,12 @@ def read_lines(
     """
     name = name_of(source)
     blocks = read_bytes(source, Reading(promptly=True))
-    blocks = _sniffed(blocks, name, encoding, notice, strict=False)
-    beginning = next(blocks, b"")
+    beginning, blocks = _sniffed(blocks, name, encoding, notice, strict=False)
     encoded = "utf-8" if encoding is None else in_order(encoding, beginning)
-    decode = _line_decoder(encoded, ESCAPED if encoding is None else BYTE_ESCAPES)
     end = _line_end(encoded)
-    in_table = end == b"\n"
+    decode = _line_decoder(encoded, end, ESCAPED if encoding is None else BYTE_ESCAPES)
     number, damaged, first = 0, 0, ""
-    for lines in _raw_lines(itertools.chain([beginning], blocks), end):
+    for lines in _raw_lines(blocks, end):
         batch = []
         for raw in lines:
             text = decode(raw)
@@ -318,7 +302,7 @@ def read_lines(
                 text = text.removeprefix(MARK)
                 if not text:  # nothing but a mark
                     continue
-            line = Line.of(text, raw if raw.endswith(end) else raw + end, in_table)
+            line = Line.of(text, raw if raw.endswith(end) else raw + end, end == b"\n")
             number += 1
             if line.bad and encoding is not None:
                 damaged += 1
@@ -326,10 +310,9 @@ def read_lines(
             batch.append(line)
         yield batch
     if damaged:
-        lines_of = "1 line" if damaged == 1 else f"{damaged:,} lines"
-        where = f"at {first}" if damaged == 1 else f"the first at {first}"
+        many, at = ("1 line", "at") if damaged == 1 else (f"{damaged:,} lines", "the first at")
         notice(
-            f"{lines_of} of {name} had bytes that are not {str(encoding).upper()}, {where}; "
+            f"{many} of {name} had bytes that are not {str(encoding).upper()}, {at} {first}; "
             "they count as outside the vocabulary"
         )
 
@@ -344,9 +327,8 @@ def _line_end(encoding: str) -> bytes:
         return b"\n"
 
 
-def _line_decoder(encoding: str, errors: str) -> Callable[[bytes], str]:
+def _line_decoder(encoding: str, end: bytes, errors: str) -> Callable[[bytes], str]:
     """A function that decodes line after line."""
-    end = _line_end(encoding)
     decoder = incremental(encoding, errors)
 
     def decode(raw: bytes) -> str:
@@ -363,16 +345,15 @@ def _line_decoder(encoding: str, errors: str) -> Callable[[bytes], str]:
 
 def _raw_lines(blocks: Iterable[bytes], end: bytes) -> Iterator[list[bytes]]:
     """The lines in blocks of bytes, with their ends, in batches."""
-    width = len(end)  # bytes of a code unit
+    width, unit = len(end), f"u{len(end)}"  # bytes and type of a code unit
     waiting: list[bytes] = []  # parts of a line that has not ended
     rest = b""  # a part of a code unit
     for block in blocks:
         data = rest + block
         whole = len(data) - len(data) % width
         data, rest = data[:whole], data[whole:]
-        units = np.frombuffer(data, f"u{width}")
-        ends = (np.flatnonzero(units == np.frombuffer(end, f"u{width}")[0]) + 1) * width
-        places = [0, *ends.tolist()]
+        ends = np.flatnonzero(np.frombuffer(data, unit) == np.frombuffer(end, unit)) + 1
+        places = [0, *(ends * width).tolist()]
         lines = [data[a:b] for a, b in itertools.pairwise(places)]
         if lines:
             lines[0] = b"".join([*waiting, lines[0]])

@@ -3,19 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import NamedTuple
 
 from charlstm.text.units import VOCABULARIES
 
 LOOKAHEAD = 1 << 19
 """Characters of a text without a line break after which it counts as one without lines."""
-
-
-class _Seam(NamedTuple):
-    """The place between two files, neither of which has a line break there."""
-
-    name: str
-    """The name of the file before it."""
 
 
 class Seams:
@@ -41,31 +33,21 @@ class Seams:
 
     def join(self, files: Iterable[tuple[str, Iterable[str]]]) -> Iterator[str]:
         """The text in blocks, from the name of each file and its text in blocks."""
-        held: list[str | _Seam] = []  # until a line break, or `LOOKAHEAD`
+        held: list[tuple[str | None, str]] = []  # until a line break, or `LOOKAHEAD`
         length = 0
-        for part in self._parts(files):
-            held.append(part)
-            if isinstance(part, str):
-                length += len(part)
+        last, before = "", ""  # the text's last character; the name of the file that it is of
+        for name, texts in files:
+            first = True
+            for text in filter(None, texts):
+                broken = last in "\r\n" or text[0] in "\r\n"  # also where the text begins
+                held.append((before if first and not broken else None, text))
+                self._find_line_break(last, text)
+                first, before, last = False, name, text[-1]
+                length += len(text)
                 if self._newline or length >= LOOKAHEAD:
                     yield from self._closed(held)
                     held = []
         yield from self._closed(held)
-
-    def _parts(self, files: Iterable[tuple[str, Iterable[str]]]) -> Iterator[str | _Seam]:
-        """The blocks that are not empty, and the seams between them."""
-        last, before = "", ""  # the text's last character; the name of the file that it is of
-        for name, texts in files:
-            first = True
-            for text in texts:
-                if not text:
-                    continue
-                if first and not _breaks(last, text):
-                    yield _Seam(before)
-                first, before = False, name
-                self._find_line_break(last, text)
-                last = text[-1]
-                yield text
 
     def _find_line_break(self, last: str, text: str) -> None:
         """Note the line break of a block that stands after the character `last`."""
@@ -75,27 +57,18 @@ class Seams:
         if not self._return and "\r" in text:
             self._return = "\r"
 
-    def _closed(self, parts: Iterable[str | _Seam]) -> Iterator[str]:
-        for part in parts:
-            if isinstance(part, str):
-                yield part
-            elif self.line_break:
-                self.mended.append(part.name)
-                yield self.line_break
-            elif self.vocabulary.between:
-                yield self.vocabulary.between
+    def _closed(self, held: Iterable[tuple[str | None, str]]) -> Iterator[str]:
+        """The text of blocks. The name before a block is of a file that lacks a line break."""
+        for name, text in held:
+            if name is not None:
+                if self.line_break:
+                    self.mended.append(name)
+                yield self.line_break or self.vocabulary.between
+            yield text
 
     def notices(self) -> list[str]:
         """The files that got a line break, for the user."""
-        if not (n := len(self.mended)):
-            return []
+        n = len(self.mended)
         names = ", ".join(self.mended[:3]) + (f" and {n - 3:,} more" if n > 3 else "")
-        return [
-            f"{names}: no line break at the end; one is put in before the next file, so that their "
-            "lines stay apart"
-        ]
-
-
-def _breaks(last: str, text: str) -> bool:
-    """Whether a line, or nothing, ends between the character `last` and a text."""
-    return last in "\r\n" or text[0] in "\r\n"
+        what = "no line break at the end; one is put in before the next file"
+        return [f"{names}: {what}, so that their lines stay apart"] if n else []

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from charlstm.nn.arrays import Array
-from charlstm.text.ids import as_array, extended, find, find_last, id_file, release
+from charlstm.text.ids import as_array, extended, find, id_file, release
 from charlstm.text.vocabulary import Vocabulary
 
 SHUFFLED = 1 << 22
@@ -37,12 +37,8 @@ class Lines:
 
     @classmethod
     def of(cls, line_break: str, vocabulary: Vocabulary) -> Lines:
-        def known(text: str) -> Array:
-            ids = vocabulary.ids(text)
-            known: Array = ids[ids != vocabulary.unknown]
-            return known
-
-        return cls(known(line_break), known("\r\n"))
+        ends, breaks = vocabulary.ids(line_break), vocabulary.ids("\r\n")
+        return cls(ends[ends != vocabulary.unknown], breaks[breaks != vocabulary.unknown])
 
     @property
     def last(self) -> int:
@@ -51,16 +47,15 @@ class Lines:
 
     def closed(self, ids: Array) -> Array:
         """Ids (N,) with a line break after them, unless there is one or the text has no lines."""
-        if not len(self.ends) or ids[-1] in self.breaks:
-            return ids
-        return extended(ids, self.ends)
+        closed = not len(self.ends) or ids[-1] in self.breaks
+        return ids if closed else extended(ids, self.ends)
 
     def shortened(self, ids: Array, part: int) -> Array:
         """Ids (N,) without the line that their end cuts, where that is at most 1 / `part` of
         them."""
         if not len(self.ends):
             return ids
-        place = find_last(ids, self.last, len(ids) - len(ids) // part)
+        place = find(ids, self.last, len(ids) - len(ids) // part, last=True)
         return ids if place is None else ids[: place + 1]
 
     def drawn(self, ids: Array, share: float, rng: np.random.Generator) -> tuple[Array, Array]:
@@ -69,7 +64,8 @@ class Lines:
         with id_file() as kept, id_file() as held_out:
             at = 0
             while at < len(ids):
-                stop = self._next(ids, at + SHUFFLED)
+                end = find(ids, self.last, at + SHUFFLED - 1)
+                stop = len(ids) if end is None else end + 1
                 block = ids[at:stop]
                 ends = np.flatnonzero(block == self.last) + 1
                 lengths, order = np.diff(ends, prepend=0), rng.permutation(len(ends))
@@ -82,26 +78,16 @@ class Lines:
                 release(ids)
             return as_array(kept, ids.dtype), as_array(held_out, ids.dtype)
 
-    def _next(self, ids: Array, at: int) -> int:
-        """The first place from `at` on where a line begins, or the end."""
-        place = find(ids, self.last, at - 1)
-        return len(ids) if place is None else place + 1
 
-
-def _letters(vocabulary: Vocabulary) -> Array:
-    """For each unit (V,) the number of its first letter: without accents, of a Hangul syllable its
-    first consonant, and one for all digits."""
-
-    def letter(character: str) -> int:
-        first = unicodedata.normalize("NFD", character)[0].lower()[0]
-        return ord("0") if first.isdigit() else ord(first)
-
-    return np.array([letter(character) for character in vocabulary.first_characters()])
+def _letter(character: str) -> int:
+    """A number for a character without accents, for the first consonant of a Hangul syllable, and
+    for all digits."""
+    first = unicodedata.normalize("NFD", character)[0].lower()[0]
+    return ord("0") if first.isdigit() else ord(first)
 
 
 def _first_letters(ids: Array, last: int, letters: Array) -> tuple[Array, float]:
-    """The first letters (n,) of lines in `WINDOWS` windows over a text, and the units of a line,
-    on average."""
+    """The first letters (n,) of lines in `WINDOWS` windows over a text; mean units of a line."""
     starts = np.arange(0, len(ids), WINDOW)
     evenly = np.linspace(0, len(starts) - 1, min(WINDOWS, len(starts))).astype(np.intp)
     firsts, units = [], 0
@@ -119,14 +105,13 @@ def tail_is_unlike(rest: Array, tail: Array, vocabulary: Vocabulary, lines: Line
     sorted list: more than as many lines drawn at random do. Only short lines count."""
     if not len(lines.ends):
         return False
-    letters = _letters(vocabulary)
+    letters = np.array([*map(_letter, vocabulary.first_characters())])  # (V,)
     of_rest, _ = _first_letters(rest, lines.last, letters)
     of_tail, units = _first_letters(tail, lines.last, letters)
     too_long = units > SHORT_LINE // vocabulary.usual_length
     if len(of_tail) < FEW_LINES or len(of_rest) < FEW_LINES or too_long:
         return False
-    together = np.concatenate([of_rest, of_tail])
-    rng = np.random.default_rng(0)
+    together, rng = np.concatenate([of_rest, of_tail]), np.random.default_rng(0)
     drawn = [rng.permutation(together) for _ in range(DRAWS)]
     n, V = len(of_rest), int(together.max()) + 1
 

@@ -18,9 +18,6 @@ NO_CHARACTER = sys.maxunicode + 1
 """What stands for `UNK` among code points: the number after the last one."""
 
 
-# --- characters --------------------------------------------------------------------------------
-
-
 def code_points(text: str) -> Array:
     """The characters of a text as numbers (N,), uint32."""
     return np.frombuffer(text.encode("utf-32-le", "surrogatepass"), np.uint32)
@@ -47,9 +44,8 @@ class Characters(Vocabulary):
         super().__init__(units, counts, normalize)
         self._ids = np.full(int(known[-1]) + 2, self.unknown, np.int32)
         self._ids[known] = np.arange(len(known))
-        feeds, ends = self.ids("\n"), self.ids("\r\n")
-        self.line_end = None if feeds[0] == self.unknown else int(feeds[0])
-        self.line_ends = tuple(ends[ends != self.unknown].tolist())
+        self.line_ends = tuple(i for i in self.ids("\r\n").tolist() if i != self.unknown)
+        self.line_end = next((i for i in self.line_ends if units[i] == "\n"), None)
 
     def ids(self, text: str) -> Array:
         return self._ids[np.minimum(code_points(text), len(self._ids) - 1)]
@@ -77,9 +73,6 @@ class Characters(Vocabulary):
         return cls(stored.copy(), counts, text.normalize)
 
 
-# --- bytes -------------------------------------------------------------------------------------
-
-
 class Bytes(Vocabulary):
     """All 256 bytes; nothing is outside."""
 
@@ -102,9 +95,6 @@ class Bytes(Vocabulary):
 
     def split(self, text: str) -> Sequence[str]:
         return [self.units[i] for i in self.ids(text).tolist()]
-
-    def outside(self, text: str) -> Array:
-        return np.zeros(len(self.encode(text)), np.bool_)
 
     def reader(self) -> Callable[[str], str]:
         write = self.writer().write
@@ -134,9 +124,7 @@ class Bytes(Vocabulary):
         return list(map(chr, range(256)))
 
     def listed(self) -> list[int]:
-        """Those that the corpus has."""
-        occurring: list[int] = np.flatnonzero(self.counts).tolist()
-        return occurring
+        return [byte for byte in range(256) if self.counts[byte]]
 
     def shown(self, most: int = 60) -> str:
         return f", of which the corpus has {len(self.listed())}"
@@ -149,9 +137,6 @@ class Bytes(Vocabulary):
         if stored.tolist() != list(range(256)):
             raise ValueError("its vocabulary is not all bytes")
         return cls(counts, text.normalize)
-
-
-# --- words -------------------------------------------------------------------------------------
 
 
 class Words(Vocabulary):
@@ -171,13 +156,14 @@ class Words(Vocabulary):
     def __init__(self, units: Sequence[str], counts: Array, normalize: str = "none") -> None:
         super().__init__(units, counts, normalize)
         self._ids = {word: i for i, word in enumerate(self.units)}
-        end = self._ids[EOS]
-        self.line_end = end if self.counts[end] else None
-        self.line_ends = () if self.line_end is None else (end,)
+        if self.counts[self._ids[EOS]]:
+            self.line_end = self._ids[EOS]
+            self.line_ends = (self.line_end,)
 
     def ids(self, text: str) -> Array:
-        words, get = self.split(text), self._ids.get
-        return np.fromiter((get(word, self.unknown) for word in words), np.int32, len(words))
+        words = self.split(text)
+        ids = (self._ids.get(word, self.unknown) for word in words)
+        return np.fromiter(ids, np.int32, len(words))
 
     @staticmethod
     def split(text: str) -> list[str]:
@@ -185,15 +171,7 @@ class Words(Vocabulary):
 
     @staticmethod
     def whole_units(texts: Iterable[str]) -> Iterator[str]:
-        """A text that comes in blocks, in blocks that end with white space, but for the last."""
-
-        def after_space(text: str) -> int:
-            at = len(text)
-            while at and not text[at - 1].isspace():
-                at -= 1
-            return at or -1
-
-        return recut(texts, after_space)
+        return recut(texts, lambda text, at: at > 0 and text[at - 1].isspace())
 
     def outside(self, text: str) -> Array:
         words = self.split(self.normalised(text))

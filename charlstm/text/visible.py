@@ -9,17 +9,8 @@ from __future__ import annotations
 
 import unicodedata
 
-IGNORABLE = frozenset(
-    map(
-        chr,
-        (
-            *(0x034F, 0x115F, 0x1160, 0x17B4, 0x17B5, 0x3164, 0xFFA0),
-            *range(0x180B, 0x1810),
-            *range(0xFE00, 0xFE10),
-            *range(0xE0100, 0xE01F0),
-            0x2800,
-        ),
-    )
+IGNORABLE = frozenset("\u034f\u115f\u1160\u17b4\u17b5\u2800\u3164\uffa0").union(
+    map(chr, (*range(0x180B, 0x1810), *range(0xFE00, 0xFE10), *range(0xE0100, 0xE01F0)))
 )
 """Letters and marks that show nothing: those of Unicode's Default_Ignorable_Code_Point that are
 not of the category Cf, and the Braille pattern without dots."""
@@ -31,21 +22,14 @@ direction that hold until another one. Marks of direction (U+200E, U+200F) are h
 JOINER = "\u200d"
 
 
-def _escape(character: str) -> str:
-    return "\\\\" if character == "\\" else ascii(character)[1:-1]
-
-
-def _mark(character: str) -> bool:
-    return unicodedata.category(character).startswith("M")
-
-
 def escaped(text: str) -> str:
     """An entry of a table. Escapes replace what breaks it, hides in it or is ambiguous: controls,
     format characters, blanks other than the space, marks without a base, and backslashes."""
     parts, alone = [], True
     for c in text:
-        hidden = c == "\\" or not c.isprintable() or c in IGNORABLE or (alone and _mark(c))
-        parts.append(_escape(c) if hidden else c)
+        mark = unicodedata.category(c)[0] == "M"
+        hidden = c == "\\" or not c.isprintable() or c in IGNORABLE or (alone and mark)
+        parts.append(ascii(c)[1:-1] if hidden else c)
         alone = hidden or c.isspace()
     return "".join(parts)
 
@@ -53,14 +37,13 @@ def escaped(text: str) -> str:
 def harmless(text: str) -> str:
     """Running text for a terminal, with escapes for what it would obey but line ends and tabs.
     U+FFFD replaces bytes that are not UTF-8."""
-    return "".join(
-        "\ufffd"
-        if (kind := unicodedata.category(c)) == "Cs"
-        else _escape(c)
-        if c in OBEYED or (kind == "Cc" and c not in "\n\t")
-        else c
-        for c in text
-    )
+
+    def shown(c: str) -> str:
+        kind = unicodedata.category(c)
+        obeyed = c in OBEYED or (kind == "Cc" and c not in "\n\t")
+        return "\ufffd" if kind == "Cs" else ascii(c)[1:-1] if obeyed else c
+
+    return "".join(map(shown, text))
 
 
 def joins(before: str, text: str) -> bool:
@@ -68,7 +51,6 @@ def joins(before: str, text: str) -> bool:
     and what follows one, a skin tone, an invisible letter."""
     if not before or not text or before[-1].isspace():
         return False
-    c = text[0]
-    format_character = unicodedata.category(c) == "Cf" and c not in OBEYED
-    skin = "\U0001f3fb" <= c <= "\U0001f3ff"
-    return before.endswith(JOINER) or _mark(c) or format_character or c in IGNORABLE or skin
+    c, kind = text[0], unicodedata.category(text[0])
+    shapes = kind[0] == "M" or (kind == "Cf" and c not in OBEYED) or c in IGNORABLE
+    return shapes or before.endswith(JOINER) or "\U0001f3fb" <= c <= "\U0001f3ff"

@@ -31,10 +31,8 @@ ESCAPED = "surrogateescape"
 class Writer(NamedTuple):
     """Makes text of ids that come one after the other."""
 
-    write: Callable[[int], str]
-    """The text that an id adds; it may be empty until the next one."""
-    end: Callable[[], str]
-    """The text that is left after the last id."""
+    write: Callable[[int], str]  # the text that an id adds; it may be empty until the next one
+    end: Callable[[], str]  # the text that is left after the last id
 
 
 class Vocabulary:
@@ -44,35 +42,23 @@ class Vocabulary:
     are normalised, as `normalize` says, before they become ids.
     """
 
-    unit: ClassVar[str]
-    """The unit's name in a configuration: char, byte or word."""
-    is_text: ClassVar[bool] = True
-    """Whether files are decoded, so that every unit has whole characters."""
-    between: ClassVar[str] = ""
-    """The text between two units."""
-    usual_length: ClassVar[int] = 1
-    """Characters of a unit, on average, with the text between units."""
-    mostly_rare: ClassVar[bool] = False
-    """Whether most units of a vocabulary are rare in its corpus."""
-    limited: ClassVar[bool] = True
-    """Whether `text.min_count` and `text.max_vocabulary` leave units out."""
-    reserved: ClassVar[int] = 0
-    """How many of the first entries need not occur in the corpus."""
+    unit: ClassVar[str]  # char, byte or word, as in a configuration
+    is_text: ClassVar[bool] = True  # files are decoded, so that every unit has whole characters
+    between: ClassVar[str] = ""  # the text between two units
+    usual_length: ClassVar[int] = 1  # mean characters of a unit, with the text between units
+    mostly_rare: ClassVar[bool] = False  # most units are rare in the corpus
+    limited: ClassVar[bool] = True  # `text.min_count` and `text.max_vocabulary` leave units out
+    reserved: ClassVar[int] = 0  # first entries that need not occur in the corpus
 
-    unknown: int = UNKNOWN
-    """The id of every unit outside: that of `UNK`, or `UNKNOWN` where there is no such entry."""
-    charged: int = UNKNOWN
-    """The id that costs a fixed price as a target, whatever the model predicts."""
-    line_end: int | None = None
-    """The id that ends a line, where the corpus has it."""
+    unknown: int = UNKNOWN  # the id of every unit outside: that of `UNK`, or `UNKNOWN` without it
+    charged: int = UNKNOWN  # the id that costs a fixed price as a target, whatever the prediction
+    line_end: int | None = None  # the id that ends a line, where the corpus has it
     line_ends: tuple[int, ...] = ()
     """The ids of a line end, that of CR before LF included, as far as the corpus has them."""
 
     def __init__(self, units: Sequence[str], counts: Array, normalize: str = "none") -> None:
         self.units, self.counts = list(units), np.asarray(counts, np.int64)
         self.normalize = normalize
-
-    # --- text and ids
 
     def ids(self, text: str) -> Array:
         """Ids (N,) int32 of a text that is normalised."""
@@ -88,7 +74,7 @@ class Vocabulary:
         return texts
 
     def blocks(self, texts: Iterable[str]) -> Iterable[str]:
-        """A text that comes in blocks, normalised, in blocks that cut no unit."""
+        """The same, normalised."""
         return self.whole_units(normalised_blocks(texts, self.normalize))
 
     def reader(self) -> Callable[[str], str]:
@@ -109,8 +95,7 @@ class Vocabulary:
 
     def outside(self, text: str) -> Array:
         """Which units (N,) of a text are outside the vocabulary."""
-        outside: Array = self.encode(text) == self.unknown
-        return outside
+        return np.asarray(self.encode(text) == self.unknown)
 
     def encode_strictly(self, text: str, what: str) -> Array:
         """As `encode`, but units outside are a `VocabularyError` that names them and their places;
@@ -119,9 +104,9 @@ class Vocabulary:
         if len(places):
             units = self.split(self.normalised(text))
             shown = ", ".join(f"'{escaped(units[p])}' at position {p}" for p in places[:5].tolist())
-            more = f" and {len(places) - 5} more" if len(places) > 5 else ""
+            shown += f" and {len(places) - 5} more" if len(places) > 5 else ""
             raise VocabularyError(
-                f"{what} has {self.name}s outside the model's vocabulary: {shown}{more}; "
+                f"{what} has {self.name}s outside the model's vocabulary: {shown}; "
                 "leave them out, or drop them with --unknown skip"
             )
         return self.encode(text)
@@ -134,15 +119,12 @@ class Vocabulary:
         return self.decode(self.encode(text)[~outside]), int(outside.sum())
 
     def decode(self, ids: Iterable[int]) -> str:
-        """The text of ids."""
         write, end = self.writer()
         return "".join([write(i) for i in ids]) + end()
 
     def shown_ids(self, text: str, ids: Array, before: str, errors: str) -> Array:
         """Ids of `text`, with which the text of `ids` begins where it continues `before`."""
         return self.encode(text)
-
-    # --- lines
 
     @property
     def line_break(self) -> str:
@@ -151,8 +133,7 @@ class Vocabulary:
         return "\r\n" if 0 < feeds <= 2 * returns else "\n"
 
     def line_key(self, line: str) -> str:
-        """What lines that count as the same have in common: all but blanks at the end, such as the
-        CR of a CRLF."""
+        """What equal lines have in common: all but blanks at the end, such as the CR of a CRLF."""
         return self.normalised(line).rstrip()
 
     def within_lines(self) -> Array:
@@ -164,11 +145,8 @@ class Vocabulary:
         lasts = {text[-1] for text in texts}
         return np.array([not lasts.isdisjoint(unit) for unit in self.units], np.bool_)
 
-    # --- the entries
-
     @property
     def name(self) -> str:
-        """The unit in words."""
         return UNIT_NAMES[self.unit]
 
     def __len__(self) -> int:
@@ -202,8 +180,6 @@ class Vocabulary:
         between = "" if isinstance(listed, str) else " "
         text = between.join(escaped(str(unit)) for unit in listed[:most]).replace('"', r"\"")
         return f': "{text}"' + " …" * (len(listed) > most)
-
-    # --- what a checkpoint holds
 
     def stored(self) -> Array:
         """The units as an array."""

@@ -15,8 +15,7 @@ from charlstm.nn.optimizers import OPTIMIZERS, clip_norm_, clip_value_, norm
 from charlstm.nn.shape import State
 from charlstm.scoring.held_out import HeldOut
 from charlstm.storage.checkpoint import Checkpoint, Snapshot, network_shape, snapshot_groups
-from charlstm.text.corpus import Corpus
-from charlstm.text.streams import Streams
+from charlstm.text.corpus import Corpus, Streams
 from charlstm.training.events import Rollback
 from charlstm.training.plan import Plan
 from charlstm.training.ranks import Alone, Votes
