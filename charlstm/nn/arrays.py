@@ -5,7 +5,8 @@ from collections.abc import Mapping
 from typing import Any, Self
 
 import numpy as np
-from numpy.typing import DTypeLike, NDArray
+from numpy.typing import DTypeLike as DTypeLike
+from numpy.typing import NDArray
 
 Array = NDArray[Any]
 

@@ -3,9 +3,8 @@
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import DTypeLike
 
-from charlstm.nn.arrays import Array, empty, items_per_block
+from charlstm.nn.arrays import Array, DTypeLike, empty, items_per_block
 
 
 @dataclass(frozen=True)

@@ -14,9 +14,8 @@ width of the layer, and D of what it reads, where that is dense.
 """
 
 import numpy as np
-from numpy.typing import DTypeLike
 
-from charlstm.nn.arrays import Array, Weights, empty, items_per_block
+from charlstm.nn.arrays import Array, DTypeLike, Weights, empty, items_per_block
 from charlstm.nn.dropout import Draws, Dropout
 from charlstm.nn.products import SMALL_PRODUCT, Linear
 from charlstm.nn.recurrent import WriteU

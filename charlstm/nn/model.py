@@ -3,9 +3,8 @@
 from typing import Self
 
 import numpy as np
-from numpy.typing import DTypeLike
 
-from charlstm.nn.arrays import Array, Parameters, zeros
+from charlstm.nn.arrays import Array, DTypeLike, Parameters, zeros
 from charlstm.nn.cells import CELLS
 from charlstm.nn.shape import Shape, State
 

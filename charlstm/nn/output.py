@@ -4,9 +4,8 @@ N is the number of positions, T * B; V the size of the vocabulary; H the width o
 """
 
 import numpy as np
-from numpy.typing import DTypeLike
 
-from charlstm.nn.arrays import Array, Weights, empty, items_per_block
+from charlstm.nn.arrays import Array, DTypeLike, Weights, empty, items_per_block
 from charlstm.nn.products import FEWEST_ROWS, Linear, Panels
 from charlstm.nn.shape import Shape
 

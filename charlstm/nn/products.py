@@ -4,9 +4,8 @@ from collections.abc import Callable
 from functools import partial
 
 import numpy as np
-from numpy.typing import DTypeLike
 
-from charlstm.nn.arrays import Array, empty, items_per_block
+from charlstm.nn.arrays import Array, DTypeLike, empty, items_per_block
 
 Product = Callable[[], object]
 """Makes one product: its factors and the memory of its result were fixed beforehand."""

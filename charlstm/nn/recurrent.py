@@ -13,9 +13,8 @@ from collections.abc import Callable, Sequence
 from functools import partial
 
 import numpy as np
-from numpy.typing import DTypeLike
 
-from charlstm.nn.arrays import Array, empty
+from charlstm.nn.arrays import Array, DTypeLike, empty
 from charlstm.nn.cells import Cell
 from charlstm.nn.products import OneMatrix, Panels, sum_products
 

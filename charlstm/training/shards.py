@@ -24,7 +24,6 @@ import subprocess
 import sys
 import tempfile
 import weakref
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import NamedTuple, Self
@@ -93,26 +92,22 @@ class Job:
         """The streams of shard k."""
         return slice(k * self.B // self.shards, (k + 1) * self.B // self.shards)
 
-    def arrays(self) -> Iterator[tuple[str, DTypeLike, tuple[int, ...]]]:
-        """Name, type and shape of each array in shared memory."""
-        P = self.shape.size
-        yield "weights", np.float32, (P,)
-        yield "measured", np.float32, (P,)  # weights whose held-out loss is asked for
-        for k in range(self.shards):
-            yield f"gradient{k}", np.float32, (P,)
-        for turn in range(2):
-            for name, H in self.shape.states.items():
-                yield f"state{turn}.{name}", np.float32, (self.B, H)
-        yield "segment", np.intp, (self.T + 1, self.B)
-        yield "nats", np.float64, (self.shards,)
-        yield "held_out", np.int32, (self.held_out, self.B)
-        yield "counted", np.uint8, (max(0, self.held_out - self.warm_up - 1), self.B)
-
-    def map(self, fd: int) -> dict[str, Array]:
+    def arrays(self, fd: int) -> dict[str, Array]:
         """The arrays in the memory of a file descriptor, or, if that is -1, in memory of this
         process alone; each at the beginning of a cache line."""
+        B, P, states = self.B, self.shape.size, self.shape.states.items()
+        layout: dict[str, tuple[DTypeLike, tuple[int, ...]]] = {
+            "weights": (np.float32, (P,)),
+            "measured": (np.float32, (P,)),
+            **{f"gradient{k}": (np.float32, (P,)) for k in range(self.shards)},
+            **{f"state{turn}.{s}": (np.float32, (B, H)) for turn in range(2) for s, H in states},
+            "segment": (np.intp, (self.T + 1, B)),
+            "nats": (np.float64, (self.shards,)),
+            "held_out": (np.int32, (self.held_out, B)),
+            "counted": (np.uint8, (max(0, self.held_out - self.warm_up - 1), B)),
+        }
         places, end = [], 0
-        for name, dtype, shape in self.arrays():
+        for name, (dtype, shape) in layout.items():
             places.append((name, shape, dtype, end))
             size = math.prod(shape) * np.dtype(dtype).itemsize
             end += -(-size // CACHE_LINE) * CACHE_LINE
@@ -129,7 +124,7 @@ class Bench:
         self.job, self.arrays = job, arrays
         a = arrays
         self.model = Model(job.shape, flat=a["weights"])
-        self.measured = Model(job.shape, flat=a["measured"])
+        self.measured = Model(job.shape, flat=a["measured"])  # whose held-out loss is asked for
         self.gradients = [self.model.weights.like(a[f"gradient{k}"]) for k in range(job.shards)]
         self.states: list[State] = [
             [a[f"state{turn}.{name}"] for name in job.shape.states] for turn in range(2)
@@ -232,7 +227,7 @@ class Shards:
         if self.wanted and os.name == "posix" and sys.executable:
             self.fd = _shared_memory()
             weakref.finalize(self, os.close, self.fd)
-        self.arrays = job.map(self.fd)
+        self.arrays = job.arrays(self.fd)
         if held_out is not None:
             np.copyto(self.arrays["held_out"], held_out.ids)
             np.copyto(self.arrays["counted"], held_out.counted)
@@ -307,7 +302,7 @@ class Shards:
 
 def _work(fd: int, job: Job) -> None:
     """Do what is asked for until the pipe is closed."""
-    bench = Bench(job, job.map(fd))
+    bench = Bench(job, job.arrays(fd))
     os.write(1, READY)
     while message := os.read(0, MESSAGE.size):
         bench.run(Task(*MESSAGE.unpack(message)))
