@@ -29,9 +29,8 @@ from pathlib import Path
 from typing import NamedTuple, Self
 
 import numpy as np
-from numpy.typing import DTypeLike
 
-from charlstm.nn.arrays import CACHE_LINE, Array
+from charlstm.nn.arrays import CACHE_LINE, Array, DTypeLike
 from charlstm.nn.dropout import KEEP_ALL, Draws, Drops
 from charlstm.nn.model import Model
 from charlstm.nn.shape import Shape, State
@@ -121,8 +120,8 @@ class Bench:
     """Where one process works on its shards, in buffers of its own."""
 
     def __init__(self, job: Job, arrays: dict[str, Array]) -> None:
-        self.job, self.arrays = job, arrays
-        a = arrays
+        self.job = job
+        self.arrays = a = arrays
         self.model = Model(job.shape, flat=a["weights"])
         self.measured = Model(job.shape, flat=a["measured"])  # whose held-out loss is asked for
         self.gradients = [self.model.weights.like(a[f"gradient{k}"]) for k in range(job.shards)]
