@@ -42,8 +42,9 @@ class Shape:
         shapes: dict[str, tuple[int, ...]] = {"E": (self.V, D)} if D else {}
         below = D or self.V
         for k, H in enumerate(self.widths):
-            Wx, Wh, b = (G, below, H), (G, H, H), (G, 1, H)
-            shapes |= {f"layer{k}.Wx": Wx, f"layer{k}.Wh": Wh, f"layer{k}.b": b}
+            shapes[f"layer{k}.Wx"] = (G, below, H)
+            shapes[f"layer{k}.Wh"] = (G, H, H)
+            shapes[f"layer{k}.b"] = (G, 1, H)
             below = H
         if not self.tie:
             shapes["Wy"] = (self.V, below)
