@@ -22,10 +22,10 @@ from numpy.typing import NDArray
 
 import charlstm.nn.arrays
 import charlstm.nn.recurrent
+from charlstm.nn.arrays import Parameters
 from charlstm.nn.cells import CELLS
 from charlstm.nn.dropout import KEEP_ALL, Draws, Drops
 from charlstm.nn.model import Model
-from charlstm.nn.parameters import Parameters
 from charlstm.nn.shape import Shape, State
 from charlstm.nn.unrolled import Unrolled
 

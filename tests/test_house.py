@@ -34,9 +34,8 @@ PAGES = [
 HOUSE = {
     "": ["_version", "errors"],
     "nn": [
-        *("arrays", "products", "parameters", "cells", "shape"),
-        *("recurrent", "dropout", "input", "output", "model", "unrolled", "stepper"),
-        *("optimizers", "schedule"),
+        *("arrays", "products", "cells", "shape", "recurrent", "dropout", "input", "output"),
+        *("model", "unrolled", "stepper", "optimizers"),
     ],
     "config": ["fields", "yaml_subset", "schema", "sources"],
     "text": [

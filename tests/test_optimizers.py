@@ -20,17 +20,18 @@ from charlstm.config.schema import KEYS, TrainConfig
 from charlstm.nn.optimizers import (
     BLOCK,
     OPTIMIZERS,
+    SCHEDULES,
     SGD,
     Adagrad,
     Adam,
     AdamW,
     Optimizer,
     RMSprop,
+    Schedule,
     clip_norm_,
     clip_value_,
     norm,
 )
-from charlstm.nn.schedule import SCHEDULES, Schedule
 
 Array = NDArray[Any]
 Float = type[np.floating[Any]]

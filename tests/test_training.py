@@ -19,8 +19,7 @@ import charlstm.training.learner
 import charlstm.training.run
 from charlstm.config.schema import Config, Setting
 from charlstm.errors import DivergedError, OutputError, UsageError
-from charlstm.nn.optimizers import OPTIMIZERS
-from charlstm.nn.schedule import SCHEDULES
+from charlstm.nn.optimizers import OPTIMIZERS, SCHEDULES
 from charlstm.scoring.evaluation import evaluate
 from charlstm.storage.checkpoint import read_checkpoint, write_checkpoint
 from charlstm.text.corpus import Corpus

@@ -72,7 +72,7 @@ class _Beam:
             if self.ending.match:
                 self.states = self.ending.match.table[self.states[streams], units]
             idle = [0] * (self.N - len(streams))
-            stepper.reorder(np.array([*streams, *idle]))
+            stepper.take_over(stepper, np.array([*streams, *idle]))
             logits = stepper.step([*units, *idle])
         assert self.best is not None
         return self.best

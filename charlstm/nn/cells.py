@@ -32,10 +32,7 @@ costs one tanh. The inner 1/2 is not spent on every element: u and v of a sigmoi
 halved, because the weights that they are made with are (`scale`, once a segment).
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
-from typing import Protocol
 
 import numpy as np
 
@@ -48,13 +45,6 @@ HALF = np.array(0.5, np.float32)  # an array: a Python float costs a conversion 
 ONE = np.array(1.0, np.float32)
 
 
-def sigmoid_of_half_(x: Array) -> None:
-    """sigma(2x) in place: 1/2 + 1/2 tanh(x)."""
-    np.tanh(x, out=x)
-    np.multiply(x, HALF, out=x)
-    np.add(x, HALF, out=x)
-
-
 def slots(names: Sequence[str], *wanted: str) -> slice:
     """The slots `wanted` among `names`, equally far apart, as one slice: a view, not a copy."""
     places = [names.index(name) for name in wanted]
@@ -64,29 +54,22 @@ def slots(names: Sequence[str], *wanted: str) -> slice:
     return slice(first, last + 1, stride)
 
 
-class Cell(Protocol):
+class Cell:
     """What `charlstm.nn.recurrent` asks of a cell."""
 
     name: str
-    gates: tuple[str, ...]
-    """Names of the gates, in the order of the leading axis of Wx, Wh and b."""
-    scale: tuple[float, ...]
-    """What u and v of each gate are multiplied by beforehand: 1/2 for a sigmoid, else 1."""
-    states: tuple[str, ...]
-    """Names of the state arrays; the first is h, what the layer above sees."""
-    activations: tuple[str, ...]
-    """Names of the A slots of a step's activations; the first G hold u beforehand."""
-    kept: tuple[str, ...]
-    """Names of the D slots of what a step keeps for the backward pass."""
-    du: slice
-    """The slots of `kept` with the gradient of u after `backward`."""
-    dv: slice
-    """Those with the gradient of v; the same as `du` where u and v count by their sum alone."""
-    direct: bool
-    """Whether h' depends on h also without Wh, so that dh has a direct part."""
+    gates: tuple[str, ...]  # in the order of the leading axis of Wx, Wh and b
+    scale: tuple[float, ...]  # factor of u and v of each gate beforehand: 1/2 for a sigmoid, else 1
+    states: tuple[str, ...] = ("h",)  # the first is h, what the layer above sees
+    activations: tuple[str, ...]  # the A slots of a step's activations; the first G hold u before
+    kept: tuple[str, ...]  # the D slots of what a step keeps for the backward pass
+    du: slice  # the slots of `kept` with the gradient of u after `backward`
+    dv: slice  # those of v; the same as `du` where u and v count by their sum alone
+    direct = False  # whether h' depends on h also without Wh, so that dh has a direct part
 
     def forward_views(self, a: Array) -> Views:
         """The views of one step's activations (A, B, H) that `forward` takes, made once."""
+        return tuple(a)
 
     def forward(self, a: Views, v: Array, state: States, state_next: States) -> None:
         """From u in `a`, v and `state` compute the activations and `state_next`, which may be the
@@ -98,6 +81,7 @@ class Cell(Protocol):
 
     def backward_views(self, d: Array) -> Views:
         """The views of one step's derivatives (D, B, H) that `backward` takes, made once."""
+        return tuple(d)
 
     def backward(self, d: Views, dstate_next: States, dstate: States) -> None:
         """From the gradient of the state after (overwritten) write du and dv, and into `dstate`
@@ -105,7 +89,7 @@ class Cell(Protocol):
         such part and is not written."""
 
 
-class RNN:
+class RNN(Cell):
     """Simple recurrent network (J. L. Elman, Finding Structure in Time, 1990, with tanh).
 
     forward     h' = tanh(u + v)
@@ -115,17 +99,12 @@ class RNN:
     h             u, unchanged       dz     dh'/dz              dz
     """
 
-    name: str = "rnn"
-    gates: tuple[str, ...] = ("h",)
-    scale: tuple[float, ...] = (1.0,)
-    states: tuple[str, ...] = ("h",)
-    activations: tuple[str, ...] = gates
-    kept: tuple[str, ...] = ("dz",)
+    name = "rnn"
+    gates = ("h",)
+    scale = (1.0,)
+    activations = gates
+    kept = ("dz",)
     du = dv = slots(kept, "dz")
-    direct = False
-
-    def forward_views(self, a: Array) -> Views:
-        return (a[0],)
 
     def forward(self, a: Views, v: Array, state: States, state_next: States) -> None:
         (u,), (h_next,) = a, state_next
@@ -137,15 +116,12 @@ class RNN:
         np.multiply(h_next, h_next, out=dz)
         np.subtract(ONE, dz, out=dz)  # dh'/dz = 1 - h'^2
 
-    def backward_views(self, d: Array) -> Views:
-        return (d[0],)
-
     def backward(self, d: Views, dstate_next: States, dstate: States) -> None:
         (dz,), (dh_next,) = d, dstate_next
         np.multiply(dz, dh_next, out=dz)  # dz = dh' dh'/dz
 
 
-class GRU:
+class GRU(Cell):
     """Gated recurrent unit (K. Cho et al., 2014), reset gate applied after the product, as in
     cuDNN: one product with Wh serves all three gates.
 
@@ -171,12 +147,11 @@ class GRU:
                                          dv_n                       dz_n * r
     """
 
-    name: str = "gru"
-    gates: tuple[str, ...] = ("r", "q", "n")
-    scale: tuple[float, ...] = (0.5, 0.5, 1.0)
-    states: tuple[str, ...] = ("h",)
-    activations: tuple[str, ...] = (*gates, "vn", "qhn")
-    kept: tuple[str, ...] = ("dz_r", "dz_q", "dz_n", "r", "q", "dv_r", "dv_q", "dv_n")
+    name = "gru"
+    gates = ("r", "q", "n")
+    scale = (0.5, 0.5, 1.0)
+    activations = (*gates, "vn", "qhn")
+    kept = ("dz_r", "dz_q", "dz_n", "r", "q", "dv_r", "dv_q", "dv_n")
     du = slots(kept, "dz_r", "dz_q", "dz_n")
     dv = slots(kept, "dv_r", "dv_q", "dv_n")
     direct = True
@@ -192,7 +167,9 @@ class GRU:
         (h,), (h_next,) = state, state_next
         rq, r, q, n, vn, qhn = a
         np.add(rq, v[self.RQ], out=rq)
-        sigmoid_of_half_(rq)  # r, q = sigma(u + v)
+        np.tanh(rq, out=rq)
+        np.multiply(rq, HALF, out=rq)
+        np.add(rq, HALF, out=rq)  # r, q = sigma(u + v)
         np.copyto(vn, v[self.N])
         np.multiply(r, vn, out=qhn)
         np.add(n, qhn, out=n)
@@ -233,7 +210,7 @@ class GRU:
         np.multiply(dh_next, q, out=dh)  # dh = dh' q + (through Wh)
 
 
-class LSTM:
+class LSTM(Cell):
     """Long short-term memory (S. Hochreiter, J. Schmidhuber, 1997; forget gate: F. Gers,
     J. Schmidhuber, F. Cummins, 2000), without peepholes.
 
@@ -261,14 +238,13 @@ class LSTM:
         fc            f * c
     """
 
-    name: str = "lstm"
-    gates: tuple[str, ...] = ("i", "f", "o", "g")
-    scale: tuple[float, ...] = (0.5, 0.5, 0.5, 1.0)
-    states: tuple[str, ...] = ("h", "c")
-    activations: tuple[str, ...] = (*gates, "tanh_c", "ig", "fc")
-    kept: tuple[str, ...] = ("dz_i", "dz_f", "dz_o", "dz_g", "dc_h", "f")
+    name = "lstm"
+    gates = ("i", "f", "o", "g")
+    scale = (0.5, 0.5, 0.5, 1.0)
+    states = ("h", "c")
+    activations = (*gates, "tanh_c", "ig", "fc")
+    kept = ("dz_i", "dz_f", "dz_o", "dz_g", "dc_h", "f")
     du = dv = slots(kept, "dz_i", "dz_f", "dz_o", "dz_g")
-    direct = False
 
     Z, IF, IFO = slots(activations, *gates), slots(gates, "i", "f"), slots(gates, "i", "f", "o")
     IG_FC = slots(activations, "ig", "fc")

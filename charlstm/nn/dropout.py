@@ -1,34 +1,26 @@
 """What is left out at random while training, and where the random numbers come from."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import DTypeLike
 
-from charlstm.nn.arrays import Array, empty, items_per_block
+from charlstm.nn.arrays import Array, DTypeLike, empty, items_per_block
 
 
 @dataclass(frozen=True)
 class Drops:
     """What is left out at random while training, as shares from 0 to below 1."""
 
-    dropout: float = 0.0
-    """Of the values that enter a layer with dense input, or the output."""
-    variational: bool = False
-    """Whether these are the same in all steps of a segment."""
+    dropout: float = 0.0  # of the values that enter a layer with dense input, or the output
+    variational: bool = False  # whether these are the same in all steps of a segment
     weight_drop: float = 0.0
     """Of the recurrent weights Wh, the same in all steps (S. Merity, N. Keskar, R. Socher,
     Regularizing and optimizing LSTM language models, 2018)."""
-    input_drop: float = 0.0
-    """Of the characters that are read, each of which then counts as unknown …"""
-    unknown: int = -1
-    """… and has this id: that of `<unk>`, where there is such an entry."""
+    input_drop: float = 0.0  # of the characters that are read; each then counts as unknown …
+    unknown: int = -1  # … and has this id: that of `<unk>`, where there is such an entry
 
 
 KEEP_ALL = Drops()
-"""Nothing is left out."""
 
 
 @dataclass(frozen=True)
@@ -44,11 +36,8 @@ class Draws:
     """
 
     seed: int
-    """The seed of the run."""
-    step: int = 0
-    """Steps of training before this one."""
-    stream: int = 0
-    """The first of the streams, counted over all ranks."""
+    step: int = 0  # steps of training before this one
+    stream: int = 0  # the first of the streams, counted over all ranks
 
     def generator(self, place: int) -> np.random.Generator:
         """The numbers of one place in the network: 0 are the characters, 1 + 2k the recurrent

@@ -1,37 +1,25 @@
 """What a layer reads: one-hot characters, embedded ones, or the layer below.
 
+An `Input` is how layer k makes u = (x Wx + b) * scale of what it reads, and the way back:
+
+    forward    return a function that writes u for some of the steps; scale is (G, 1, 1)
+    backward   by the last `forward` and du (G, T', B, H), write the gradients of the weights, and
+               that of dense values into dx (T', B, D)
+
+Its weights are layer{k}.Wx (G, V or D, H) and layer{k}.b (G, 1, H) among `w`, their gradients among
+`d`. What enters is x: ids (T', B) of the lowest layer, values (T', B, D) of others.
+
 N is the number of positions, T * B; V the size of the vocabulary; G the gates of the cell; H the
 width of the layer, and D of what it reads, where that is dense.
 """
 
-from __future__ import annotations
-
-from typing import Protocol
-
 import numpy as np
-from numpy.typing import DTypeLike
 
-from charlstm.nn.arrays import Array, empty, items_per_block
+from charlstm.nn.arrays import Array, DTypeLike, Weights, empty, items_per_block
 from charlstm.nn.dropout import Draws, Dropout
-from charlstm.nn.parameters import Weights
 from charlstm.nn.products import SMALL_PRODUCT, Linear
 from charlstm.nn.recurrent import WriteU
 from charlstm.nn.shape import Shape
-
-
-class Input(Protocol):
-    """How layer k makes u = (x Wx + b) * scale of what it reads, and the way back.
-
-    Its weights are layer{k}.Wx (G, V or D, H) and layer{k}.b (G, 1, H) among `w`, their gradients
-    among `d`. What enters is x: ids (T', B) of the lowest layer, values (T', B, D) of others.
-    """
-
-    def forward(self, w: Weights, x: Array, scale: Array, draws: Draws | None) -> WriteU:
-        """Return a function that writes u for some of the steps; scale is (G, 1, 1)."""
-
-    def backward(self, w: Weights, d: Weights, du: Array, dx: Array) -> None:
-        """By the last `forward` and du (G, T', B, H), write the gradients of the weights, and
-        that of dense values into dx (T', B, D)."""
 
 
 class RowSums:
@@ -50,27 +38,21 @@ class RowSums:
     def write(self, ids: Array, du: Array, dW: Array, db: Array) -> None:
         """Write into dW (G, V, H) the sums of du (G, T, B, H) over the places of each of the ids
         (T, B), and into db (G, 1, H) that over all. An id below zero has no row."""
-        G, T, B, H = du.shape
-        ids, du = ids.reshape(T * B), du.reshape(G, T * B, H)
-        if len(self.one_hot):
-            self._by_product(ids, du, dW, db)
-        else:
-            self._by_sorting(ids, du, dW, db)
-
-    def _by_product(self, ids: Array, du: Array, dW: Array, db: Array) -> None:
-        """dW = x^T du, with x one-hot."""
-        N = len(ids)
+        ids, N = ids.reshape(-1), ids.size
+        du = du.reshape(len(du), N, -1)
+        if not len(self.one_hot):
+            self._write_sorted(ids, du, dW, db)
+            return
         x = self.one_hot[:N]
         x[...] = 0.0
         x[self.places[:N], ids] = ids >= 0
         np.matmul(x.T, du, out=dW)
         np.matmul(self.ones[:, :N], du, out=db)
 
-    def _by_sorting(self, ids: Array, du: Array, dW: Array, db: Array) -> None:
+    def _write_sorted(self, ids: Array, du: Array, dW: Array, db: Array) -> None:
         """The places of a character are brought together by sorting, characters that stand equally
         often side by side, and their runs are summed as products with a row of ones."""
-        G, _, H = du.shape
-        V = dW.shape[1]
+        G, V, H = dW.shape
         ids = np.where(ids < 0, V, ids)  # V: all that is unknown
         counts = np.bincount(ids, minlength=V + 1)
         used = np.flatnonzero(counts)
@@ -103,10 +85,9 @@ class OneHot:
     and of x Wx + b only b remains.
     """
 
-    def __init__(self, k: int, Wx: tuple[int, ...], N: int, dtype: DTypeLike) -> None:
-        """Of layer k, with the shape of its Wx, for N positions."""
+    def __init__(self, Wx: tuple[int, ...], N: int, dtype: DTypeLike) -> None:
+        """Of the lowest layer, with the shape of its Wx, for N positions."""
         G, V, H = Wx
-        self.Wx, self.b = f"layer{k}.Wx", f"layer{k}.b"
         # where there are fewer rows than positions, bias and scale go to the rows, in a table
         self.table = empty(Wx, dtype) if V <= N else None
         self.row_sums = RowSums(G, V, N, H, dtype)
@@ -114,12 +95,12 @@ class OneHot:
 
     def forward(self, w: Weights, x: Array, scale: Array, draws: Draws | None) -> WriteU:
         ids = self.ids = x
-        table, Wx, b = self.table, w[self.Wx], w[self.b] * scale
+        table, Wx, b = self.table, w["layer0.Wx"], w["layer0.b"] * scale
         if table is not None:
             np.multiply(Wx, scale, out=table)
             np.add(table, b, out=table)
         unknown = ids < 0
-        any_unknown = bool(unknown.any())
+        any_unknown = unknown.any()
 
         def write(start: int, end: int, u: Array) -> None:
             part = ids[start:end]
@@ -134,7 +115,7 @@ class OneHot:
         return write
 
     def backward(self, w: Weights, d: Weights, du: Array, dx: Array) -> None:
-        self.row_sums.write(self.ids, du, d[self.Wx], d[self.b])
+        self.row_sums.write(self.ids, du, d["layer0.Wx"], d["layer0.b"])
 
 
 class Dense:
@@ -160,18 +141,16 @@ class Dense:
         return write
 
     def backward(self, w: Weights, d: Weights, du: Array, dx: Array) -> None:
-        G, T, B, H = du.shape
-        N = T * B
-        du = du.reshape(G, N, H)
+        x, dx = (array.reshape(-1, array.shape[-1]) for array in (self.x, dx))
+        du = du.reshape(len(du), len(x), -1)
         np.add.reduce(du, axis=1, keepdims=True, out=d[self.b])
-        self.linear.backward(
-            self.x.reshape(N, -1), w[self.Wx], du, dW=d[self.Wx], dx=dx.reshape(N, -1)
-        )
+        self.linear.backward(x, w[self.Wx], du, dW=d[self.Wx], dx=dx)
 
 
 class Embedding:
     """Dense input of x = E[id], the character's row of E (V, D); the zero vector for an id below
-    zero. That is one-hot input times E, so the gradient of E is that of rows looked up."""
+    zero. That is one-hot input times E, so the gradient of E is that of rows looked up. Where
+    the output is tied, this is added to the gradient that the output has written."""
 
     def __init__(self, shape: Shape, T: int, B: int, dtype: DTypeLike, dropout: Dropout) -> None:
         V, D = shape.V, shape.embedding
@@ -179,6 +158,7 @@ class Embedding:
         self.dropout = dropout
         self.row_sums = RowSums(1, V, T * B, D, dtype)
         self.db = empty((1, 1, D), dtype)  # of the bias that there is not
+        self.tied_dE = empty((V, D), dtype) if shape.tie else None
         self.x = empty((T, B, D), dtype)
         self.ids = np.empty((0, B), np.intp)
 
@@ -194,29 +174,18 @@ class Embedding:
     def backward(self, w: Weights, d: Weights, du: Array, dx: Array) -> None:
         self.dense.backward(w, d, du, dx)
         self.dropout.backward(dx)
-        self.row_sums.write(self.ids, dx[None], d["E"][None], self.db)
+        dE = d["E"] if self.tied_dE is None else self.tied_dE
+        self.row_sums.write(self.ids, dx[None], dE[None], self.db)
+        if self.tied_dE is not None:
+            np.add(d["E"], dE, out=d["E"])
 
 
-class TiedEmbedding(Embedding):
-    """An embedding whose rows are the output weights, too: to the gradient of E, which the output
-    has written, it adds its own."""
-
-    def __init__(self, shape: Shape, T: int, B: int, dtype: DTypeLike, dropout: Dropout) -> None:
-        super().__init__(shape, T, B, dtype, dropout)
-        self.dE = empty((shape.V, shape.embedding), dtype)
-
-    def backward(self, w: Weights, d: Weights, du: Array, dx: Array) -> None:
-        super().backward(w, {**d, "E": self.dE}, du, dx)
-        np.add(d["E"], self.dE, out=d["E"])
+Input = OneHot | Embedding | Dense
 
 
 def inputs(shape: Shape, T: int, B: int, dtype: DTypeLike, dropout: Dropout) -> list[Input]:
     """The input of each layer, the lowest first. The dropout is that of an embedding's values."""
     Wx = [shape.weights[f"layer{k}.Wx"] for k in range(shape.layers)]
-    lowest: Input
-    if not shape.embedding:
-        lowest = OneHot(0, Wx[0], T * B, dtype)
-    else:
-        embedding = TiedEmbedding if shape.tie else Embedding
-        lowest = embedding(shape, T, B, dtype, dropout)
+    embedded = shape.embedding > 0
+    lowest = Embedding(shape, T, B, dtype, dropout) if embedded else OneHot(Wx[0], T * B, dtype)
     return [lowest, *(Dense(k, Wx[k], T, B, dtype) for k in range(1, shape.layers))]

@@ -1,14 +1,11 @@
-"""The weights of a language model: recurrent layers one on the other, between characters and
-softmax."""
+"""The weights of a language model: recurrent layers between characters and softmax."""
 
-from __future__ import annotations
+from typing import Self
 
 import numpy as np
-from numpy.typing import DTypeLike
 
-from charlstm.nn.arrays import Array, zeros
+from charlstm.nn.arrays import Array, DTypeLike, Parameters, zeros
 from charlstm.nn.cells import CELLS
-from charlstm.nn.parameters import Parameters
 from charlstm.nn.shape import Shape, State
 
 
@@ -32,8 +29,7 @@ class Model:
     ) -> None:
         """Over the flat vector of weights (P,), which is not copied; zeros where none is given."""
         self.shape, self.cell = shape, CELLS[shape.cell]
-        self.V, self.H = shape.V, shape.widths[-1]
-        """H is the width of the uppermost layer, whose hidden state is what the model shows."""
+        self.V, self.H = shape.V, shape.widths[-1]  # H of the uppermost layer, which is shown
         self.dtype = np.dtype(dtype)
         self.weights = Parameters(shape.weights, self.dtype, flat)
 
@@ -85,10 +81,10 @@ class Model:
         """The state before the first character of B streams."""
         return [zeros((B, H), self.dtype) for H in self.shape.states.values()]
 
-    def with_weights(self, flat: Array) -> Model:
+    def with_weights(self, flat: Array) -> Self:
         """The same model over another flat vector of weights, which is not copied, and whose
         precision is the model's."""
-        return Model(self.shape, flat.dtype, flat)
+        return type(self)(self.shape, flat.dtype, flat)
 
     def input_table(self, out: Array) -> None:
         """Write u = (x Wx + b) * scale of the lowest layer for every character into `out`

@@ -1,12 +1,56 @@
-"""Gradient clipping, and the rules that turn a gradient into a step, on flat vectors."""
-
-from __future__ import annotations
+"""How a gradient becomes a step: the learning rate, clipping, and the rules, on flat vectors."""
 
 import math
+from dataclasses import dataclass
 
 import numpy as np
 
 from charlstm.nn.arrays import Array, empty, zeros
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """The learning rate of every step, a function of where the run stands and of nothing else.
+
+    constant     lr
+    exponential  lr * lr_decay^(n + 1 - lr_decay_after) from epoch n = lr_decay_after on, the first
+                 one being 0: so many epochs at the full rate (as in A. Karpathy, char-rnn, 2015)
+    cosine       from lr to lr_min along half a wave, (1 + cos(pi * part)) / 2, until the last of
+                 `total` steps (I. Loshchilov, F. Hutter, 2017, equation 5, one cycle)
+    plateau      lr / lr_divide^n after n held-out evaluations without a new best (as in K. Saitoh,
+                 Deep Learning from Scratch 2, 2018, section 6.5)
+
+    None of them goes below lr_min. In each, the rate first rises in a straight line from zero for
+    `warm_up` steps; the cosine begins after them.
+    """
+
+    kind: str  # one of `SCHEDULES`
+    lr: float
+    lr_min: float = 0.0
+    warm_up: int = 0
+    lr_decay: float = 0.97
+    lr_decay_after: int = 1
+    lr_divide: float = 4.0
+    total: int | None = None  # steps of the run in all: needed for the cosine
+
+    def learning_rate(self, step: int, epoch: int, setbacks: int) -> float:
+        """The rate of the step after `step` steps and `epoch` whole epochs, and after `setbacks`
+        held-out evaluations without a new best."""
+        lr = self.lr
+        if self.kind == "exponential":
+            lr *= self.lr_decay ** max(0, epoch + 1 - self.lr_decay_after)
+        elif self.kind == "plateau":
+            lr *= (1.0 / self.lr_divide) ** setbacks  # a power that may vanish but not overflow
+        elif self.kind == "cosine":
+            assert self.total is not None
+            part = max(0, step - self.warm_up) / max(1, self.total - self.warm_up)
+            lr -= (lr - self.lr_min) * (1.0 - math.cos(math.pi * min(1.0, part))) / 2
+        if self.kind != "constant":
+            lr = max(lr, self.lr_min)
+        return lr * min(1.0, (step + 1) / (self.warm_up + 1))
+
+
+SCHEDULES = ("constant", "exponential", "cosine", "plateau")
 
 
 def norm(g: Array) -> float:
@@ -40,12 +84,9 @@ class Optimizer:
     weights, by name, and `steps`, the number of steps made."""
 
     name: str
-    sums: tuple[str, ...] = ()
-    """Names of the vectors in `state`."""
-    settings: tuple[str, ...] = ()
-    """Names of the attributes that may be given other values than their defaults."""
-    sparse = False
-    """Whether a zero gradient changes neither a weight nor its sums."""
+    sums: tuple[str, ...] = ()  # names of the vectors in `state`
+    settings: tuple[str, ...] = ()  # attributes that may have other values than their defaults
+    sparse = False  # whether a zero gradient changes neither a weight nor its sums
 
     def __init__(self, w: Array, steps: int = 0, **settings: float) -> None:
         """For weights such as w that have made so many steps before."""
@@ -113,11 +154,18 @@ class Adagrad(Optimizer):
     def _rule_(self, w: Array, g: Array, learning_rate: float, x: Array, *sums: Array) -> None:
         (s,) = sums
         np.multiply(g, g, out=x)
-        s += x
-        _descend_(w, g, learning_rate, x, s, self.epsilon)
+        self._add_(s, x)
+        np.sqrt(s, out=x)
+        x += self.epsilon
+        g *= learning_rate
+        g /= x
+        w -= g
+
+    def _add_(self, s: Array, squares: Array) -> None:
+        s += squares
 
 
-class RMSprop(Optimizer):
+class RMSprop(Adagrad):
     """RMSprop (T. Tieleman, G. Hinton, 2012): as Adagrad, but with a running mean of the squares,
     which forgets. D is `rms_decay`.
 
@@ -125,16 +173,12 @@ class RMSprop(Optimizer):
     """
 
     name = "rmsprop"
-    sums = ("squares",)
     settings = ("rms_decay",)
+    sparse = False
     rms_decay = 0.95
-    epsilon = 1e-8
 
-    def _rule_(self, w: Array, g: Array, learning_rate: float, x: Array, *sums: Array) -> None:
-        (s,) = sums
-        np.multiply(g, g, out=x)
-        _decay_(s, x, self.rms_decay)
-        _descend_(w, g, learning_rate, x, s, self.epsilon)
+    def _add_(self, s: Array, squares: Array) -> None:
+        _decay_(s, squares, self.rms_decay)
 
 
 class Adam(Optimizer):
@@ -181,15 +225,6 @@ class AdamW(Adam):
         super()._rule_(w, g, learning_rate, x, *sums)
 
 
-def _descend_(w: Array, g: Array, learning_rate: float, x: Array, s: Array, epsilon: float) -> None:
-    """w -= lr * g / (sqrt(s) + epsilon). Uses g and x as scratch."""
-    np.sqrt(s, out=x)
-    x += epsilon
-    g *= learning_rate
-    g /= x
-    w -= g
-
-
 def _decay_(s: Array, x: Array, decay: float) -> None:
     """s = decay s + (1 - decay) x, but never subnormal for long. Uses x as scratch."""
     x *= 1.0 - decay
@@ -199,4 +234,3 @@ def _decay_(s: Array, x: Array, decay: float) -> None:
 
 
 OPTIMIZERS: dict[str, type[Optimizer]] = {o.name: o for o in (SGD, Adagrad, RMSprop, Adam, AdamW)}
-"""Every optimizer by its name in a configuration."""

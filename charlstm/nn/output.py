@@ -3,15 +3,9 @@
 N is the number of positions, T * B; V the size of the vocabulary; H the width of what is read.
 """
 
-from __future__ import annotations
-
-from typing import Protocol
-
 import numpy as np
-from numpy.typing import DTypeLike
 
-from charlstm.nn.arrays import Array, empty, items_per_block
-from charlstm.nn.parameters import Weights
+from charlstm.nn.arrays import Array, DTypeLike, Weights, empty, items_per_block
 from charlstm.nn.products import FEWEST_ROWS, Linear, Panels
 from charlstm.nn.shape import Shape
 
@@ -24,30 +18,18 @@ MODERATE = 60.0
 vanish in float32, and the pass that takes their maxima off beforehand is saved."""
 
 
-class Output(Protocol):
-    """The loss of h (N, H), what the uppermost layer shows, by the weights `w`."""
-
-    def loss(self, w: Weights, h: Array, targets: Array) -> Array:
-        """Nats (N,) of the targets (N,)."""
-
-    def loss_and_gradient(
-        self, w: Weights, d: Weights, h: Array, targets: Array, *, scale: float, dh: Array
-    ) -> Array:
-        """As `loss`; write the gradients of scale * (sum of the nats): of the weights into `d`,
-        of h into dh (N, H)."""
-
-
 class Softmax:
     """Output projection, softmax and cross-entropy: y = h Wy^T + by, p = softmax(y).
 
     The loss of one position is -ln p[target] in nats, and d loss / d y = p - onehot(target).
     Positions are worked off in blocks, so that the logits of a block (n, V) stay in cache and
-    no (N, V) array exists. The weights are Wy (V, H) and by (V,).
+    no (N, V) array exists. The weights are by (V,) and Wy (V, H); of a tied output, the latter
+    are the rows of the embedding, E.
     """
 
-    Wy = "Wy"
-
-    def __init__(self, V: int, N: int, H: int, dtype: DTypeLike) -> None:
+    def __init__(self, V: int, N: int, H: int, dtype: DTypeLike, Wy: str = "Wy") -> None:
+        """For N positions, with the weights of the name `Wy`."""
+        self.Wy = Wy
         fitting = items_per_block(V, dtype) // FEWEST_ROWS * FEWEST_ROWS
         self.block = min(N, max(FEWEST_POSITIONS, fitting))
         self.y = empty((self.block, V), dtype)
@@ -61,6 +43,7 @@ class Softmax:
         self.ones = np.ones(max(V, self.block), dtype)  # sums as products: quicker than add.reduce
 
     def loss(self, w: Weights, h: Array, targets: Array) -> Array:
+        """Nats (N,) of the targets (N,) after h (N, H), what the uppermost layer shows."""
         nats = empty((len(h),), h.dtype)
         self.by_WyT.fill(w[self.Wy].T[None])
         for at in range(0, len(h), self.block):
@@ -71,6 +54,8 @@ class Softmax:
     def loss_and_gradient(
         self, w: Weights, d: Weights, h: Array, targets: Array, *, scale: float, dh: Array
     ) -> Array:
+        """As `loss`; write the gradients of scale * (sum of the nats): of the weights into `d`,
+        of h into dh (N, H)."""
         nats = empty((len(h),), h.dtype)
         Wy, dWy, dby = w[self.Wy], d[self.Wy], d["by"]
         self.by_WyT.fill(Wy.T[None])
@@ -89,10 +74,9 @@ class Softmax:
             self.by_Wy.multiply(y, dh[None, part])
             if self.wide:
                 np.multiply(dh[part], r, out=dh[part])
-            first = at == 0
-            np.matmul(y.T, of_dWy, out=dWy if first else self.dWy)
-            np.matmul(of_dby, y, out=dby if first else self.dby)
-            if not first:
+            np.matmul(y.T, of_dWy, out=self.dWy if at else dWy)
+            np.matmul(of_dby, y, out=self.dby if at else dby)
+            if at:
                 np.add(dWy, self.dWy, out=dWy)
                 np.add(dby, self.dby, out=dby)
         return nats
@@ -116,43 +100,36 @@ class Softmax:
         return y, sums
 
 
-class Tied(Softmax):
-    """`Softmax` whose weights are the rows of the embedding, E (V, D): y = h E^T + by."""
-
-    Wy = "E"
-
-
-class Projected:
-    """`Tied` for hidden states of another width, with a projection Wp (H, D) between:
-    s = h Wp, y = s E^T + by."""
+class Projected(Softmax):
+    """`Softmax` with a projection Wp (H, D) of the hidden states to the width of a tied embedding
+    E (V, D): s = h Wp, y = s E^T + by."""
 
     def __init__(self, shape: Shape, T: int, B: int, dtype: DTypeLike) -> None:
         D = shape.embedding
+        super().__init__(shape.V, T * B, D, dtype, Wy="E")
         self.linear = Linear((1, shape.widths[-1], D), T, B, dtype)
-        self.tied = Tied(shape.V, T * B, D, dtype)
         self.s, self.ds = empty((T * B, D), dtype), empty((T * B, D), dtype)
 
     def loss(self, w: Weights, h: Array, targets: Array) -> Array:
-        return self.tied.loss(w, self._project(w["Wp"], h), targets)
+        return super().loss(w, self._project(w["Wp"], h), targets)
 
     def loss_and_gradient(
         self, w: Weights, d: Weights, h: Array, targets: Array, *, scale: float, dh: Array
     ) -> Array:
         s, ds = self._project(w["Wp"], h), self.ds[: len(h)]
-        nats = self.tied.loss_and_gradient(w, d, s, targets, scale=scale, dh=ds)
+        nats = super().loss_and_gradient(w, d, s, targets, scale=scale, dh=ds)
         self.linear.backward(h, w["Wp"][None], ds[None], dW=d["Wp"][None], dx=dh)
         return nats
 
     def _project(self, Wp: Array, h: Array) -> Array:
-        """s (N, D), in memory of its own."""
         s = self.s[: len(h)]
         self.linear.fill(Wp[None])
         self.linear.multiply(h, s[None])
         return s
 
 
-def output(shape: Shape, T: int, B: int, dtype: DTypeLike) -> Output:
+def output(shape: Shape, T: int, B: int, dtype: DTypeLike) -> Softmax:
     """The output of a network of this shape."""
     if "Wp" in shape.weights:
         return Projected(shape, T, B, dtype)
-    return (Tied if shape.tie else Softmax)(shape.V, T * B, shape.widths[-1], dtype)
+    return Softmax(shape.V, T * B, shape.widths[-1], dtype, Wy="E" if shape.tie else "Wy")

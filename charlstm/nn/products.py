@@ -1,14 +1,11 @@
 """Matrix products, arranged so that the processor is quick with them."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from functools import partial
 
 import numpy as np
-from numpy.typing import DTypeLike
 
-from charlstm.nn.arrays import Array, empty, items_per_block
+from charlstm.nn.arrays import Array, DTypeLike, empty, items_per_block
 
 Product = Callable[[], object]
 """Makes one product: its factors and the memory of its result were fixed beforehand."""
@@ -17,11 +14,8 @@ SMALL_PRODUCT = 100**3
 """OpenBLAS multiplies (M, K) by (K, N) without first repacking the matrices as long as M*N*K is
 no more than this; at these sizes that is up to twice as fast."""
 
-FEWEST_ROWS = 16
-"""Products of fewer rows than this are not worth their calls."""
-
-FEWEST_SUMMED = 64
-"""Products over fewer rows than this are not worth being added up."""
+FEWEST_ROWS = 16  # products of fewer rows than this are not worth their calls
+FEWEST_SUMMED = 64  # products over fewer rows than this are not worth being added up
 
 WIDEST, PANELS = 128, (64, 32)
 """Columns of a small product: all, where they are not more than `WIDEST`; else so many."""
@@ -30,10 +24,8 @@ WIDEST, PANELS = 128, (64, 32)
 def _stack(n: int, matrix: int) -> int:
     """The number of rows, a divisor of n, that suits small products with a matrix of `matrix`
     elements; 0 where there is none."""
-    for parts in range(1, n // FEWEST_ROWS + 1):
-        if n % parts == 0 and n // parts * matrix <= SMALL_PRODUCT:
-            return n // parts
-    return 0
+    stacks = (n // parts for parts in range(1, n // FEWEST_ROWS + 1) if n % parts == 0)
+    return next((stack for stack in stacks if stack * matrix <= SMALL_PRODUCT), 0)
 
 
 class Panels:
@@ -69,7 +61,8 @@ class Panels:
         for panels, part in zip(self.panels, self._parts(out), strict=True):
             columns = part.reshape(len(out), n // stack, stack, *panels.shape[2::2]).swapaxes(2, 3)
             products.append(partial(np.matmul, rows, panels, columns))
-        return products[0] if len(products) == 1 else partial(_make_both, *products)
+        first, last = products[0], products[-1]
+        return first if first is last else lambda: (first(), last())
 
     def multiply(self, x: Array, out: Array) -> None:
         """Make the `product` now."""
@@ -77,11 +70,6 @@ class Panels:
 
     def _parts(self, W: Array) -> list[Array]:
         return [W[..., : self.whole], W[..., self.whole :]][: len(self.panels)]
-
-
-def _make_both(first: Product, second: Product) -> None:
-    first()
-    second()
 
 
 class OneMatrix:

@@ -9,15 +9,12 @@ pass needs, the local derivatives, as soon as the chunk is done: so they never l
 their memory serves the next chunk again, and a pass without a backward one keeps nothing.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from functools import partial
 
 import numpy as np
-from numpy.typing import DTypeLike
 
-from charlstm.nn.arrays import Array, empty
+from charlstm.nn.arrays import Array, DTypeLike, empty
 from charlstm.nn.cells import Cell
 from charlstm.nn.products import OneMatrix, Panels, sum_products
 
@@ -41,8 +38,7 @@ class Recurrent:
     ) -> None:
         G, A = len(cell.gates), len(cell.activations)
         self.cell = cell
-        step_bytes = A * B * H * np.dtype(dtype).itemsize
-        self.chunk = max(1, min(T, CACHE_BYTES // step_bytes))
+        self.chunk = max(1, min(T, CACHE_BYTES // (A * B * H * np.dtype(dtype).itemsize)))
         single = B == 1
         self.a = _by_step(A, self.chunk, B, H, dtype)
         self.v = empty((G, B, H), dtype)
@@ -58,8 +54,7 @@ class Recurrent:
 
         T_back = T if training else 0
         self.d = _by_step(len(cell.kept), T_back, B, H, dtype)
-        self.du = self.d[cell.du]  # (G, T, B, H)
-        self.dv = self.d[cell.dv]  # (G, T, B, H)
+        self.du, self.dv = self.d[cell.du], self.d[cell.dv]  # (G, T, B, H)
         self.backward_steps = [cell.backward_views(self.d[:, t]) for t in range(T_back)]
         self.weights = np.empty(0)  # Wh of the last `forward`
         self.dWh = empty((G, H, H), dtype)
@@ -75,10 +70,8 @@ class Recurrent:
             self.WhT.product(self.dv[:, t], self.dh_parts[:through]) for t in range(T_back)
         ]
         # a product with ones is a quicker sum than add.reduce
-        sum_parts = partial(
-            np.dot, np.ones(len(self.dh_parts), dtype), self.dh_parts.reshape(-1, B * H)
-        )
-        self.sum_parts = [partial(sum_parts, dh.reshape(B * H)) for dh, *_ in self.dstates]
+        ones, parts = np.ones(len(self.dh_parts), dtype), self.dh_parts.reshape(-1, B * H)
+        self.sum_parts = [partial(np.dot, ones, parts, dh.reshape(-1)) for dh, *_ in self.dstates]
 
     def forward(
         self, Wh: Array, state: Sequence[Array], T: int, write_u: WriteU, training: bool = False
@@ -114,7 +107,7 @@ class Recurrent:
         """
         cell, h, products, T = self.cell, self.h, self.backward_products, len(dh)
         self.WhT.fill(self.weights.transpose(0, 2, 1))
-        G, _, B, H = self.dv.shape
+        G, H, _ = dWh.shape
         for k, ds in enumerate(self.dstates[T % 2]):
             ds[...] = 0.0 if dstate is None else dstate[k]
         for t in range(T - 1, -1, -1):
@@ -123,8 +116,8 @@ class Recurrent:
             cell.backward(self.backward_steps[t], dstate_next, self.dstate_parts[t % 2])
             products[t]()  # dh = dv Wh^T, by gate
             self.sum_parts[t % 2]()
-        n = T * B  # dWh = sum over the steps of h^T dv
-        sum_products(h[:T].reshape(n, H), self.dv[:, :T].reshape(G, n, H), dWh, self.dWh)
+        # dWh = sum over the steps of h^T dv
+        sum_products(h[:T].reshape(-1, H), self.dv[:, :T].reshape(G, -1, H), dWh, self.dWh)
         return [ds.copy() for ds in self.dstates[0]]
 
 

@@ -1,13 +1,11 @@
 """The sizes of a network, and the names and shapes that follow from them."""
 
-from __future__ import annotations
-
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from charlstm.nn.arrays import Array
 from charlstm.nn.cells import CELLS
-from charlstm.nn.parameters import count
 
 State = list[Array]
 """The recurrent state of all layers, from the lowest up, each array (B, H) with H the width of its
@@ -18,17 +16,12 @@ layer: for an LSTM of two layers h, c, h, c."""
 class Shape:
     """Sizes of a network; `ValueError` where they contradict each other."""
 
-    cell: str
-    """A name in `CELLS`."""
-    V: int
-    """Entries of the vocabulary."""
-    hidden: int | Sequence[int]
-    """The width H of all layers, or of each, the lowest first."""
+    cell: str  # a name in `CELLS`
+    V: int  # entries of the vocabulary
+    hidden: int | Sequence[int]  # the width H of all layers, or of each, the lowest first
     layers: int = 1
-    embedding: int = 0
-    """The width D of the embedding; 0: one-hot input."""
-    tie: bool = False
-    """Whether the rows of the embedding are the output weights, too."""
+    embedding: int = 0  # the width D of the embedding; 0: one-hot input
+    tie: bool = False  # whether the rows of the embedding are the output weights, too
 
     def __post_init__(self) -> None:
         if len(self.widths) != self.layers:
@@ -48,10 +41,10 @@ class Shape:
         G, D = len(CELLS[self.cell].gates), self.embedding
         shapes: dict[str, tuple[int, ...]] = {"E": (self.V, D)} if D else {}
         below = D or self.V
-        for layer, H in enumerate(self.widths):
-            shapes[f"layer{layer}.Wx"] = (G, below, H)
-            shapes[f"layer{layer}.Wh"] = (G, H, H)
-            shapes[f"layer{layer}.b"] = (G, 1, H)
+        for k, H in enumerate(self.widths):
+            shapes[f"layer{k}.Wx"] = (G, below, H)
+            shapes[f"layer{k}.Wh"] = (G, H, H)
+            shapes[f"layer{k}.b"] = (G, 1, H)
             below = H
         if not self.tie:
             shapes["Wy"] = (self.V, below)
@@ -62,13 +55,13 @@ class Shape:
     @property
     def size(self) -> int:
         """The number of weights."""
-        return count(self.weights)
+        return sum(map(math.prod, self.weights.values()))
 
     @property
     def states(self) -> dict[str, int]:
         """Names and widths of the arrays of a `State`, in its order: layer0.h, layer0.c, …"""
         names = CELLS[self.cell].states
-        return {f"layer{layer}.{s}": H for layer, H in enumerate(self.widths) for s in names}
+        return {f"layer{k}.{name}": H for k, H in enumerate(self.widths) for name in names}
 
     def by_layer(self, state: State) -> list[State]:
         """The arrays of each layer, the lowest first."""

@@ -4,10 +4,9 @@ A stepper keeps, besides the state, the products that wait for the next characte
 of a layer follow at once its own v = h Wh, and u of the layer above, or the logits.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from functools import partial
+from typing import Self
 
 import numpy as np
 
@@ -29,17 +28,12 @@ LookUp = Callable[[Ids], Array]
 class StepperLayer:
     """One layer of a `Stepper`. u and v are (G, K, H), of a single stream without the axis K."""
 
-    state: State
-    """Each (K, H), changed in place; the first is h."""
+    state: State  # each (K, H), changed in place; the first is h
     v: Array
-    above: Array
-    """h W + b (g, K, n): u of the layer above, or the logits."""
-    multiply: Product
-    """Makes v and `above` of h."""
-    step: Step
-    """From u the state after the character, v and `above`, which it returns."""
-    read: Step
-    """From u the state after the character and v; returns h. `above` is left as it was."""
+    above: Array  # h W + b (g, K, n): u of the layer above, or the logits
+    multiply: Product  # makes v and `above` of h
+    step: Step  # from u the state after the character, v and `above`, which it returns
+    read: Step  # from u the state after the character and v; returns h, leaves `above` as it was
 
 
 class SingleLayer(StepperLayer):
@@ -48,13 +42,14 @@ class SingleLayer(StepperLayer):
 
     def __init__(self, cell: Cell, Wh: Array, W: Array, b: Array) -> None:
         (G, H, _), (g, _, n), A, dtype = Wh.shape, W.shape, len(cell.activations), Wh.dtype
-        start = _padded(g * n)  # of v among the columns
-        end = _padded(start + G * H)
+        start = -(-g * n // COLUMNS) * COLUMNS  # of v among the columns
+        end = start + -(-G * H // COLUMNS) * COLUMNS
         columns = zeros((H + 1, end), dtype)
         columns[:H, : g * n], columns[H, : g * n] = np.hstack(list(W)), b.reshape(-1)
         columns[:H, start : start + G * H] = own = np.hstack(list(Wh))
         out = empty((max(end, start + A * H),), dtype)
-        a = out[start : start + A * H].reshape(A, H) if _summed(cell) else empty((A, H), dtype)
+        summed = cell.du == cell.dv
+        a = out[start : start + A * H].reshape(A, H) if summed else empty((A, H), dtype)
         v = self.v = out[start : start + G * H].reshape(G, H)
         with_1 = np.ones(H + 1, dtype)
         h = with_1[:H]
@@ -72,7 +67,7 @@ class WideLayer(StepperLayer):
         """`top` says whether `above` are the logits, whose memory is (V, K)."""
         (G, H, _), (g, _, n), A, dtype = Wh.shape, W.shape, len(cell.activations), Wh.dtype
         a = empty((A, K, H), dtype)
-        v = self.v = a[:G] if _summed(cell) else empty((G, K, H), dtype)
+        v = self.v = a[:G] if cell.du == cell.dv else empty((G, K, H), dtype)
         self.state = [empty((K, H), dtype) for _ in cell.states]
         h = self.state[0]
         above = empty((g, n, K), dtype).swapaxes(1, 2) if top else empty((g, K, n), dtype)
@@ -106,35 +101,18 @@ def _stepping(
         multiply()
         return result
 
-    def step_summed(u: Array) -> Array:  # v is where the cell looks for u: no copy
+    def step_summed(u: Array) -> Array:  # v is where the cell expects u: no copy
         forward(views, u, state, state)
         multiply()
         return result
 
-    return step_summed if _summed(cell) else step
+    return step_summed if cell.du == cell.dv else step
 
 
-def _padded(columns: int) -> int:
-    return -(-columns // COLUMNS) * COLUMNS
-
-
-def _summed(cell: Cell) -> bool:
-    """Whether u and v count by their sum alone, so that one may stand for the other."""
-    return cell.du == cell.dv
-
-
-def _rows(model: Model) -> list[Array]:
-    """u (G, H) of each id, where it is fed to a single stream, and last of an unknown one."""
-    table = empty((model.V + 1, len(model.cell.gates), model.shape.widths[0]), model.dtype)
-    model.input_table(table.swapaxes(0, 1))
-    return list(table)
-
-
-def _wide_look_up(model: Model, K: int) -> LookUp:
+def _wide_look_up(table: Array, K: int) -> LookUp:
     """Of K streams u is (G, K, H), in memory that the next look-up overwrites."""
-    G, V, H = len(model.cell.gates), model.V, model.shape.widths[0]
-    table, u = empty((G, V + 1, H), model.dtype), empty((G, K, H), model.dtype)
-    model.input_table(table)
+    G, _, H = table.shape
+    u = empty((G, K, H), table.dtype)
     gates = list(zip(table, u, strict=True))
 
     def look_up(ids: Ids) -> Array:
@@ -159,24 +137,31 @@ class Stepper:
     ) -> None:
         cell, weights, layers = model.cell, model.weights, model.shape.layers
         scale = np.array(cell.scale, model.dtype).reshape(-1, 1, 1)
-        rows = self.rows = _rows(model) if K == 1 else []
-        """Of a single stream u (G, H) of each id, and last of an unknown one."""
-        look_up: LookUp = (lambda ids: rows[ids[0]]) if K == 1 else _wide_look_up(model, K)
-        self.look_up = look_up
+        G, rows, H = len(cell.gates), model.V + 1, model.shape.widths[0]
+        self.rows: list[Array] = []  # of a single stream u (G, H) of each id; last, unknown
+        self.look_up: LookUp
+        if K == 1:
+            table = empty((rows, G, H), model.dtype)
+            model.input_table(table.swapaxes(0, 1))
+            self.rows = by_id = list(table)
+            self.look_up = lambda ids: by_id[ids[0]]
+        else:
+            table = empty((G, rows, H), model.dtype)
+            model.input_table(table)
+            self.look_up = _wide_look_up(table, K)
         W = [weights[f"layer{k}.Wx"] * scale for k in range(1, layers)]
         b = [weights[f"layer{k}.b"] * scale for k in range(1, layers)]
         W.append((model.Wy * sharpness).T[None])
         b.append((weights["by"] * sharpness)[None, None])
         Wh = [weights[f"layer{k}.Wh"] * scale for k in range(layers)]
         self.layers: list[StepperLayer] = [
-            SingleLayer(cell, Wh[k], W[k], b[k])
-            if K == 1
-            else WideLayer(cell, K, Wh[k], W[k], b[k], top=k + 1 == layers)
-            for k in range(layers)
+            SingleLayer(cell, *part) if K == 1 else WideLayer(cell, K, *part, top=part[1] is W[-1])
+            for part in zip(Wh, W, b, strict=True)
         ]
         self.steps = [layer.step for layer in self.layers]
         self.state: State = [s.reshape(K, -1) for layer in self.layers for s in layer.state]
-        self.v: list[Array] = [layer.v.reshape(len(cell.gates), K, -1) for layer in self.layers]
+        v = [layer.v.reshape(G, K, -1).swapaxes(0, 1) for layer in self.layers]
+        self.carried = [*self.state, *v]  # from character to character, each array (K, …)
         self.logits = self.layers[-1].above.reshape(K, model.V)
         for s, given in zip(self.state, state or model.zero_state(1), strict=True):
             np.copyto(s, given)
@@ -203,22 +188,14 @@ class Stepper:
         top.multiply()
         return shown
 
-    def begin(self, k: int, origin: Stepper) -> None:
-        """Let stream k go on from where a single stream stands. Its logits are valid only when it
+    def begin(self, k: int, origin: Self) -> None:
+        """Let stream k continue where a single stream stands. Its logits are valid only when it
         has been fed."""
-        for s, single in zip(self.state, origin.state, strict=True):
-            s[k] = single[0]
-        for v, single in zip(self.v, origin.v, strict=True):
-            v[:, k] = single[:, 0]
+        for own, single in zip(self.carried, origin.carried, strict=True):
+            own[k] = single[0]
 
-    def reorder(self, streams: Array) -> None:
-        """Let each stream k go on from where streams[k] stands. The logits are valid only when
-        all have been fed."""
-        self.take_over(self, streams)
-
-    def take_over(self, other: Stepper, streams: Array) -> None:
-        """The same from where streams[k] of another stand."""
-        for s, before in zip(self.state, other.state, strict=True):
-            s[...] = before[streams]
-        for v, before in zip(self.v, other.v, strict=True):
-            v[...] = before[:, streams]
+    def take_over(self, other: Self, streams: Array) -> None:
+        """Let each stream k continue where streams[k] of another stepper, or of this one, stands.
+        The logits are valid only when all have been fed."""
+        for own, before in zip(self.carried, other.carried, strict=True):
+            own[...] = before[streams]

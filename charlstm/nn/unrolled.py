@@ -1,18 +1,16 @@
 """The model over T steps of B streams, forward and back, with every buffer that takes."""
 
-from __future__ import annotations
-
 from copy import copy
 from dataclasses import dataclass
+from typing import Self
 
 import numpy as np
 
-from charlstm.nn.arrays import Array, empty
+from charlstm.nn.arrays import Array, Parameters, Weights, empty
 from charlstm.nn.dropout import KEEP_ALL, Draws, Dropout, Drops, drop_characters
 from charlstm.nn.input import Input, inputs
 from charlstm.nn.model import Model
 from charlstm.nn.output import output
-from charlstm.nn.parameters import Parameters, Weights
 from charlstm.nn.recurrent import Recurrent
 from charlstm.nn.shape import State
 
@@ -21,13 +19,11 @@ from charlstm.nn.shape import State
 class Layer:
     """One recurrent layer; `backward` takes the way of the last `forward` back, part by part."""
 
-    Wh: str
-    """The name of its recurrent weights."""
+    Wh: str  # the name of its recurrent weights
     input: Input
     weight_dropout: Dropout
     recurrent: Recurrent
-    dropout: Dropout
-    """Of what the layer shows."""
+    dropout: Dropout  # of what the layer shows
 
     def forward(
         self, w: Weights, x: Array, before: State, draws: Draws | None, training: bool
@@ -64,11 +60,11 @@ class Unrolled:
         self.model, self.T, self.B, self.training, self.drops = model, T, B, training, drops
         shape, cell, dtype = model.shape, model.cell, model.dtype
         below = [shape.embedding, *shape.widths]
+        # of what enters each layer, and last of what the output reads
         self.dropouts = [
             Dropout(drops.dropout, 2 + 2 * k, (T, B, n), dtype, shared=drops.variational)
             for k, n in enumerate(below)
         ]
-        """Of what enters each layer, and last of what the output reads."""
         self.layers = []
         for k, layer_input in enumerate(inputs(shape, T, B, dtype, self.dropouts[0])):
             Wh, H = f"layer{k}.Wh", shape.widths[k]
@@ -79,13 +75,12 @@ class Unrolled:
         self.output = output(shape, T, B, dtype)
         memory = empty((T * B * max(below),), dtype)  # gradients of x, one in the other's place
         self.dx = [memory[: T * B * n].reshape(T, B, n) for n in below]
+        # what was read in the last `forward`: ids, some of them dropped, …
         self.ids = np.empty((0, B), np.intp)
-        """What the last `forward` read: its ids, some of them dropped."""
+        # … and by the output, (T', B, H): hidden states of the uppermost layer, with dropout
         self.shown = empty((0, B, model.H), dtype)
-        """What the output read in the last `forward`, (T', B, H): hidden states of the uppermost
-        layer (with dropout, where there was)."""
 
-    def over(self, model: Model) -> Unrolled:
+    def over(self, model: Model) -> Self:
         """The same buffers over another model of this shape, for its loss alone. A pass of the one
         overwrites what the last pass of the other has left."""
         other = copy(self)
@@ -121,11 +116,7 @@ class Unrolled:
         return nats.reshape(targets.shape)
 
     def loss_and_gradient(
-        self,
-        targets: Array,
-        gradient: Parameters,
-        scale: float = 1.0,
-        dstate: State | None = None,
+        self, targets: Array, gradient: Parameters, scale: float = 1.0, dstate: State | None = None
     ) -> tuple[Array, State]:
         """Backpropagation through time over the last `forward`.
 
@@ -133,13 +124,12 @@ class Unrolled:
         gradient of the state after the segment; left out, it is zero: the gradient is cut at
         the segment's edge. Returns the nats (T', B) and the gradient of the state before.
         """
-        w, d, h = self.model.weights, gradient, self.top
+        w, h = self.model.weights, self.top
         dx = [part[: len(targets)] for part in self.dx]
-        nats = self.output.loss_and_gradient(
-            w, d, h, targets.reshape(-1), scale=scale, dh=dx[-1].reshape(h.shape)
-        )
+        flat, dh = targets.reshape(-1), dx[-1].reshape(h.shape)
+        nats = self.output.loss_and_gradient(w, gradient, h, flat, scale=scale, dh=dh)
         dafter = [None] * len(self.layers) if dstate is None else self.model.shape.by_layer(dstate)
         dbefore: State = []
         for k, layer in reversed([*enumerate(self.layers)]):
-            dbefore = layer.backward(w, d, dx[k + 1], dafter[k], dx[k]) + dbefore
+            dbefore = layer.backward(w, gradient, dx[k + 1], dafter[k], dx[k]) + dbefore
         return nats.reshape(targets.shape), dbefore

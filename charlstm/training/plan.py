@@ -9,7 +9,7 @@ from functools import cached_property
 
 from charlstm.config.schema import Config
 from charlstm.errors import UsageError
-from charlstm.nn.schedule import Schedule
+from charlstm.nn.optimizers import Schedule
 from charlstm.storage.progress import Progress
 from charlstm.text.units import VOCABULARIES
 

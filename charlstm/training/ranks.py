@@ -5,8 +5,6 @@ the same step with the sum, so that they all hold the same weights. Without `mpi
 rank and nothing is imported.
 """
 
-from __future__ import annotations
-
 import os
 from functools import cache
 from typing import Any, NamedTuple
@@ -24,20 +22,16 @@ MVAPICH) are known."""
 class Votes(NamedTuple):
     """What a rank wants done after a step; of all ranks together, what any of them wants."""
 
-    end: bool = False
-    """To end the run."""
-    save: bool = False
-    """To save, as the time for that has come."""
-    save_best: bool = False
-    """To save a new best if there is one."""
+    end: bool = False  # to end the run
+    save: bool = False  # to save, as the time for that has come
+    save_best: bool = False  # to save a new best if there is one
 
 
 class Alone:
     """The only rank."""
 
     rank, size = 0, 1
-    neighbours = 1
-    """Ranks on this machine, this one included."""
+    neighbours = 1  # ranks on this machine, this one included
 
     def add_(self, array: Array) -> None:
         """Put the sum over all ranks into `array`, on every rank the same bits."""
@@ -65,13 +59,10 @@ ALONE = Alone()
 class Mpi(Alone):
     """One rank of several that `mpiexec` started."""
 
-    def __init__(self, world: Any) -> None:
-        self.world = world
-        self.rank, self.size = world.Get_rank(), world.Get_size()
-        from mpi4py import MPI
-
-        self.in_place = MPI.IN_PLACE
-        self.neighbours = world.Split_type(MPI.COMM_TYPE_SHARED).Get_size()
+    def __init__(self, MPI: Any) -> None:
+        self.world, self.in_place = MPI.COMM_WORLD, MPI.IN_PLACE
+        self.rank, self.size = self.world.Get_rank(), self.world.Get_size()
+        self.neighbours = self.world.Split_type(MPI.COMM_TYPE_SHARED).Get_size()
 
     def add_(self, array: Array) -> None:
         self.world.Allreduce(self.in_place, array)
@@ -102,4 +93,4 @@ def ranks() -> Alone:
         raise UsageError(
             f"started by mpiexec, but mpi4py cannot be used ({e}); pip install 'charlstm[mpi]'"
         ) from None
-    return Mpi(MPI.COMM_WORLD) if MPI.COMM_WORLD.Get_size() > 1 else ALONE
+    return Mpi(MPI) if MPI.COMM_WORLD.Get_size() > 1 else ALONE

@@ -13,8 +13,6 @@ workers join when they are ready, and where one is lost this process does its pa
 `python -m charlstm.training.shards` is a worker.
 """
 
-from __future__ import annotations
-
 import contextlib
 import json
 import math
@@ -26,15 +24,13 @@ import subprocess
 import sys
 import tempfile
 import weakref
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 import numpy as np
-from numpy.typing import DTypeLike
 
-from charlstm.nn.arrays import CACHE_LINE, Array
+from charlstm.nn.arrays import CACHE_LINE, Array, DTypeLike
 from charlstm.nn.dropout import KEEP_ALL, Draws, Drops
 from charlstm.nn.model import Model
 from charlstm.nn.shape import Shape, State
@@ -74,25 +70,18 @@ class Job:
     """What all processes must know beforehand: the sizes."""
 
     shape: Shape
-    T: int
-    """Steps of a segment."""
-    B: int
-    """Streams of all shards."""
+    T: int  # steps of a segment
+    B: int  # streams of all shards
     shards: int
-    held_out: int = 0
-    """Rows of held-out ids."""
-    warm_up: int = 0
-    """Of these, rows that only prepare the state."""
-    first: bool = True
-    """Whether the first of the held-out streams begins where the text does."""
+    held_out: int = 0  # rows of held-out ids
+    warm_up: int = 0  # of these, rows that only prepare the state
+    first: bool = True  # whether the first of the held-out streams begins where the text does
     drops: Drops = KEEP_ALL
-    seed: int = 0
-    """What the random numbers depend on (`Draws`), together with the step, …"""
-    stream: int = 0
-    """… and the number of the first stream among those of all ranks."""
+    seed: int = 0  # what the random numbers depend on (`Draws`), together with the step, …
+    stream: int = 0  # … and the number of the first stream among those of all ranks
 
     @classmethod
-    def from_json(cls, text: str) -> Job:
+    def from_json(cls, text: str) -> Self:
         """The job of which `json.dumps(asdict(job))` made the text."""
         values = json.loads(text)
         shape, drops = Shape(**values.pop("shape")), Drops(**values.pop("drops"))
@@ -102,32 +91,29 @@ class Job:
         """The streams of shard k."""
         return slice(k * self.B // self.shards, (k + 1) * self.B // self.shards)
 
-    def arrays(self) -> Iterator[tuple[str, DTypeLike, tuple[int, ...]]]:
-        """Name, type and shape of each array in shared memory."""
-        P = self.shape.size
-        yield "weights", np.float32, (P,)
-        yield "measured", np.float32, (P,)  # weights whose held-out loss is asked for
-        for k in range(self.shards):
-            yield f"gradient{k}", np.float32, (P,)
-        for turn in range(2):
-            for name, H in self.shape.states.items():
-                yield f"state{turn}.{name}", np.float32, (self.B, H)
-        yield "segment", np.intp, (self.T + 1, self.B)
-        yield "nats", np.float64, (self.shards,)
-        yield "held_out", np.int32, (self.held_out, self.B)
-        yield "counted", np.uint8, (max(0, self.held_out - self.warm_up - 1), self.B)
-
-    def lay_out(self, memory: mmap.mmap | None) -> tuple[dict[str, Array], int]:
-        """The arrays in `memory`, each at the beginning of a cache line, and the bytes of all;
-        without memory only these."""
-        views, at = {}, 0
-        for name, dtype, shape in self.arrays():
+    def arrays(self, fd: int) -> dict[str, Array]:
+        """The arrays in the memory of a file descriptor, or, if that is -1, in memory of this
+        process alone; each at the beginning of a cache line."""
+        B, P, states = self.B, self.shape.size, self.shape.states.items()
+        layout: dict[str, tuple[DTypeLike, tuple[int, ...]]] = {
+            "weights": (np.float32, (P,)),
+            "measured": (np.float32, (P,)),
+            **{f"gradient{k}": (np.float32, (P,)) for k in range(self.shards)},
+            **{f"state{turn}.{s}": (np.float32, (B, H)) for turn in range(2) for s, H in states},
+            "segment": (np.intp, (self.T + 1, B)),
+            "nats": (np.float64, (self.shards,)),
+            "held_out": (np.int32, (self.held_out, B)),
+            "counted": (np.uint8, (max(0, self.held_out - self.warm_up - 1), B)),
+        }
+        places, end = [], 0
+        for name, (dtype, shape) in layout.items():
+            places.append((name, shape, dtype, end))
             size = math.prod(shape) * np.dtype(dtype).itemsize
-            if memory is not None:
-                flat = np.frombuffer(memory, dtype, math.prod(shape), at)
-                views[name] = flat.reshape(shape)
-            at += -(-size // CACHE_LINE) * CACHE_LINE
-        return views, at
+            end += -(-size // CACHE_LINE) * CACHE_LINE
+        if fd != -1:
+            os.ftruncate(fd, end)  # once; workers find it as long
+        memory = mmap.mmap(fd, end)
+        return {name: np.ndarray(shape, dtype, memory, at) for name, shape, dtype, at in places}
 
 
 class Bench:
@@ -137,7 +123,7 @@ class Bench:
         self.job = job
         self.arrays = a = arrays
         self.model = Model(job.shape, flat=a["weights"])
-        self.measured = Model(job.shape, flat=a["measured"])
+        self.measured = Model(job.shape, flat=a["measured"])  # whose held-out loss is asked for
         self.gradients = [self.model.weights.like(a[f"gradient{k}"]) for k in range(job.shards)]
         self.states: list[State] = [
             [a[f"state{turn}.{name}"] for name in job.shape.states] for turn in range(2)
@@ -145,39 +131,31 @@ class Bench:
         self.held_out = HeldOut(a["held_out"], a["counted"], job.first)
         self.unrolled: dict[int, Unrolled] = {}
 
-    def _unrolled(self, B: int) -> Unrolled:
-        if B not in self.unrolled:
-            self.unrolled[B] = Unrolled(self.model, self.job.T, B, drops=self.job.drops)
-        return self.unrolled[B]
-
-    def train(self, k: int, turn: int, scale: float, step: int) -> None:
-        """Gradient of scale * (sum of the nats) over shard k, its nats, and its state after."""
-        streams = self.job.streams(k)
-        ids = np.ascontiguousarray(self.arrays["segment"][:, streams])
-        unrolled = self._unrolled(ids.shape[1])
-        with np.errstate(over="ignore", invalid="ignore"):  # found, and reported, in training
-            before = [s[streams] for s in self.states[turn]]
-            draws = Draws(self.job.seed, step, self.job.stream + streams.start)
-            after = unrolled.forward(ids[:-1], before, draws)
-            nats, _ = unrolled.loss_and_gradient(ids[1:], self.gradients[k], scale)
-            self.arrays["nats"][k] = np.sum(nats, dtype=np.float64)
-        for s, new in zip(self.states[1 - turn], after, strict=True):
-            s[streams] = new
-
-    def measure(self, k: int) -> None:
-        """Nats of shard k of the held-out text under the weights `measured`."""
-        streams = self.job.streams(k)
-        unrolled = self._unrolled(streams.stop - streams.start)
-        part = self.held_out.part(streams)
-        self.arrays["nats"][k] = part.nats(unrolled.over(self.measured))
-
     def run(self, task: Task) -> None:
         """Do the shards of a task."""
         for k in range(task.first, self.job.shards, task.n):
+            streams = self.job.streams(k)
+            B = streams.stop - streams.start
+            if B not in self.unrolled:
+                self.unrolled[B] = Unrolled(self.model, self.job.T, B, drops=self.job.drops)
             if task.kind == TRAIN:
-                self.train(k, task.turn, task.scale, task.step)
+                self._train(task, k, streams, self.unrolled[B])
             else:
-                self.measure(k)
+                part, unrolled = self.held_out.part(streams), self.unrolled[B].over(self.measured)
+                self.arrays["nats"][k] = part.nats(unrolled)
+
+    def _train(self, task: Task, k: int, streams: slice, unrolled: Unrolled) -> None:
+        """Write the gradient of scale * (sum of the nats) over shard k, its nats, and its state
+        after."""
+        ids = np.ascontiguousarray(self.arrays["segment"][:, streams])
+        with np.errstate(over="ignore", invalid="ignore"):  # found, and reported, in training
+            before = [s[streams] for s in self.states[task.turn]]
+            draws = Draws(self.job.seed, task.step, self.job.stream + streams.start)
+            after = unrolled.forward(ids[:-1], before, draws)
+            nats, _ = unrolled.loss_and_gradient(ids[1:], self.gradients[k], task.scale)
+            self.arrays["nats"][k] = np.sum(nats, dtype=np.float64)
+        for s, new in zip(self.states[1 - task.turn], after, strict=True):
+            s[streams] = new
 
 
 class Worker:
@@ -228,15 +206,12 @@ class Worker:
             self.process.wait()
 
 
-def _shared_memory(size: int) -> int:
+def _shared_memory() -> int:
     """A file descriptor of memory, or else of a file without a name, that a process can hand on."""
     if hasattr(os, "memfd_create"):
-        fd = os.memfd_create("charlstm")
-    else:
-        with tempfile.TemporaryFile() as file:
-            fd = os.dup(file.fileno())
-    os.ftruncate(fd, size)
-    return fd
+        return os.memfd_create("charlstm")
+    with tempfile.TemporaryFile() as file:
+        return os.dup(file.fileno())
 
 
 class Shards:
@@ -247,13 +222,11 @@ class Shards:
 
     def __init__(self, job: Job, workers: int, held_out: HeldOut | None = None) -> None:
         self.job, self.wanted = job, max(0, min(workers, job.shards) - 1)
-        _, size = job.lay_out(None)
-        self.fd: int | None = None
+        self.fd = -1
         if self.wanted and os.name == "posix" and sys.executable:
-            self.fd = _shared_memory(size)
+            self.fd = _shared_memory()
             weakref.finalize(self, os.close, self.fd)
-        memory = mmap.mmap(-1 if self.fd is None else self.fd, size)
-        self.arrays, _ = job.lay_out(memory)
+        self.arrays = job.arrays(self.fd)
         if held_out is not None:
             np.copyto(self.arrays["held_out"], held_out.ids)
             np.copyto(self.arrays["counted"], held_out.counted)
@@ -271,11 +244,11 @@ class Shards:
     @property
     def idle(self) -> bool:
         """Whether workers are wanted and none has been started."""
-        return self.fd is not None and not self.workers and not self.lost
+        return self.fd != -1 and not self.workers and not self.lost
 
     def start_workers(self) -> None:
         """Start what is wanted; they join when they are ready."""
-        if self.fd is not None and self.idle:
+        if self.idle:
             with contextlib.suppress(OSError):  # no more processes: go without
                 for _ in range(self.wanted):
                     self.workers.append(Worker(self.job, self.fd))
@@ -328,8 +301,7 @@ class Shards:
 
 def _work(fd: int, job: Job) -> None:
     """Do what is asked for until the pipe is closed."""
-    _, size = job.lay_out(None)
-    bench = Bench(job, job.lay_out(mmap.mmap(fd, size))[0])
+    bench = Bench(job, job.arrays(fd))
     os.write(1, READY)
     while message := os.read(0, MESSAGE.size):
         bench.run(Task(*MESSAGE.unpack(message)))

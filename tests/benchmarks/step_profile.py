@@ -65,7 +65,7 @@ def watch(unrolled: Unrolled, clock: Clock) -> None:
     """Have the parts of a model timed."""
     for k, layer in enumerate(unrolled.layers):
         recurrent = layer.recurrent
-        recurrent.cell = TimedCell(recurrent.cell, clock)
+        recurrent.cell = TimedCell(recurrent.cell, clock)  # type: ignore[assignment]
         for part, name in (
             ("h Wh", "forward_products"),
             ("dv Wh^T", "backward_products"),
