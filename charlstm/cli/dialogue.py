@@ -6,7 +6,7 @@ import contextlib
 import sys
 
 from charlstm.cli.seeds import Request, unescape
-from charlstm.cli.streams import notice, terminal, write
+from charlstm.cli.streams import notice, terminal, valid_utf8, write
 from charlstm.errors import CharLSTMError, UsageError
 from charlstm.text.visible import harmless
 
@@ -95,7 +95,7 @@ class Dialogue:
         if command == ":h" and not value:
             write(HELP)
         elif command == ":p" and not value:
-            write(_readable(self.text) + "\n")
+            write(harmless(valid_utf8(self.text)) + "\n")
         elif command == ":s":
             self._continue(unescape(line.lstrip()[3:]))
         elif command in SETTINGS:
@@ -128,10 +128,6 @@ class Dialogue:
         tail = line if len(line) <= TAIL else f"…{line[1 - TAIL :]}"
         width = len(str(count))
         for number, continuation in enumerate(self.shown, 1):
-            shown = _readable(tail + continuation).replace("\n", "\n" + " " * (width + 2))
+            shown = harmless(valid_utf8(tail + continuation))  # for a terminal, which may obey it
+            shown = shown.replace("\n", "\n" + " " * (width + 2))
             write(f"{number:>{width}}  {shown}\n")
-
-
-def _readable(text: str) -> str:
-    """A text for a terminal, which is to obey nothing that a model writes."""
-    return harmless(text.encode("utf-8", "surrogateescape").decode("utf-8", "replace"))

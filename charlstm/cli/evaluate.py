@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
@@ -89,21 +89,16 @@ def evaluate(**params: Any) -> int:
         raise click.UsageError("standard input cannot be TEXT and --reference; name a file")
     if "-" in paths:
         readers = [*(("TEXT", source) for source in sources), ("--reference", asked.reference)]
-        check_one_user("input", ["-m", *(name for name, file in readers if file == "-")])
-    passes = bool(given().intersection(FILTERS))
-    asked.lines = passes or asked.lines
+        check_one_user("input", [("-m", "-"), *readers])
+    asked.lines = bool(given().intersection(FILTERS)) or asked.lines
     languages = _load(paths, asked)
     language = languages[paths[0]]
     if len(languages) > 1:
         _compare(languages, sources)
     elif asked.chars:
         _show_characters(language, sources, asked.color)
-    elif passes:
-        if asked.quantile is not None:
-            above = _threshold(language, asked.reference, asked.quantile)
-        return _filter(language, sources, above, below)
     elif language.config.evaluate.lines:
-        _score_lines(language, sources)
+        return _write_lines(language, sources, asked)
     else:
         _score_text(language, sources)
     return 0
@@ -155,18 +150,13 @@ def _score_text(language: LanguageModel, sources: Sequence[str]) -> None:
 
 def _show_characters(language: LanguageModel, sources: Sequence[str], color: bool) -> None:
     """Show the units of the texts as one stream, or with `evaluate.lines` of line after line."""
-
-    def texts() -> Iterator[Iterator[Scored]]:
-        if language.config.evaluate.lines:
-            for batch in _batches(language, sources):
-                yield from language.units_of_lines(batch)
-        else:
-            yield language.units(_blocks(language, sources))
-
+    texts: Iterable[Iterator[Scored]] = [language.units(_blocks(language, sources))]
+    if language.config.evaluate.lines:
+        texts = chain.from_iterable(map(language.units_of_lines, _batches(language, sources)))
     if color:
-        write_coloured(texts(), language.vocabulary)
+        write_coloured(texts, language.vocabulary)
     else:
-        write_table(texts(), language.config.evaluate.json)
+        write_table(texts, language.config.evaluate.json)
 
 
 def _blocks(language: LanguageModel, sources: Sequence[str]) -> Iterator[str]:
@@ -174,29 +164,25 @@ def _blocks(language: LanguageModel, sources: Sequence[str]) -> Iterator[str]:
     return chain.from_iterable(language.read_blocks(source, notice) for source in sources)
 
 
-def _score_lines(language: LanguageModel, sources: Sequence[str]) -> None:
-    """Show the score of every line."""
-    row = _object if language.config.evaluate.json else _row
+def _write_lines(language: LanguageModel, sources: Sequence[str], asked: SimpleNamespace) -> int:
+    """Write the lines with their scores, or pass those between two thresholds; return the exit
+    code, with thresholds that of grep."""
+    above, below = asked.above, asked.below
+    if asked.quantile is not None:
+        above = _threshold(language, asked.reference, asked.quantile)
+    passes, passed = above is not None or below is not None, False
+    row = _object if language.config.evaluate.json else _raw if passes else _row
     for batch in _scored(language, sources):
-        write(b"".join(row(line, score) for line, score in batch))
-
-
-def _filter(
-    language: LanguageModel, sources: Sequence[str], above: float | None, below: float | None
-) -> int:
-    """Pass lines between two thresholds; return grep's exit code."""
-    passed, as_json = False, language.config.evaluate.json
-    for batch in _scored(language, sources):
-        passing = [
-            _object(line, score) if as_json else line.raw
+        rows = [
+            row(line, score)
             for line, score in batch
             if (above is None or score.bits_per_unit > above)
             and (below is None or score.bits_per_unit < below)
         ]
-        if passing:
+        if rows:
             passed = True
-            write(b"".join(passing))
-    return 0 if passed else 1
+            write(b"".join(rows))
+    return 0 if passed or not passes else 1
 
 
 def _threshold(language: LanguageModel, reference: str, quantile: float) -> float:
@@ -265,6 +251,10 @@ def _scored(
 ) -> Iterator[list[tuple[Line, Evaluation]]]:
     for lines in _batches(language, sources):
         yield list(zip(lines, language.evaluate_lines(lines), strict=True))
+
+
+def _raw(line: Line, score: Evaluation) -> bytes:
+    return line.raw
 
 
 def _object(line: Line, score: Evaluation) -> bytes:

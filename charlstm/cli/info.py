@@ -47,8 +47,7 @@ def info(**params: Any) -> None:
     asked = SimpleNamespace(**params)
     path = asked.file if asked.model is None else asked.model
     readers = [("-m", path), ("--gradient-flow", asked.gradient_flow), ("--valid", asked.valid)]
-    readers += [("--corpus", corpus) for corpus in asked.corpus]
-    check_one_user("input", [name for name, source in readers if source == "-"])
+    check_one_user("input", [*readers, *(("--corpus", corpus) for corpus in asked.corpus)])
     check_options(RULES, UsageError)
     checkpoint = read_checkpoint(path)
     if asked.verify:
@@ -98,15 +97,14 @@ def _rows(path: str, checkpoint: Checkpoint) -> dict[str, str]:
 
     p, vocabulary, best = checkpoint.progress, checkpoint.vocabulary, checkpoint.progress.in_use
     m, name, units = checkpoint.config.model, vocabulary.name, _units_trained(checkpoint)
-    corpus = p.corpus
     rows = {
         "checkpoint": f"{_source(path)} ({checkpoint.size:,} bytes, format {VERSION})",
         "sha256": checkpoint.digest,
         "network": f"{m.cell}, hidden {_shown(m.hidden)}, layers {m.layers}: "
         f"{len(checkpoint.best):,} parameters",
         "vocabulary": f"{len(vocabulary):,} {name}s{vocabulary.shown()}",
-        "corpus": f"{corpus.train:,} {name}s trained on, {corpus.valid:,} held out",
-        "trained": f"{p.step:,} steps, {units:,} {name}s, {units / corpus.train:.2f} epochs",
+        "corpus": f"{p.corpus.train:,} {name}s trained on, {p.corpus.valid:,} held out",
+        "trained": f"{p.step:,} steps, {units:,} {name}s, {units / p.corpus.train:.2f} epochs",
         "held-out loss": "none" if best is None else loss_at(*best, name),
     }
     if p.rollbacks:

@@ -25,7 +25,7 @@ class Utf8(click.ParamType):  # type: ignore[type-arg, unused-ignore]
 
     name = "text"
 
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+    def convert(self, value: Any, param: Any, ctx: Any) -> str:
         try:
             return os.fsencode(value).decode("utf-8")
         except UnicodeError:
@@ -37,9 +37,7 @@ class Number(click.FloatRange):
 
     name = "number"
 
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> float:
+    def convert(self, value: Any, param: Any, ctx: Any) -> float:
         number = float(super().convert(value, param, ctx))
         if math.isnan(number):
             self.fail(f"{value!r} is not a number", param, ctx)

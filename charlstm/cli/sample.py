@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from charlstm.cli.dialogue import CONTINUATIONS, Dialogue
 from charlstm.cli.options import Rule, Utf8, check_options, configurable, given, option, settings
-from charlstm.cli.seeds import Request, unescape
+from charlstm.cli.seeds import Request, continue_lines, unescape
 from charlstm.cli.streams import check_one_user, notice, write
 
 if TYPE_CHECKING:
@@ -130,14 +131,10 @@ def sample(**params: Any) -> int:
     language = _load(asked)
     request = Request(asked, language)
     if asked.each:
-        from charlstm.cli.each import continue_lines
-
         continue_lines(request)
         return 0
     text = _seed(language, asked)
     if asked.interactive:
-        from charlstm.cli.dialogue import Dialogue
-
         begun = text or given().intersection(["--seed", "--seed-file"])
         Dialogue(request).run(text if begun else None)
         return 0
@@ -161,9 +158,9 @@ def _check_streams(asked: SimpleNamespace) -> None:
     if asked.novel == "-" and (asked.each or asked.seed_file == "-"):
         raise click.UsageError("standard input cannot be the seed and --novel; name a file")
     if asked.model == "-":
-        readers = {"--seed-file": asked.seed_file == "-", "--novel": asked.novel == "-"}
-        readers |= {"--each": asked.each, "--interactive": asked.interactive}
-        check_one_user("input", ["-m", *(name for name, reads in readers.items() if reads)])
+        readers = [("--seed-file", asked.seed_file), ("--novel", asked.novel)]
+        readers += [(mode, "-") for mode in given().intersection(["--each", "--interactive"])]
+        check_one_user("input", [("-m", asked.model), *readers])
 
 
 def _load(asked: SimpleNamespace) -> LanguageModel:
@@ -181,12 +178,10 @@ def _load(asked: SimpleNamespace) -> LanguageModel:
     if asked.each or asked.novel is not None:  # samples are lines
         stop = [*config.sample.stop, *language.vocabulary.line_break]
         language.config = config.updated([Setting("sample.stop", stop, "--stop")])
-    if asked.interactive and not any(s.key == "sample.count" for s in gathered):
-        from charlstm.cli.dialogue import CONTINUATIONS
-
-        if config.sample.count == 1:
-            count = Setting("sample.count", CONTINUATIONS, "--interactive")
-            language.config = language.config.updated([count])
+    counted = config.sample.count != 1 or any(s.key == "sample.count" for s in gathered)
+    if asked.interactive and not counted:
+        count = Setting("sample.count", CONTINUATIONS, "--interactive")
+        language.config = config.updated([count])
     return language
 
 
@@ -223,11 +218,10 @@ def _choose(request: Request, text: str) -> int:
     count, seed = request.language.config.sample.count, request.language.seed(text)
     last = seed._replace(ids=seed.ids[-1:])
     accept = _Acceptance(request, text)
-    sampler = request.sampler(seed.ids[:-1])
+    samples = accepted(request.sampler(seed.ids[:-1]), last, count, request.asked.best_of, accept)
     found = 0
-    for completion in accepted(sampler, last, count, request.asked.best_of, accept):
-        request.write(text, completion, request.separator if found else "")
-        found += 1
+    for found, completion in enumerate(samples, 1):
+        request.write(text, completion, request.separator if found > 1 else "")
     if found:
         request.write_end()
     if found == count:

@@ -80,10 +80,8 @@ def train(**params: Any) -> int:
     asked = SimpleNamespace(**params)
     check_options(RULES, UsageError)
     sources = or_stdin(asked.corpus, "CORPUS")
-    readers = [*(("CORPUS", source) for source in sources), ("--valid", asked.valid)]
-    check_one_user("input", [name for name, source in readers if source == "-"])
-    writers = {"-o": asked.output, "--log": asked.log}
-    check_one_user("output", [name for name, target in writers.items() if target == "-"])
+    check_one_user("input", [*(("CORPUS", file) for file in sources), ("--valid", asked.valid)])
+    check_one_user("output", [("-o", asked.output), ("--log", asked.log)])
     if asked.output == "-":
         _check_stdout(asked.resume)
         asked.output = None
