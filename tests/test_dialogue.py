@@ -16,7 +16,8 @@ import pytest
 from support import CORPORA, POLYGLOT, ROOT, every_unit, fails, run, trained
 
 import charlstm
-from charlstm.cli.dialogue import _readable
+from charlstm.cli.streams import valid_utf8
+from charlstm.text.visible import harmless
 
 
 @pytest.fixture(scope="module")
@@ -103,7 +104,10 @@ def test_a_long_line_is_shown_by_its_end(korean: Path) -> None:
 
 
 def test_what_a_terminal_would_obey() -> None:
-    assert _readable("a\x1b[31m\t\n\x9b가\u200d🚢\udcff") == "a\\x1b[31m\t\n\\x9b가\u200d🚢�"
+    assert (
+        harmless(valid_utf8("a\x1b[31m\t\n\x9b가\u200d🚢\udcff"))
+        == "a\\x1b[31m\t\n\\x9b가\u200d🚢�"
+    )
 
 
 @pytest.mark.parametrize(

@@ -54,7 +54,7 @@ HOUSE = {
     ],
     "api": [],
     "cli": [
-        *("streams", "options", "log", "display", "seeds", "each", "dialogue", "characters"),
+        *("streams", "options", "log", "display", "seeds", "dialogue", "characters"),
         *("train", "sample", "evaluate", "info"),
     ],
 }

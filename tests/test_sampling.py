@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 import charlstm.generation.source
-from charlstm.cli.options import unescape
+from charlstm.cli.seeds import unescape
 from charlstm.generation.choose import MANY, Chooser, cut_
 from charlstm.generation.numbers import Numbers, StreamNumbers
 from charlstm.generation.sampler import Piece

@@ -20,7 +20,6 @@ from charlstm.errors import CharLSTMError
 
 THREAD_SETTINGS = ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OMP_NUM_THREADS")
 
-
 COMMANDS = {
     "train": "Train a model on text files or standard input.",
     "sample": "Generate text, or continue a seed.",
@@ -86,12 +85,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         if ends_at_once:
             signal.signal(signal.SIGINT, signal.default_int_handler)
-        result = cli.main(
-            None if arguments is None else list(arguments),
-            prog_name="charlstm",
-            standalone_mode=False,
-            obj=context,
-        )
+        result = cli.main(arguments, prog_name="charlstm", standalone_mode=False, obj=context)
         if sys.stdout is not None:
             sys.stdout.flush()
         return result if isinstance(result, int) else 0

@@ -35,8 +35,7 @@ def write_table(texts: Iterable[Iterator[Scored]], as_json: bool) -> None:
             total += nats
             bits, so_far = nats / math.log(2), total / math.log(2)
             if as_json:
-                document = {"text": valid_utf8(unit), "bits": bits, "total": so_far}
-                rows.append(to_json(document))
+                rows.append(to_json({"text": valid_utf8(unit), "bits": bits, "total": so_far}))
             else:
                 rows.append(f"{escaped(unit)}\t{bits:.4f}\t{so_far:.4f}\n")
             if len(rows) == ROWS:

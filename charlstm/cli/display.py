@@ -24,7 +24,7 @@ class Display:
     def __init__(self, training: Training, quiet: bool) -> None:
         from charlstm.config.fields import seconds
 
-        self.training, self.quiet, self.text = training, quiet, training.config.text
+        self.quiet, self.text = quiet, training.config.text
         self.bar: Any = None
         self.shown_at = time.monotonic()
         self.chars_before = training.chars
@@ -36,15 +36,9 @@ class Display:
         if not quiet and terminal(sys.stderr):
             from tqdm import tqdm
 
-            self.bar = tqdm(
-                total=self.end,
-                initial=training.chars,
-                unit=self.text.unit,
-                unit_scale=True,
-                dynamic_ncols=True,
-                smoothing=0.1,
-                file=sys.stderr,
-            )
+            look: dict[str, Any] = {"unit_scale": True, "dynamic_ncols": True, "smoothing": 0.1}
+            begin, unit = training.chars, self.text.unit
+            self.bar = tqdm(total=self.end, initial=begin, unit=unit, file=sys.stderr, **look)
 
     def __enter__(self) -> Display:
         return self
@@ -52,17 +46,15 @@ class Display:
     def show(self, record: Event) -> None:
         if self.quiet:
             return
-        sample = None
         if isinstance(record, Record):
-            sample = record.sample
             if math.isfinite(record.train):
                 mean = record.train if self.mean is None else self.mean
                 self.mean = mean + 0.02 * (record.train - mean)
             if record.valid is not None:
                 self.valid = record.valid
         try:
-            if sample is not None:
-                self._line(f"--- sample at step {record.step:,}\n{sample}\n---")
+            if isinstance(record, Record) and record.sample is not None:
+                self._line(f"--- sample at step {record.step:,}\n{record.sample}\n---")
             if record.notice is not None:
                 self._line(f"charlstm: {record.notice}")
             if self.bar is not None:
@@ -89,9 +81,8 @@ class Display:
         time if the speed stays as it has been."""
         if self.max_seconds is None:
             return self.end
-        done = record.chars - self.chars_before
-        rest = done * (self.max_seconds / max(record.seconds, 1e-9) - 1)
-        by_time = record.chars + max(0, round(rest))
+        left = self.max_seconds / max(record.seconds, 1e-9) - 1  # for each second so far
+        by_time = record.chars + max(0, round((record.chars - self.chars_before) * left))
         return by_time if self.end is None else min(self.end, by_time)
 
     def _losses(self) -> str:

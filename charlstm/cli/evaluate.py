@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -13,18 +15,17 @@ from charlstm.cli.options import (
     Number,
     Rule,
     check_options,
-    config_options,
-    debug_option,
+    configurable,
     given,
+    option,
+    or_stdin,
     settings,
-    sources_or_stdin,
 )
 from charlstm.cli.streams import check_one_user, notice, printable, to_json, valid_utf8, write
 from charlstm.errors import CorpusError, UsageError
 
 if TYPE_CHECKING:
     from charlstm.api import LanguageModel, Scored
-    from charlstm.config.schema import Setting
     from charlstm.scoring.evaluation import Evaluation
     from charlstm.text.reading import Line
 
@@ -44,55 +45,28 @@ RULES = (
 
 @click.command()
 @click.argument("texts", metavar="[TEXT]...", nargs=-1)
-@click.option(
-    "-m",
-    "--model",
-    "models",
-    metavar="FILE",
-    multiple=True,
-    help="The checkpoint (environment: CHARLSTM_MODEL; else charlstm.npz); several are compared "
+@option(
+    "-m --model FILE",
+    "The checkpoint (environment: CHARLSTM_MODEL; else charlstm.npz); several are compared "
     "line by line.",
+    multiple=True,
 )
-@click.option(
-    "--lines",
-    is_flag=True,
-    default=None,
-    help="Score every line by itself: bits per character, characters, line.",
+@option(
+    "--lines", "Score every line by itself: bits per character, characters, line.", default=None
 )
-@click.option(
-    "--above", type=Number(), metavar="BITS", help="Pass only lines of more bits per character."
-)
-@click.option(
-    "--below", type=Number(), metavar="BITS", help="Pass only lines of fewer bits per character."
-)
-@click.option(
-    "--quantile",
+@option("--above BITS", "Pass only lines of more bits per character.", type=Number())
+@option("--below BITS", "Pass only lines of fewer bits per character.", type=Number())
+@option(
+    "--quantile Q",
+    "Pass only lines of more bits per character than a share Q of those of --reference.",
     type=Number(0.0, 1.0),
-    metavar="Q",
-    help="Pass only lines of more bits per character than a share Q of those of --reference.",
 )
-@click.option("--reference", metavar="FILE", help="Lines for --quantile to compare with.")
-@click.option(
-    "--chars", is_flag=True, help="Show every character, its bits and the bits so far, as a table."
-)
-@click.option("--color", is_flag=True, help="With --chars: the text itself, coloured by surprise.")
-@click.option("--json", "as_json", is_flag=True, default=None, help="Print JSON.")
-@config_options
-@debug_option
-def evaluate(
-    texts: tuple[str, ...],
-    models: tuple[str, ...],
-    lines: bool | None,
-    above: float | None,
-    below: float | None,
-    quantile: float | None,
-    reference: str | None,
-    chars: bool,
-    color: bool,
-    as_json: bool | None,
-    configs: tuple[str, ...],
-    sets: tuple[str, ...],
-) -> int:
+@option("--reference FILE", "Lines for --quantile to compare with.")
+@option("--chars", "Show every character, its bits and the bits so far, as a table.")
+@option("--color", "With --chars: the text itself, coloured by surprise.")
+@option("--json", "Print JSON.", default=None)
+@configurable
+def evaluate(**params: Any) -> int:
     """Score text files, or standard input (-), as one stream, or line by line.
 
     The state is carried through from the first unit (character, byte or word), which is given
@@ -103,34 +77,28 @@ def evaluate(
     line ends in a text of its own. The filters pass lines as they are, and the exit code is 1 if
     none passed.
     """
+    asked = SimpleNamespace(**params)
     check_options(RULES)
+    above, below = asked.above, asked.below
     if above is not None and below is not None and above >= below:
         raise click.UsageError(f"nothing is above {above:g} and below {below:g}")
-    paths = models or (os.environ.get("CHARLSTM_MODEL") or "charlstm.npz",)
+    paths = asked.model or (os.environ.get("CHARLSTM_MODEL") or "charlstm.npz",)
     _check_models(paths)
-    sources = sources_or_stdin(texts, "TEXT")
-    if reference == "-" and "-" in sources:
+    sources = or_stdin(asked.texts, "TEXT")
+    if asked.reference == "-" and "-" in sources:
         raise click.UsageError("standard input cannot be TEXT and --reference; name a file")
     if "-" in paths:
-        readers = [*(("TEXT", source) for source in sources), ("--reference", reference)]
-        check_one_user("input", ["-m", *(name for name, file in readers if file == "-")])
-    passes = bool(given().intersection(FILTERS))
-    options = {
-        "--json": ("evaluate.json", as_json),
-        "--lines": ("evaluate.lines", passes or lines),
-    }
-    languages = _load(paths, settings(configs, sets, options))
+        readers = [*(("TEXT", source) for source in sources), ("--reference", asked.reference)]
+        check_one_user("input", [("-m", "-"), *readers])
+    asked.lines = bool(given().intersection(FILTERS)) or asked.lines
+    languages = _load(paths, asked)
     language = languages[paths[0]]
     if len(languages) > 1:
         _compare(languages, sources)
-    elif chars:
-        _show_characters(language, sources, color)
-    elif passes:
-        if quantile is not None and reference is not None:
-            above = _threshold(language, reference, quantile)
-        return _filter(language, sources, above, below)
+    elif asked.chars:
+        _show_characters(language, sources, asked.color)
     elif language.config.evaluate.lines:
-        _score_lines(language, sources)
+        return _write_lines(language, sources, asked)
     else:
         _score_text(language, sources)
     return 0
@@ -145,11 +113,12 @@ def _check_models(paths: Sequence[str]) -> None:
         raise click.UsageError(f"{alone[0]} takes one model; several are compared line by line")
 
 
-def _load(paths: Sequence[str], gathered: list[Setting]) -> dict[str, LanguageModel]:
+def _load(paths: Sequence[str], asked: SimpleNamespace) -> dict[str, LanguageModel]:
     """The models by their paths, with the settings of the command line."""
     from charlstm.api import load
     from charlstm.config.schema import check
 
+    gathered = settings(asked, "evaluate", ["json", "lines"])
     check(gathered)  # a wrong option is an error before a missing model
     languages = {path: load(path) for path in paths}
     for language in languages.values():
@@ -181,52 +150,39 @@ def _score_text(language: LanguageModel, sources: Sequence[str]) -> None:
 
 def _show_characters(language: LanguageModel, sources: Sequence[str], color: bool) -> None:
     """Show the units of the texts as one stream, or with `evaluate.lines` of line after line."""
-
-    def texts() -> Iterator[Iterator[Scored]]:
-        if language.config.evaluate.lines:
-            for batch in _batches(language, sources):
-                yield from language.units_of_lines(batch)
-        else:
-            yield language.units(_blocks(language, sources))
-
+    texts: Iterable[Iterator[Scored]] = [language.units(_blocks(language, sources))]
+    if language.config.evaluate.lines:
+        texts = chain.from_iterable(map(language.units_of_lines, _batches(language, sources)))
     if color:
-        write_coloured(texts(), language.vocabulary)
+        write_coloured(texts, language.vocabulary)
     else:
-        write_table(texts(), language.config.evaluate.json)
+        write_table(texts, language.config.evaluate.json)
 
 
 def _blocks(language: LanguageModel, sources: Sequence[str]) -> Iterator[str]:
     """The texts, joined as they are, in blocks."""
-    for source in sources:
-        yield from language.read_blocks(source, notice)
+    return chain.from_iterable(language.read_blocks(source, notice) for source in sources)
 
 
-# --- lines -------------------------------------------------------------------------------------
-
-
-def _score_lines(language: LanguageModel, sources: Sequence[str]) -> None:
-    """Show the score of every line."""
-    as_json = language.config.evaluate.json
+def _write_lines(language: LanguageModel, sources: Sequence[str], asked: SimpleNamespace) -> int:
+    """Write the lines with their scores, or pass those between two thresholds; return the exit
+    code, with thresholds that of grep."""
+    above, below = asked.above, asked.below
+    if asked.quantile is not None:
+        above = _threshold(language, asked.reference, asked.quantile)
+    passes, passed = above is not None or below is not None, False
+    row = _object if language.config.evaluate.json else _raw if passes else _row
     for batch in _scored(language, sources):
-        write(b"".join((_object if as_json else _row)(line, score) for line, score in batch))
-
-
-def _filter(
-    language: LanguageModel, sources: Sequence[str], above: float | None, below: float | None
-) -> int:
-    """Pass lines between two thresholds; return grep's exit code."""
-    passed = False
-    for batch in _scored(language, sources):
-        passing = [
-            _object(line, score) if language.config.evaluate.json else line.raw
+        rows = [
+            row(line, score)
             for line, score in batch
             if (above is None or score.bits_per_unit > above)
             and (below is None or score.bits_per_unit < below)
         ]
-        if passing:
+        if rows:
             passed = True
-            write(b"".join(passing))
-    return 0 if passed else 1
+            write(b"".join(rows))
+    return 0 if passed or not passes else 1
 
 
 def _threshold(language: LanguageModel, reference: str, quantile: float) -> float:
@@ -253,28 +209,21 @@ def _compare(languages: dict[str, LanguageModel], sources: Sequence[str]) -> Non
     if not leading.config.evaluate.lines:
         raise UsageError("several models are compared line by line; add --lines, or give one -m")
     for path in others:
-        _check_comparable(first, path, languages)
+        if not leading.vocabulary.prices_as(languages[path].vocabulary):
+            raise UsageError(
+                f"{first} and {path} cannot be compared: models of words agree on what a line "
+                "costs only where their vocabularies are equal"
+            )
     encodings = {language.config.text.encoding for language in languages.values()}
     if len(encodings) > 1 and any(source != "-" for source in sources):
         notice(f"reading in the encoding of {first}")
     for batch in _batches(leading, sources):
-        scores = [
-            [s.bits for s in language.evaluate_lines(batch)] for language in languages.values()
-        ]
-        rows = [
-            _compared(line, dict(zip(languages, bits, strict=True)), leading.config.evaluate.json)
-            for line, bits in zip(batch, zip(*scores, strict=True), strict=True)
-        ]
+        scores = [language.evaluate_lines(batch) for language in languages.values()]
+        rows = []
+        for line, *of_line in zip(batch, *scores, strict=True):
+            bits = {path: score.bits for path, score in zip(languages, of_line, strict=True)}
+            rows.append(_compared(line, bits, leading.config.evaluate.json))
         write(b"".join(rows))
-
-
-def _check_comparable(first: str, path: str, languages: dict[str, LanguageModel]) -> None:
-    """Refuse two models of words whose bits are of different lines."""
-    if not languages[first].vocabulary.prices_as(languages[path].vocabulary):
-        raise UsageError(
-            f"{first} and {path} cannot be compared: models of words agree on what a line "
-            "costs only where their vocabularies are equal"
-        )
 
 
 def _compared(line: Line, bits: dict[str, float], as_json: bool) -> bytes:
@@ -294,8 +243,7 @@ def _compared(line: Line, bits: dict[str, float], as_json: bool) -> bytes:
 
 def _batches(language: LanguageModel, sources: Sequence[str]) -> Iterator[list[Line]]:
     """The lines of the texts, those that come through a pipe as soon as they are there."""
-    for source in sources:
-        yield from language.read_lines(source, notice)
+    return chain.from_iterable(language.read_lines(source, notice) for source in sources)
 
 
 def _scored(
@@ -303,6 +251,10 @@ def _scored(
 ) -> Iterator[list[tuple[Line, Evaluation]]]:
     for lines in _batches(language, sources):
         yield list(zip(lines, language.evaluate_lines(lines), strict=True))
+
+
+def _raw(line: Line, score: Evaluation) -> bytes:
+    return line.raw
 
 
 def _object(line: Line, score: Evaluation) -> bytes:

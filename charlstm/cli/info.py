@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import json
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from charlstm.cli.options import Rule, check_options, debug_option
+from charlstm.cli.options import Rule, check_options, debug_option, option
 from charlstm.cli.streams import check_one_user, loss_at, notice, printable, to_json, write
 from charlstm.errors import CheckpointError, UsageError
 from charlstm.text.visible import escaped
 
 if TYPE_CHECKING:
     from charlstm.storage.checkpoint import Checkpoint
-
 
 TO_VERIFY = "--corpus and --valid say what to --verify; give that too"
 RULES = (
@@ -26,46 +26,35 @@ RULES = (
 
 @click.command()
 @click.argument("file", default="charlstm.npz", envvar="CHARLSTM_MODEL", metavar="[FILE]")
-@click.option("-m", "--model", metavar="FILE", help="The same as FILE.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
-@click.option(
-    "--gradient-flow",
-    "text",
-    metavar="FILE",
-    help="Show how the gradient of a loss on this text falls with the steps it goes back.",
+@option("-m --model FILE", "The same as FILE.")
+@option("--json", "Print one JSON object.")
+@option(
+    "--gradient-flow FILE",
+    "Show how the gradient of a loss on this text falls with the steps it goes back.",
 )
-@click.option("--verify", is_flag=True, help="Only say whether it is whole: exit 0 or 3.")
-@click.option(
-    "--corpus",
-    metavar="FILE",
+@option("--verify", "Only say whether it is whole: exit 0 or 3.")
+@option(
+    "--corpus FILE",
+    "With --verify, also whether it was trained on this text; repeatable, in order.",
     multiple=True,
-    help="With --verify, also whether it was trained on this text; repeatable, in order.",
 )
-@click.option("--valid", metavar="FILE", help="The held-out text, where training had --valid.")
+@option("--valid FILE", "The held-out text, where training had --valid.")
 @debug_option
-def info(
-    file: str,
-    model: str | None,
-    as_json: bool,
-    text: str | None,
-    verify: bool,
-    corpus: tuple[str, ...],
-    valid: str | None,
-) -> None:
+def info(**params: Any) -> None:
     """Show what is in a checkpoint: configuration, vocabulary, size, training so far, digest."""
     from charlstm.storage.checkpoint import read_checkpoint
 
-    path = file if model is None else model
-    readers = [("-m", path), ("--gradient-flow", text), ("--valid", valid)]
-    readers += [("--corpus", each) for each in corpus]
-    check_one_user("input", [name for name, source in readers if source == "-"])
+    asked = SimpleNamespace(**params)
+    path = asked.file if asked.model is None else asked.model
+    readers = [("-m", path), ("--gradient-flow", asked.gradient_flow), ("--valid", asked.valid)]
+    check_one_user("input", [*readers, *(("--corpus", corpus) for corpus in asked.corpus)])
     check_options(RULES, UsageError)
     checkpoint = read_checkpoint(path)
-    if verify:
-        _verify(path, checkpoint, corpus, valid, as_json)
-    elif text is not None:
-        _show_flow(checkpoint, text, as_json)
-    elif as_json:
+    if asked.verify:
+        _verify(path, checkpoint, asked)
+    elif asked.gradient_flow is not None:
+        _show_flow(checkpoint, asked.gradient_flow, asked.json)
+    elif asked.json:
         write(to_json(_document(path, checkpoint)))
     else:
         rows = _rows(path, checkpoint)
@@ -108,15 +97,14 @@ def _rows(path: str, checkpoint: Checkpoint) -> dict[str, str]:
 
     p, vocabulary, best = checkpoint.progress, checkpoint.vocabulary, checkpoint.progress.in_use
     m, name, units = checkpoint.config.model, vocabulary.name, _units_trained(checkpoint)
-    corpus = p.corpus
     rows = {
         "checkpoint": f"{_source(path)} ({checkpoint.size:,} bytes, format {VERSION})",
         "sha256": checkpoint.digest,
         "network": f"{m.cell}, hidden {_shown(m.hidden)}, layers {m.layers}: "
         f"{len(checkpoint.best):,} parameters",
         "vocabulary": f"{len(vocabulary):,} {name}s{vocabulary.shown()}",
-        "corpus": f"{corpus.train:,} {name}s trained on, {corpus.valid:,} held out",
-        "trained": f"{p.step:,} steps, {units:,} {name}s, {units / corpus.train:.2f} epochs",
+        "corpus": f"{p.corpus.train:,} {name}s trained on, {p.corpus.valid:,} held out",
+        "trained": f"{p.step:,} steps, {units:,} {name}s, {units / p.corpus.train:.2f} epochs",
         "held-out loss": "none" if best is None else loss_at(*best, name),
     }
     if p.rollbacks:
@@ -140,24 +128,21 @@ def _source(path: str) -> str:
     return "standard input" if path == "-" else printable(path)
 
 
-def _verify(
-    path: str, checkpoint: Checkpoint, corpus: tuple[str, ...], valid: str | None, as_json: bool
-) -> None:
+def _verify(path: str, checkpoint: Checkpoint, asked: SimpleNamespace) -> None:
     """Report a checkpoint that could be read as whole, after comparing its corpus with a text."""
-    if corpus:
+    if asked.corpus:
         from charlstm.text.corpus import Corpus
 
-        config = checkpoint.config
-        read = Corpus.from_files(corpus, config.text, valid, notice, rng_seed=config.train.rng_seed)
+        text, rng_seed = checkpoint.config.text, checkpoint.config.train.rng_seed
+        read = Corpus.from_files(asked.corpus, text, asked.valid, notice, rng_seed=rng_seed)
         if read.sha256 != checkpoint.progress.corpus.sha256:
             raise CheckpointError(f"{path}: whole, but not trained on this text")
-    if as_json:
+    if asked.json:
         document = {"file": printable(path), "sha256": checkpoint.digest, "whole": True}
-        write(to_json(document | ({"corpus": True} if corpus else {})))
+        write(to_json(document | ({"corpus": True} if asked.corpus else {})))
         return
-    write(f"{_source(path)}: whole, sha256 {checkpoint.digest}\n")
-    if corpus:
-        write("trained on this text\n")
+    trained = "trained on this text\n" if asked.corpus else ""
+    write(f"{_source(path)}: whole, sha256 {checkpoint.digest}\n{trained}")
 
 
 def _show_flow(checkpoint: Checkpoint, text: str, as_json: bool) -> None:
@@ -170,10 +155,10 @@ def _show_flow(checkpoint: Checkpoint, text: str, as_json: bool) -> None:
         write(to_json(flow.to_dict()))
         return
     write("lag" + "".join(f"{name:>12}{'of lag 0':>12}" for name in flow.norms) + "\n")
+    firsts = [values[0] for values in flow.norms.values()]
     for lag, norms in enumerate(zip(*flow.norms.values(), strict=True)):
-        firsts = (values[0] for values in flow.norms.values())
-        shares = [x / first if first else 0.0 for x, first in zip(norms, firsts, strict=True)]
-        columns = (f"{x:12.3e}{share:12.3e}" for x, share in zip(norms, shares, strict=True))
+        pairs = zip(norms, firsts, strict=True)
+        columns = (f"{x:12.3e}{x / first if first else 0.0:12.3e}" for x, first in pairs)
         write(f"{lag:3}" + "".join(columns) + "\n")
 
 

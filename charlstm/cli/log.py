@@ -68,7 +68,7 @@ class Log:
         return self
 
     def write(self, record: Event) -> None:
-        """Write the line of an event, if it has one."""
+        """Write the line of an event that has one."""
         if isinstance(record, Rollback):
             self.nats, self.steps = 0.0, 0  # of steps that are taken back
             step, what, finite = record.diverged
@@ -121,8 +121,8 @@ def _cut(path: str, file: BinaryIO, progress: Progress) -> None:
     steps twice. The checkpoint knows the first of the log's rollbacks; the lines after the last one
     that it knows belong to the run that is resumed.
     """
-    lines: list[tuple[int, dict[str, Any]]] = []  # where each ends, in bytes
-    end = 0
+    lines: list[dict[str, Any]] = []
+    ends = [0]  # bytes before the first line, and up to the end of each
     for number, raw in enumerate(file, 1):
         line = _parsed(raw)
         if line is None:
@@ -133,16 +133,16 @@ def _cut(path: str, file: BinaryIO, progress: Progress) -> None:
                 f"{path}: line {number} is not of a log that --resume could continue; name another "
                 "file (--log FILE)"
             )
-        end += len(raw)
-        lines.append((end, line))
-    returns = [k for k, (_, line) in enumerate(lines) if "diverged_at" in line]
-    logged = [(lines[k][1]["diverged_at"], lines[k][1]["step"]) for k in returns]
+        lines.append(line)
+        ends.append(ends[-1] + len(raw))
+    returns = [k for k, line in enumerate(lines) if "diverged_at" in line]
+    logged = [(lines[k]["diverged_at"], lines[k]["step"]) for k in returns]
     saved = [(at, to) for at, _, to in progress.rollbacks]
     most = min(len(logged), len(saved))  # the log may have begun later than the run
     known = max(n for n in range(most + 1) if logged[:n] == saved[len(saved) - n :])
     kept = returns[known - 1] + 1 if known else 0
     losses = {step: valid for step, _, valid in progress.history}
-    for _, line in lines[kept:]:
+    for line in lines[kept:]:
         step, valid = line["step"], line.get("valid")
         if "diverged_at" in line or step > progress.step:
             break
@@ -152,7 +152,7 @@ def _cut(path: str, file: BinaryIO, progress: Progress) -> None:
                 "(--log FILE)"
             )
         kept += 1
-    file.truncate(lines[kept - 1][0] if kept else 0)
+    file.truncate(ends[kept])
     if kept:
         file.seek(-1, os.SEEK_END)
         if file.read(1) != b"\n":
@@ -167,7 +167,6 @@ def _parsed(raw: bytes) -> dict[str, Any] | None:
         return None
     if not isinstance(line, dict) or type(line.get("step")) is not int:
         return None
-    known = (
-        type(line["diverged_at"]) is int if "diverged_at" in line else {"train", "valid"} <= {*line}
-    )
-    return line if known else None
+    if "diverged_at" in line:
+        return line if type(line["diverged_at"]) is int else None
+    return line if {"train", "valid"} <= {*line} else None

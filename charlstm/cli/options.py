@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 import os
-import re
 import sys
 from collections.abc import Callable, Iterable
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import click
@@ -25,7 +25,7 @@ class Utf8(click.ParamType):  # type: ignore[type-arg, unused-ignore]
 
     name = "text"
 
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+    def convert(self, value: Any, param: Any, ctx: Any) -> str:
         try:
             return os.fsencode(value).decode("utf-8")
         except UnicodeError:
@@ -33,17 +33,25 @@ class Utf8(click.ParamType):  # type: ignore[type-arg, unused-ignore]
 
 
 class Number(click.FloatRange):
-    """A number in a range. NaN, which is in none, is refused, too."""
+    """A number in a range; NaN is in none."""
 
     name = "number"
 
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> float:
+    def convert(self, value: Any, param: Any, ctx: Any) -> float:
         number = float(super().convert(value, param, ctx))
         if math.isnan(number):
             self.fail(f"{value!r} is not a number", param, ctx)
         return number
+
+
+def option(usage: str, help: str, **more: Any) -> Callable[[F], F]:
+    """An option, written as in a manual: `-o --output FILE` takes a value, `--force` is a flag."""
+    names = usage.split()
+    if names[-1].startswith("-"):
+        more["is_flag"] = True
+    else:
+        more["metavar"] = names.pop()
+    return click.option(*names, help=help, **more)
 
 
 def _set_debug(ctx: click.Context, param: click.Parameter, value: bool) -> None:
@@ -51,47 +59,17 @@ def _set_debug(ctx: click.Context, param: click.Parameter, value: bool) -> None:
         ctx.ensure_object(dict)["debug"] = True
 
 
-def debug_option(f: F) -> F:
-    """--debug, for every command."""
-    return click.option(
-        "--debug",
-        is_flag=True,
-        expose_value=False,
-        callback=_set_debug,
-        help="Show the traceback of an error.",
-    )(f)
+debug_option = option(
+    "--debug", "Show the traceback of an error.", expose_value=False, callback=_set_debug
+)
 
 
-def config_options(f: F) -> F:
-    """-c and --set, for the commands that have settings."""
-    f = click.option(
-        "--set",
-        "sets",
-        metavar="KEY=VALUE",
-        multiple=True,
-        help="One setting over the configuration's, such as model.hidden=200; repeatable.",
-    )(f)
-    return click.option(
-        "-c",
-        "--config",
-        "configs",
-        metavar="NAME|FILE",
-        multiple=True,
-        help="A bundled configuration's name or a YAML file; repeatable, later ones on top.",
-    )(f)
-
-
-def model_option(f: F) -> F:
-    """-m, for the commands that read a checkpoint."""
-    return click.option(
-        "-m",
-        "--model",
-        metavar="FILE",
-        default="charlstm.npz",
-        envvar="CHARLSTM_MODEL",
-        show_default=True,
-        help="The checkpoint (environment: CHARLSTM_MODEL); -: from standard input.",
-    )(f)
+def configurable(f: F) -> F:
+    """-c, --set and --debug, for the commands that have settings."""
+    configs = "A bundled configuration's name or a YAML file; repeatable, later ones on top."
+    sets = "One setting over the configuration's, such as model.hidden=200; repeatable."
+    f = option("--set KEY=VALUE", sets, multiple=True)(debug_option(f))
+    return option("-c --config NAME|FILE", configs, multiple=True)(f)
 
 
 class Rule(NamedTuple):
@@ -125,7 +103,7 @@ def check_options(rules: Iterable[Rule], error: type[Exception] = click.UsageErr
             raise error(rule.message.format(first=(others or [""])[0], others=", ".join(others)))
 
 
-def sources_or_stdin(names: tuple[str, ...], what: str) -> tuple[str, ...]:
+def or_stdin(names: tuple[str, ...], what: str) -> tuple[str, ...]:
     """The files that are named; with none, standard input where something is piped into it."""
     if names:
         return names
@@ -134,31 +112,18 @@ def sources_or_stdin(names: tuple[str, ...], what: str) -> tuple[str, ...]:
     return ("-",)
 
 
-_ESCAPES = {"n": "\n", "t": "\t", "r": "\r", "0": "\0", "\\": "\\"}
-
-
-def unescape(text: str) -> str:
-    """Replace the escapes that are awkward to type in a shell: \\n, \\t, \\r, \\0 and \\\\."""
-    return re.sub(r"\\([ntr0\\])", lambda match: _ESCAPES[match[1]], text)
-
-
-def settings(
-    configs: tuple[str, ...], sets: tuple[str, ...], options: dict[str, tuple[str, Any]]
-) -> list[Setting]:
-    """All settings of a command line, the strongest last.
-
-    `options` maps an option's name to (key, value as given); None means not given.
-    """
+def settings(asked: SimpleNamespace, section: str, names: Iterable[str]) -> list[Setting]:
+    """All settings of a command line, the strongest last: those of -c, of --set, and of the options
+    in `names`, which are keys of a section; None means not given."""
     from charlstm.config.schema import Setting
     from charlstm.config.sources import parse_setting, read_config, setting_from_option
 
-    gathered = [setting for name in configs for setting in read_config(name)]
-    gathered += [parse_setting(text) for text in sets]
-    for option, (key, value) in options.items():
-        if value is None:
-            continue
+    gathered = [setting for name in asked.config for setting in read_config(name)]
+    gathered += [parse_setting(text) for text in asked.set]
+    for name in names:
+        key, value, where = f"{section}.{name}", getattr(asked, name), f"--{name.replace('_', '-')}"
         if isinstance(value, str):
-            gathered.append(setting_from_option(key, value, option))
-        else:
-            gathered.append(Setting(key, value, option))
+            gathered.append(setting_from_option(key, value, where))
+        elif value is not None:
+            gathered.append(Setting(key, value, where))
     return gathered

@@ -8,18 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from charlstm.cli.options import (
-    Rule,
-    Utf8,
-    check_options,
-    config_options,
-    debug_option,
-    given,
-    model_option,
-    settings,
-    unescape,
-)
-from charlstm.cli.seeds import errors_of, known, sampler_of, write_end, write_sample
+from charlstm.cli.dialogue import CONTINUATIONS, Dialogue
+from charlstm.cli.options import Rule, Utf8, check_options, configurable, given, option, settings
+from charlstm.cli.seeds import Request, continue_lines, unescape
 from charlstm.cli.streams import check_one_user, notice, write
 
 if TYPE_CHECKING:
@@ -52,115 +43,77 @@ RULES = (
     ),
     Rule("--match", ["--stop"], f"--match ends with its match{LEAVE_OUT}"),
 )
-"""Options that do without others."""
 
-SETTINGS = ("length", "temperature", "top_k", "top_p", "count")
+SETTINGS = ("length", "temperature", "top_k", "top_p", "count", "stop", "echo")
 """Options that are keys of the configuration's section `sample`."""
 
 
 @click.command()
-@model_option
-@click.option(
-    "--seed",
-    "--prime",
-    "--prompt",
+@option(
+    "-m --model FILE",
+    "The checkpoint (environment: CHARLSTM_MODEL); -: from standard input.",
+    default="charlstm.npz",
+    envvar="CHARLSTM_MODEL",
+    show_default=True,
+)
+@option(
+    "--seed --prime --prompt TEXT",
+    r"Text to continue; \n, \t, \0 and \\ are understood.",
     type=Utf8(),
-    metavar="TEXT",
-    help=r"Text to continue; \n, \t, \0 and \\ are understood.",
 )
-@click.option("--seed-file", metavar="FILE|-", help="Continue the text in a file, as it is.")
-@click.option(
-    "-n",
-    "--length",
-    metavar="N",
-    help="Characters, bytes or words to generate, the seed not counted (default 200).",
+@option("--seed-file FILE|-", "Continue the text in a file, as it is.")
+@option(
+    "-n --length N", "Characters, bytes or words to generate, the seed not counted (default 200)."
 )
-@click.option(
-    "-t",
-    "--temperature",
-    metavar="F",
-    help="Below 1 safer, above 1 wilder; 0 takes the likeliest (default 0.8).",
-)
-@click.option("--top-k", metavar="N", help="Draw from the N likeliest only (0: all).")
-@click.option(
-    "--top-p", metavar="F", help="Draw from the likeliest whose probabilities reach F (1: all)."
-)
-@click.option(
-    "--stop",
+@option("-t --temperature F", "Below 1 safer, above 1 wilder; 0 takes the likeliest (default 0.8).")
+@option("--top-k N", "Draw from the N likeliest only (0: all).")
+@option("--top-p F", "Draw from the likeliest whose probabilities reach F (1: all).")
+@option(
+    "--stop TEXT",
+    r"End before this text; repeatable; \n, \t, \0 and \\ are understood.",
     type=Utf8(),
     multiple=True,
-    metavar="TEXT",
-    help=r"End before this text; repeatable; \n, \t, \0 and \\ are understood.",
 )
-@click.option(
-    "--count",
-    metavar="K",
-    help="K samples, computed together (default 1; with --interactive 3).",
-)
-@click.option(
-    "--separator",
+@option("--count K", "K samples, computed together (default 1; with --interactive 3).")
+@option(
+    "--separator TEXT",
+    "What stands between samples.",
     type=Utf8(),
     default=r"\n",
-    metavar="TEXT",
     show_default=True,
-    help="What stands between samples.",
 )
-@click.option(
+@option(
     "--interactive",
-    is_flag=True,
-    help="Type beginnings, see continuations, and go on from one by its number; :h helps.",
+    "Type beginnings, see continuations, and go on from one by its number; :h helps.",
 )
-@click.option(
-    "--each",
-    is_flag=True,
-    help="Continue every line of standard input, a line for each, each by itself.",
-)
-@click.option(
-    "--best-of",
+@option("--each", "Continue every line of standard input, a line for each, each by itself.")
+@option(
+    "--best-of N",
+    "Of every N samples only the one with the fewest bits per character.",
     type=click.IntRange(1),
     default=1,
-    metavar="N",
-    help="Of every N samples only the one with the fewest bits per character.",
 )
-@click.option("--unique", is_flag=True, help="No sample twice.")
-@click.option("--novel", metavar="FILE", help="No sample that is a line of this text.")
-@click.option(
-    "--beam",
+@option("--unique", "No sample twice.")
+@option("--novel FILE", "No sample that is a line of this text.")
+@option(
+    "--beam N",
+    "The most probable continuation, by a beam search over N texts; draws nothing.",
     type=click.IntRange(1, 4096),
-    metavar="N",
-    help="The most probable continuation, by a beam search over N texts; draws nothing.",
 )
-@click.option(
-    "--match",
-    type=Utf8(),
-    metavar="REGEX",
-    help="The text that is generated matches this expression as a whole.",
+@option(
+    "--match REGEX", "The text that is generated matches this expression as a whole.", type=Utf8()
 )
-@click.option(
-    "--no-echo",
-    "--prefix-only",
-    is_flag=True,
-    default=None,
-    help="Print the continuation without the seed.",
-)
-@click.option(
-    "--unknown",
+@option("--no-echo --prefix-only", "Print the continuation without the seed.")
+@option(
+    "--unknown [error|skip]",
+    "What to do with characters or words of the seed that the model does not know.",
     type=click.Choice(["error", "skip"]),
     default="error",
     show_default=True,
-    help="What to do with characters or words of the seed that the model does not know.",
 )
-@click.option(
-    "--rng-seed", type=click.IntRange(0), metavar="N", help="The same number gives the same text."
-)
-@click.option(
-    "--json",
-    "as_json",
-    is_flag=True,
-    help="One JSON object a sample: seed, text, nats, stop reason.",
-)
-@config_options
-@debug_option
+@option("--rng-seed N", "The same number gives the same text.", type=click.IntRange(0))
+@option("--json", "One JSON object a sample: seed, text, nats, stop reason.")
+@configurable
 def sample(**params: Any) -> int:
     """Generate text, or continue a seed. Characters, bytes or words, as the model reads them,
     appear as they are made; the text ends with a line break.
@@ -176,22 +129,25 @@ def sample(**params: Any) -> int:
     check_options(RULES)
     _check_streams(asked)
     language = _load(asked)
+    request = Request(asked, language)
     if asked.each:
-        from charlstm.cli.each import continue_lines
-
-        continue_lines(language, asked)
+        continue_lines(request)
         return 0
     text = _seed(language, asked)
     if asked.interactive:
-        _converse(language, asked, text)
+        begun = text or given().intersection(["--seed", "--seed-file"])
+        Dialogue(request).run(text if begun else None)
         return 0
-    text = known(language, text, asked.unknown == "skip", "the seed")
+    text = request.known(text, "the seed")
     if asked.beam is not None:
-        _most_probable(language, asked, text)
+        if language.config.sample.count != 1:
+            raise click.UsageError("--beam finds one text; leave out sample.count")
+        request.write(text, request.beam(text))
+        request.write_end()
         return 0
-    if asked.as_json or asked.best_of > 1 or asked.unique or asked.novel is not None:
-        return _choose(language, asked, text)
-    _stream(language, asked, text)
+    if asked.json or asked.best_of > 1 or asked.unique or asked.novel is not None:
+        return _choose(request, text)
+    _stream(request, text)
     return 0
 
 
@@ -202,40 +158,31 @@ def _check_streams(asked: SimpleNamespace) -> None:
     if asked.novel == "-" and (asked.each or asked.seed_file == "-"):
         raise click.UsageError("standard input cannot be the seed and --novel; name a file")
     if asked.model == "-":
-        readers = {"--seed-file": asked.seed_file == "-", "--novel": asked.novel == "-"}
-        readers |= {"--each": asked.each, "--interactive": asked.interactive}
-        check_one_user("input", ["-m", *(name for name, reads in readers.items() if reads)])
+        readers = [("--seed-file", asked.seed_file), ("--novel", asked.novel)]
+        readers += [(mode, "-") for mode in given().intersection(["--each", "--interactive"])]
+        check_one_user("input", [("-m", asked.model), *readers])
 
 
 def _load(asked: SimpleNamespace) -> LanguageModel:
     """The model, with the settings of the command line."""
     from charlstm.api import load
-    from charlstm.config.schema import check
+    from charlstm.config.schema import Setting, check
 
-    options: dict[str, tuple[str, Any]] = {
-        f"--{name.replace('_', '-')}": (f"sample.{name}", getattr(asked, name)) for name in SETTINGS
-    }
-    options["--stop"] = ("sample.stop", [unescape(text) for text in asked.stop] or None)
-    options["--no-echo"] = ("sample.echo", False if asked.no_echo else None)
-    gathered = settings(asked.configs, asked.sets, options)
+    asked.stop = [unescape(text) for text in asked.stop] or None
+    asked.echo = False if asked.no_echo else None
+    gathered = settings(asked, "sample", SETTINGS)
     check(gathered)  # a wrong option is an error before a missing model
     language = load(asked.model)
     language.configure(gathered)
+    config = language.config
     if asked.each or asked.novel is not None:  # samples are lines
-        stop = [*language.config.sample.stop, *language.vocabulary.line_break]
-        _set(language, "stop", stop, "--stop")
-    if asked.interactive and not any(s.key == "sample.count" for s in gathered):
-        from charlstm.cli.dialogue import CONTINUATIONS
-
-        if language.config.sample.count == 1:
-            _set(language, "count", CONTINUATIONS, "--interactive")
+        stop = [*config.sample.stop, *language.vocabulary.line_break]
+        language.config = config.updated([Setting("sample.stop", stop, "--stop")])
+    counted = config.sample.count != 1 or any(s.key == "sample.count" for s in gathered)
+    if asked.interactive and not counted:
+        count = Setting("sample.count", CONTINUATIONS, "--interactive")
+        language.config = config.updated([count])
     return language
-
-
-def _set(language: LanguageModel, name: str, value: Any, where: str) -> None:
-    from charlstm.config.schema import Setting
-
-    language.config = language.config.updated([Setting(f"sample.{name}", value, where)])
 
 
 def _seed(language: LanguageModel, asked: SimpleNamespace) -> str:
@@ -250,49 +197,33 @@ def _seed(language: LanguageModel, asked: SimpleNamespace) -> str:
     return unescape(asked.seed)
 
 
-# --- a function for each mode ------------------------------------------------------------------
-
-
-def _stream(language: LanguageModel, asked: SimpleNamespace, text: str) -> None:
+def _stream(request: Request, text: str) -> None:
     """Write samples as they grow, one after the other."""
-    seed, separator = language.seed(text), unescape(asked.separator)
-    shown = text if language.config.sample.echo else ""
+    seed = request.language.seed(text)
     last = seed._replace(ids=seed.ids[-1:])
-    sampler = sampler_of(language, asked, prefix=seed.ids[:-1])
     started = -1
-    for sample, more, _ in sampler.pieces([last] * language.config.sample.count):
+    count = request.language.config.sample.count
+    for sample, more, _ in request.sampler(seed.ids[:-1]).pieces([last] * count):
         if sample != started:
-            more = (separator if sample else "") + shown + more
+            more = (request.separator if sample else "") + (text if request.echo else "") + more
             started = sample
         write(more.encode("utf-8", "surrogateescape"))
-    write_end(separator)
+    request.write_end()
 
 
-def _most_probable(language: LanguageModel, asked: SimpleNamespace, text: str) -> None:
-    """Write what a beam search finds."""
-    if language.config.sample.count != 1:
-        raise click.UsageError("--beam finds one text; leave out sample.count")
-    found = language.beam(text, asked.beam, errors=errors_of(asked), match=asked.match)
-    write_sample(language, asked, text, found)
-    if not asked.as_json:
-        write_end(unescape(asked.separator))
-
-
-def _choose(language: LanguageModel, asked: SimpleNamespace, text: str) -> int:
+def _choose(request: Request, text: str) -> int:
     """Write the samples that are accepted; return the exit code."""
     from charlstm.generation.sampler import TRIES, accepted
 
-    count, separator = language.config.sample.count, unescape(asked.separator)
-    seed = language.seed(text)
+    count, seed = request.language.config.sample.count, request.language.seed(text)
     last = seed._replace(ids=seed.ids[-1:])
-    accept = _Acceptance(language, asked, text)
-    sampler = sampler_of(language, asked, prefix=seed.ids[:-1])
+    accept = _Acceptance(request, text)
+    samples = accepted(request.sampler(seed.ids[:-1]), last, count, request.asked.best_of, accept)
     found = 0
-    for completion in accepted(sampler, last, count, asked.best_of, accept):
-        write_sample(language, asked, text, completion, separator if found else "")
-        found += 1
-    if found and not asked.as_json:
-        write_end(separator)
+    for found, completion in enumerate(samples, 1):
+        request.write(text, completion, request.separator if found > 1 else "")
+    if found:
+        request.write_end()
     if found == count:
         return 0
     cuts = f"; {accept.cut:,} were cut by --length, raise it" if accept.cut else ""
@@ -303,35 +234,24 @@ def _choose(language: LanguageModel, asked: SimpleNamespace, text: str) -> int:
 class _Acceptance:
     """Accepts samples that are new: with --unique no text twice, with --novel no line of a text."""
 
-    def __init__(self, language: LanguageModel, asked: SimpleNamespace, seed: str) -> None:
-        self.vocabulary, self.seed = language.vocabulary, seed
+    def __init__(self, request: Request, seed: str) -> None:
+        asked, language = request.asked, request.language
+        self.key_of, self.seed = language.vocabulary.line_key, seed
         self.unique, self.novel = asked.unique, asked.novel is not None
         self.known: set[str] = set()
         self.cut = 0
         """Samples that were no whole line."""
         if self.novel:
             lines = language.read(asked.novel, notice).split("\n")
-            self.known = {"", *map(self.vocabulary.line_key, lines)}
+            self.known = {"", *map(self.key_of, lines)}
 
     def __call__(self, completion: Completion) -> bool:
         if self.novel and completion.stop == "length":
             self.cut += 1
             return False
         text = completion.text
-        line = (self.seed + text).rpartition("\n")[2] if self.novel else text
-        key = self.vocabulary.line_key(line)
+        key = self.key_of((self.seed + text).rpartition("\n")[2] if self.novel else text)
         new = key not in self.known
         if self.unique:
             self.known.add(key)
         return new
-
-
-def _converse(language: LanguageModel, asked: SimpleNamespace, text: str) -> None:
-    """Continue what is typed."""
-    from charlstm.cli.dialogue import Dialogue
-
-    def prepare(typed: str) -> str:
-        return known(language, typed, asked.unknown == "skip", "the text")
-
-    begun = text or given().intersection(["--seed", "--seed-file"])
-    Dialogue(language, prepare, asked.rng_seed).run(text if begun else None)

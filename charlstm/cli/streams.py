@@ -80,7 +80,7 @@ def notice(message: str) -> None:
 
 
 def error(message: str) -> None:
-    """Write what went wrong to standard error, in one line."""
+    """Write an error to standard error, in one line."""
     notice("error: " + " ".join(message.split("\n")))
 
 
@@ -92,10 +92,11 @@ def terminal(stream: object) -> bool:
         return False
 
 
-def check_one_user(stream: str, users: Iterable[str]) -> None:
-    """Raise `UsageError` where several options of a command want one standard stream."""
-    first, second, *_ = [*users, None, None]
-    if first and second:
+def check_one_user(stream: str, files: Iterable[tuple[str, str | None]]) -> None:
+    """Raise `UsageError` where several of these options and their files want one standard stream:
+    the file is `-`."""
+    users = [option for option, file in files if file == "-"]
+    if len(users) > 1:
         raise UsageError(
-            f"{first} and {second} both want standard {stream}; name a file for one of them"
+            f"{users[0]} and {users[1]} both want standard {stream}; name a file for one of them"
         )

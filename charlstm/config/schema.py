@@ -1,8 +1,5 @@
 """The keys of a configuration: five frozen sections, each key with its default and its rule.
-
-Anything else is a `ConfigError` that names the place and the key. `fields` has the rules; `sources`
-reads settings from files and from the command line.
-"""
+Anything else is a `ConfigError` that names the place and the key."""
 
 from __future__ import annotations
 
@@ -272,10 +269,8 @@ def _checked(setting: Setting) -> Any:
     try:
         return rule["check"](setting.value)
     except (ValueError, TypeError, OverflowError):
-        raise ConfigError(
-            f"{setting.where}: {setting.key}: expected {rule['expected']}, "
-            f"got {quoted(setting.value)}"
-        ) from None
+        wrong = f"expected {rule['expected']}, got {quoted(setting.value)}"
+        raise ConfigError(f"{setting.where}: {setting.key}: {wrong}") from None
 
 
 def _check_together(config: Config, settings: Sequence[Setting]) -> None:
@@ -287,11 +282,10 @@ def _check_together(config: Config, settings: Sequence[Setting]) -> None:
 
     m = config.model
     if isinstance(m.hidden, tuple) and len(m.hidden) != m.layers:
-        n = len(m.hidden)
+        n, where = len(m.hidden), last("model.hidden", "model.layers")
         raise ConfigError(
-            f"{last('model.hidden', 'model.layers')}: model.hidden has {n} "
-            f"width{'s' * (n > 1)} for {m.layers} layer{'s' * (m.layers > 1)}; "
-            f"set model.layers={n}, or one width for all layers"
+            f"{where}: model.hidden has {n} width{'s' * (n > 1)} for {m.layers} "
+            f"layer{'s' * (m.layers > 1)}; set model.layers={n}, or one width for all layers"
         )
     if m.tie and not m.embedding:
         raise ConfigError(

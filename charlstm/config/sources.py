@@ -25,26 +25,23 @@ def parse_yaml(text: str, name: str) -> list[Setting]:
             continue
         if not isinstance(node.value, dict):
             raise ConfigError(f"{name}:{node.line}: {section}: expected keys and values")
-        for key, child in node.value.items():
-            setting = Setting(f"{section}.{key}", child.value, f"{name}:{child.line}")
+        for field, child in node.value.items():
+            key, where = f"{section}.{field}", f"{name}:{child.line}"
             if isinstance(child.value, dict):
-                raise ConfigError(
-                    f"{setting.where}: {quoted_if_odd(setting.key)}: expected a single value"
-                )
-            if setting.key not in KEYS:
-                raise unknown_name(f"{name}:{child.key_line}", "key", setting.key, KEYS)
-            settings.append(setting)
+                raise ConfigError(f"{where}: {quoted_if_odd(key)}: expected a single value")
+            if key not in KEYS:
+                raise unknown_name(f"{name}:{child.key_line}", "key", key, KEYS)
+            settings.append(Setting(key, child.value, where))
     return settings
 
 
 def parse_setting(text: str) -> Setting:
     """One KEY=VALUE of `--set`; the value is read as YAML."""
-    key, equals, value = text.partition("=")
+    name, equals, value = text.partition("=")
     if not equals:
-        raise ConfigError(
-            f"--set {quoted_if_odd(text)}: expected KEY=VALUE, such as model.hidden=200"
-        )
-    key = key.strip()
+        where = f"--set {quoted_if_odd(text)}"
+        raise ConfigError(f"{where}: expected KEY=VALUE, such as model.hidden=200")
+    key = name.strip()
     return setting_from_option(key, value, f"--set {quoted_if_odd(key)}")
 
 
@@ -58,10 +55,9 @@ def setting_from_option(key: str, value: str, option: str) -> Setting:
 
 def bundled() -> dict[str, Path]:
     """The configurations that ship with the package, by name."""
-    package = Path(__file__).parent.parent
-    folder = package / "configs"
+    folder = Path(__file__).parents[1] / "configs"
     if not folder.is_dir():  # a source checkout
-        folder = package.parent / "configs"
+        folder = Path(__file__).parents[2] / "configs"
     return {path.stem: path for path in sorted(folder.glob("*.yaml"))}
 
 

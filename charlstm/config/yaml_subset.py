@@ -72,8 +72,7 @@ class _SubsetError(Exception):
 
 
 def _line(event: yaml.Event) -> int:
-    line: int = event.start_mark.line + 1  # type: ignore[union-attr]
-    return line
+    return int(event.start_mark.line) + 1  # type: ignore[union-attr]
 
 
 def _events(text: str) -> Iterator[yaml.Event]:
@@ -89,20 +88,16 @@ def _events(text: str) -> Iterator[yaml.Event]:
             raise _SubsetError(line, "anchors and aliases are not supported")
         elif tag := getattr(event, "tag", None):
             raise _SubsetError(line, f"tags such as {quoted_if_odd(tag)} are not supported")
-        elif isinstance(event, yaml.CollectionStartEvent):
-            if depth == MAX_DEPTH:
+        elif isinstance(event, yaml.NodeEvent | yaml.CollectionEndEvent):
+            depth += isinstance(event, yaml.CollectionStartEvent)
+            depth -= isinstance(event, yaml.CollectionEndEvent)
+            if depth > MAX_DEPTH:
                 raise _SubsetError(line, "nested too deeply")
-            depth += 1
-            yield event
-        elif isinstance(event, yaml.CollectionEndEvent):
-            depth -= 1
-            yield event
-        elif isinstance(event, yaml.ScalarEvent):
             yield event
 
 
 def _node(event: yaml.Event, events: Iterator[yaml.Event]) -> Node:
-    """The value that begins with an event; what else belongs to it is taken from `events`."""
+    """The value that begins with an event; its other events come from `events`."""
     if isinstance(event, yaml.ScalarEvent):
         return Node(_scalar(event), _line(event))
     if isinstance(event, yaml.SequenceStartEvent):
@@ -128,6 +123,4 @@ def _scalar(event: yaml.ScalarEvent) -> Any:
         return _CONSTANTS[text]
     if _INTEGER.fullmatch(text):
         return int(text)
-    if _FLOAT.fullmatch(text):
-        return float(text)
-    return text
+    return float(text) if _FLOAT.fullmatch(text) else text
