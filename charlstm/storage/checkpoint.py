@@ -69,6 +69,12 @@ class Snapshot:
         """All arrays, in an order that only the configuration decides."""
         return [*self.vectors.values(), *self.state]
 
+    def copy_(self, other: Snapshot) -> None:
+        """Put a copy of another snapshot of the same run into these arrays."""
+        for array, before in zip(self.arrays(), other.arrays(), strict=True):
+            np.copyto(array, before)
+        self.progress = other.progress.copy()
+
 
 @dataclass(kw_only=True)
 class Checkpoint(Snapshot):

@@ -20,10 +20,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from charlstm.errors import OutputError, UsageError
-from charlstm.storage.lock import Lock
-
-Path_ = str | os.PathLike[str]
-
+from charlstm.storage.lock import Lock, Path_
 
 # --- what may be written -----------------------------------------------------------------------
 

@@ -27,6 +27,8 @@ try:
 except ImportError:  # Windows
     import msvcrt
 
+Path_ = str | os.PathLike[str]
+
 LONGEST = 512
 """Bytes. A longer file is no lock of ours, whatever its name is."""
 
@@ -44,7 +46,7 @@ class Lock:
     """The right to write one path, held from now on until `release`, or until this object or its
     process is gone. A child that is forked meanwhile shares it."""
 
-    def __init__(self, path: str | os.PathLike[str]) -> None:
+    def __init__(self, path: Path_) -> None:
         """Raises `BusyError`, which names the process, where it is held already; `UsageError`
         where no file can be at this path; and `OutputError` where none can be written."""
         self.notice: str | None = None
@@ -66,7 +68,7 @@ class Lock:
     def held(self) -> bool:
         return bool(self.release.alive)
 
-    def _take(self, path: str | os.PathLike[str]) -> int:
+    def _take(self, path: Path_) -> int:
         """The descriptor of the lock's file, locked and signed."""
         flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0)
         while True:

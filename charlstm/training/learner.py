@@ -17,14 +17,23 @@ from charlstm.scoring.held_out import HeldOut
 from charlstm.storage.checkpoint import Checkpoint, Snapshot, network_shape, snapshot_groups
 from charlstm.text.corpus import Corpus
 from charlstm.text.streams import Streams
-from charlstm.training.events import Rollback
+from charlstm.training.events import Divergence
 from charlstm.training.plan import Plan
 from charlstm.training.ranks import Alone, Votes
-from charlstm.training.recovery import Diverged, Recovery, check_arrays
 from charlstm.training.shards import Job, Shards, cores
 
 SPARSE = 6
 """Copying rows to and fro pays where there are so many times as many rows in all."""
+
+
+class Diverged(Exception):
+    """Training diverged."""
+
+    def __init__(self, step: int, what: str, how: str = "is not finite") -> None:
+        """`what` was seen after `step` steps, or in the one that would have been that; `how` says
+        what is wrong with it."""
+        super().__init__(f"step {step}: {what} {how}")
+        self.divergence = Divergence(step, what, how != "is not finite")
 
 
 class Learner:
@@ -89,6 +98,7 @@ class Learner:
 
     # --- a step --------------------------------------------------------------------------------
 
+    @np.errstate(over="ignore", invalid="ignore")  # found, and reported
     def step(self, votes: Votes) -> tuple[float, float, Votes]:
         """Learn from one segment of every stream. Returns the loss in nats per unit, before the
         update, the norm of the gradient, before clipping, and the votes of all ranks. Raises
@@ -168,30 +178,34 @@ class Learner:
         named = dict(zip(snapshot_groups(self.plan.config), vectors, strict=True))
         return Snapshot(named, self.state, self.progress)
 
-    def check(self) -> None:
-        """Raise `Diverged` where an array of any rank holds a number that is not finite."""
-        check_arrays(self.snapshot(), self.model, self.ranks)
-
-    def restore(self, recovery: Recovery, diverged: Diverged) -> Rollback:
-        """Return to the last good state, with a smaller learning rate from there on. Raises
-        `DivergedError` where that has not helped often enough."""
+    def restore(self, good: Snapshot) -> None:
+        """Return to a state of this rank."""
         now = self.snapshot()
-        recovery.restore_(now, diverged)
+        now.copy_(good)
         p = self.progress = now.progress
         self.rng.bit_generator.state = p.random
         self.streams.position = p.position
         self.optimizer.steps = p.step
-        where = f"on from step {p.step:,} with half the learning rate"
-        return Rollback(
-            step=p.step,
-            epoch=self.plan.epoch(p.step),
-            chars=self.plan.chars(p.step),
-            seconds=0.0,
-            lr=self.plan.learning_rate(p),
-            diverged=diverged.divergence,
-            notice=f"training diverged at {diverged}; {where}",
-        )
 
+    def check(self) -> None:
+        """Raise `Diverged` where an array of any rank holds a number that is not finite."""
+        vectors = {"the weights": self.model.weights.flat}
+        vectors |= {f"the {name} of": flat for name, flat in self.optimizer.state.items()}
+        if self.average is not None:
+            vectors["the average of"] = self.average
+        named = {
+            f"{kind} {name}": array
+            for kind, flat in vectors.items()
+            for name, array in self.model.weights.like(flat).items()
+        }
+        names = (f"the state {name}" for name in self.model.shape.states)
+        named |= zip(names, self.state, strict=True)
+        sick = np.array([not np.isfinite(array).all() for array in named.values()], np.float64)
+        self.ranks.add_(sick)  # they have different states, and must do the same
+        if sick.any():
+            raise Diverged(self.progress.step, list(named)[int(np.argmax(sick > 0))])
+
+    @np.errstate(over="ignore", invalid="ignore")  # found, and reported
     def measure(self) -> float | None:
         """Held-out loss in nats per unit of the weights as they are now; None without held-out
         text. Of several ranks all must ask."""

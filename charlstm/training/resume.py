@@ -22,7 +22,7 @@ from charlstm.config.fields import ACCEPTABLE, FATAL, FREE, OnResume
 from charlstm.config.schema import KEYS, Config, Setting
 from charlstm.errors import UsageError
 from charlstm.storage.checkpoint import Checkpoint
-from charlstm.storage.files import Path_
+from charlstm.storage.lock import Path_
 from charlstm.storage.progress import Since, TextIdentity
 from charlstm.text.corpus import Corpus
 from charlstm.training.plan import fitted

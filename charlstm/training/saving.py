@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from charlstm.config.fields import seconds
 from charlstm.errors import OutputError
 from charlstm.storage.checkpoint import Checkpoint, rescued, write_checkpoint
-from charlstm.storage.files import Path_, claim
-from charlstm.storage.lock import Lock
+from charlstm.storage.files import claim
+from charlstm.storage.lock import Lock, Path_
 from charlstm.training.ranks import Votes
 
 SAVING = 0.02
