@@ -22,8 +22,6 @@ from typing import BinaryIO
 from charlstm.errors import OutputError, UsageError
 from charlstm.storage.lock import Lock, Path_
 
-# --- what may be written -----------------------------------------------------------------------
-
 
 def _identity(path: Path_) -> tuple[object, ...] | None:
     """A value that all names of one file share, through links of both kinds, and before it exists.
@@ -63,10 +61,8 @@ def check_kind(path: Path_) -> None:
     if not stat.S_ISREG(mode):
         kinds = {stat.S_IFIFO: "a pipe", stat.S_IFSOCK: "a socket"}
         kind = kinds.get(stat.S_IFMT(mode), "a device")
-        raise UsageError(
-            f"{path}: is {kind}, and only a file can be replaced; name a file, or - for standard "
-            "output"
-        )
+        other = "name a file, or - for standard output"
+        raise UsageError(f"{path}: is {kind}, and only a file can be replaced; {other}")
 
 
 def claim(path: Path_) -> Lock:
@@ -97,9 +93,8 @@ def _check_rename(path: Path_, target: Path) -> None:
     except NotADirectoryError:
         pass
     except OSError as e:
-        raise OutputError(
-            f"{path}: cannot be replaced: {e.strerror}; write to another file (-o FILE)"
-        ) from None
+        why = f"{e.strerror}; write to another file (-o FILE)"
+        raise OutputError(f"{path}: cannot be replaced: {why}") from None
 
 
 def _mount_points() -> set[bytes]:
@@ -114,9 +109,7 @@ def _mount_points() -> set[bytes]:
 def _sweep(target: Path) -> None:
     """Remove temporary files of `target`. Only who holds its lock may: nobody else has one then."""
     ours = re.compile(rf"\.{re.escape(target.name)}\.[0-9a-f]{{8}}\.tmp")
-    for path in target.parent.iterdir():
-        if not ours.fullmatch(path.name):
-            continue
+    for path in (each for each in target.parent.iterdir() if ours.fullmatch(each.name)):
         with contextlib.suppress(OSError):  # another user's; it is in nobody's way
             if stat.S_ISREG(path.lstat().st_mode):
                 with open(path, "rb") as file:
@@ -124,9 +117,6 @@ def _sweep(target: Path) -> None:
                 # of an archive; what lost power may be empty, or zeros
                 if beginning in (b"PK\x03\x04", b"", bytes(4)):
                     path.unlink()
-
-
-# --- writing -----------------------------------------------------------------------------------
 
 
 @contextlib.contextmanager
@@ -157,10 +147,9 @@ def replacing(path: Path_, like: Path_ | None = None) -> Iterator[BinaryIO]:
 def _temporary(target: Path, like: Path_) -> Iterator[BinaryIO]:
     """A new file beside `target`, gone at the end unless it has been renamed. It is never open to
     more people than the file `like`."""
-    try:
+    kept = None
+    with contextlib.suppress(OSError):
         kept = os.stat(like)
-    except OSError:
-        kept = None
     mode = 0o666 if kept is None else kept.st_mode & 0o600
     path = target.parent / f".{target.name}.{secrets.token_hex(4)}.tmp"
     try:
@@ -178,13 +167,12 @@ def _keep_permissions(descriptor: int, kept: os.stat_result) -> None:
         return
     mode, now = stat.S_IMODE(kept.st_mode) & 0o777, os.fstat(descriptor)
     if (now.st_uid, now.st_gid) != (kept.st_uid, kept.st_gid):
-        try:
-            os.fchown(descriptor, kept.st_uid, kept.st_gid)
-        except OSError:
-            try:
-                os.fchown(descriptor, -1, kept.st_gid)
-            except OSError:  # another group gets no more than everybody has
-                mode &= 0o707 | (mode & 0o007) << 3
+        for owner in (kept.st_uid, -1):  # -1: the group alone
+            with contextlib.suppress(OSError):
+                os.fchown(descriptor, owner, kept.st_gid)
+                break
+        else:  # another group gets no more than everybody has
+            mode &= 0o707 | (mode & 0o007) << 3
     with contextlib.suppress(OSError):  # a file system without modes
         os.fchmod(descriptor, mode)
 

@@ -18,8 +18,9 @@ import numpy as np
 from charlstm.config.fields import seconds
 from charlstm.config.schema import Config, Setting
 from charlstm.errors import DivergedError, OutputError
+from charlstm.nn.model import Model
 from charlstm.nn.optimizers import OPTIMIZERS
-from charlstm.storage.checkpoint import Checkpoint, network, snapshot_groups
+from charlstm.storage.checkpoint import Checkpoint, network_shape, snapshot_groups
 from charlstm.storage.lock import Lock, Path_
 from charlstm.storage.progress import Progress, Score
 from charlstm.text.corpus import Corpus
@@ -39,16 +40,16 @@ def first_checkpoint(corpus: Corpus, config: Config, ranks: int) -> Checkpoint:
     """A new model, before its first step. The configuration is fitted to the corpus."""
     t, m = config.train, config.model
     rng = np.random.default_rng(t.rng_seed)
-    model = network(config, len(corpus.vocabulary))
+    model = Model(network_shape(config, len(corpus.vocabulary)))
     model.initialise(rng, m.forget_bias, m.start, embedding_start(config))
     flat = model.weights.flat
     average = [flat.copy()] if t.average else []
     vectors = [flat, *average, *OPTIMIZERS[t.optimizer](flat).state.values()]
-    identified, known = identity(corpus), environment()
+    text, known, random = identity(corpus), environment(), rng.bit_generator.state
     return Checkpoint(
         dict(zip(snapshot_groups(config), vectors, strict=True)),
         model.zero_state(t.batch * ranks),
-        Progress(corpus=identified, environment=known, ranks=ranks, random=rng.bit_generator.state),
+        Progress(corpus=text, environment=known, ranks=ranks, random=random),
         config=config,
         vocabulary=corpus.vocabulary,
         best=flat.copy(),
@@ -119,8 +120,6 @@ class Training:
         does only with `accept_changes`: see `charlstm.training.resume`."""
         resumption = Resumption(checkpoint, corpus, settings, ranks().size, output)
         return cls(corpus, checkpoint, output, lock, resumption.apply(accept_changes))
-
-    # --- where it stands -----------------------------------------------------------------------
 
     @property
     def config(self) -> Config:

@@ -66,8 +66,8 @@ class Output:
                 self.lock.release()
 
     def write(self, checkpoint: Checkpoint, last: bool) -> None:
-        """Write the file. If that fails and it is the `last` time, write it to another place,
-        which the `OutputError` names."""
+        """Write the file; if that fails the `last` time, to another place, which the `OutputError`
+        names."""
         with self.locked():
             try:
                 write_checkpoint(self.path, checkpoint)
