@@ -98,16 +98,14 @@ def directory(members: list[Member], at: int) -> bytes:
 def pack(members: Iterable[tuple[str, list[bytes | memoryview]]], put: Put) -> int:
     """Write an archive, front to back, of members with their contents in parts. Returns how many
     bytes it has."""
-    done: list[Member] = []
-    at = 0
+    at, done = 0, list[Member]()
     for name, parts in members:
         size, crc = 0, 0
         for part in parts:
             size, crc = size + len(part), zlib.crc32(part, crc)
         done.append(Member(name, size, crc, at))
         header = done[-1].local_header()
-        put(header)
-        for part in parts:
+        for part in (header, *parts):
             put(part)
         at += len(header) + size
     end = directory(done, at)

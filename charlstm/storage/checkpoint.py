@@ -144,9 +144,8 @@ class Contents(NamedTuple):
             raise BadArchive("not a checkpoint: an archive of something else")
         version = document.get("version")
         if type(version) is not int or version != VERSION:
-            raise BadArchive(
-                f"a checkpoint of version {version!r:.40}; this program reads {VERSION}"
-            )
+            what = f"a checkpoint of version {version!r:.40}"
+            raise BadArchive(f"{what}; this program reads {VERSION}")
         for name in ("vocabulary", "streams"):
             if not is_count(document.get(name), 1):
                 raise damaged(f"{name} is {document.get(name)!r:.40}")
@@ -263,7 +262,6 @@ def read_checkpoint(path: Path_) -> Checkpoint:
 
 
 def _read_bytes(path: Path_) -> bytes:
-    """What is in a file, or on standard input."""
     if not os.fspath(path):
         raise UsageError("an empty name is not that of a checkpoint; name one with -m")
     if os.fspath(path) != "-":
@@ -284,10 +282,9 @@ def _decode(data: bytes) -> Checkpoint:
     if ["metadata", *arrays, "sha256"] != list(members.contents):
         raise damaged("its members are not those of its configuration")
     digest = members.digest()
+    restored, units = VOCABULARIES[config.text.unit].restored, arrays["vocabulary"]
     try:
-        vocabulary = VOCABULARIES[config.text.unit].restored(
-            arrays["vocabulary"], arrays["counts"], config.text
-        )
+        vocabulary = restored(units, arrays["counts"], config.text)
     except ValueError as e:
         raise damaged(f"{e}") from None
 

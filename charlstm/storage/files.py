@@ -109,9 +109,9 @@ def _mount_points() -> set[bytes]:
 def _sweep(target: Path) -> None:
     """Remove temporary files of `target`. Only who holds its lock may: nobody else has one then."""
     ours = re.compile(rf"\.{re.escape(target.name)}\.[0-9a-f]{{8}}\.tmp")
-    for path in (each for each in target.parent.iterdir() if ours.fullmatch(each.name)):
+    for path in target.parent.iterdir():
         with contextlib.suppress(OSError):  # another user's; it is in nobody's way
-            if stat.S_ISREG(path.lstat().st_mode):
+            if ours.fullmatch(path.name) and stat.S_ISREG(path.lstat().st_mode):
                 with open(path, "rb") as file:
                     beginning = file.read(4)
                 # of an archive; what lost power may be empty, or zeros

@@ -228,7 +228,7 @@ class Training:
                     ends = votes.end or (alone and over())
                 evaluating = stepping and self.step % plan.eval_every == 0
                 if evaluating or ends or self.finished or saves.due(self.step, votes):
-                    learner.check()
+                    learner.check()  # before anything is kept or saved
                 if evaluating:
                     said |= self.evaluations.on_the_way()
                 if ends or self.finished:
