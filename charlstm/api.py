@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from functools import cache, cached_property, partial
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
@@ -36,13 +37,11 @@ from charlstm.scoring.flow import POSITIONS, GradientFlow
 from charlstm.scoring.flow import gradient_flow as flow_of
 from charlstm.storage.checkpoint import Checkpoint, read_checkpoint
 from charlstm.storage.files import check_apart, claim
-from charlstm.storage.lock import Lock
+from charlstm.storage.lock import Lock, Path_
 from charlstm.text.corpus import Corpus
 from charlstm.text.reading import Line, Notice, encoding_of, read_blocks, read_lines, read_text
 from charlstm.training.ranks import ranks
 from charlstm.training.run import Training
-
-Path_ = str | os.PathLike[str]
 
 Scored = tuple[Sequence[str], Sequence[float]]
 """Units of a text and the nats of each."""
@@ -300,57 +299,46 @@ def train(
     names = [config] if isinstance(config, str) else list(config)
     if isinstance(settings, Mapping):
         settings = [Setting(key, value, "settings") for key, value in settings.items()]
-    if output is not None and os.fspath(output) == "-":
-        raise UsageError("the output is no stream here; write Training.checkpoint() to it yourself")
     if output is not None:
+        if os.fspath(output) == "-":
+            what = "write Training.checkpoint() to it yourself"
+            raise UsageError(f"the output is no stream here; {what}")
         check_apart("the output", output, inputs(sources, valid, names))
     changes = [setting for name in names for setting in read_config(name)] + list(settings)
     check(changes)  # a wrong setting is told before anything else
     began = time.monotonic()
+    with _claimed(output) as lock:
+        if output is not None and Path(output).exists() and not (resume or force):
+            other = "replace it (--force) or write to another file (-o FILE)"
+            raise UsageError(f"{output} exists; go on with it (--resume), {other}")
+        if not resume:
+            wanted = Config().updated(changes)
+            text = _read(sources, valid, notice, wanted)
+            training = Training.start(text, wanted, output, lock)
+        elif output is None:
+            raise UsageError("nothing to go on with: resume needs the checkpoint as output")
+        else:
+            before = read_checkpoint(output)
+            text = _read(sources, valid, notice, before.config.updated(changes))
+            training = Training.resume(
+                text, before, output, lock, settings=changes, accept_changes=accept_changes
+            )
+        training.spent = time.monotonic() - began
+        return training
+
+
+@contextlib.contextmanager
+def _claimed(output: Path_ | None) -> Iterator[Lock | None]:
+    """The lock on the output, which rank 0 takes; let go of where the block fails."""
     together = ranks()
     lock = None if output is None or together.rank else claim(output)
     try:
         together.wait()  # for rank 0 to have the lock; what is read from here on stays as it is
-        training = _begun(
-            *(partial(_read, sources, valid, notice), changes, output, lock),
-            resume=resume,
-            force=force,
-            accept_changes=accept_changes,
-        )
-        training.spent = time.monotonic() - began
-        return training
+        yield lock
     except BaseException:
         if lock is not None:
             lock.release()
         raise
-
-
-def _begun(
-    read: Callable[[Config], Corpus],
-    changes: list[Setting],
-    output: Path_ | None,
-    lock: Lock | None,
-    *,
-    resume: bool,
-    force: bool,
-    accept_changes: bool,
-) -> Training:
-    """As `train`, once the settings are known and the output is locked."""
-    if output is not None and Path(output).exists() and not (resume or force):
-        raise UsageError(
-            f"{output} exists; go on with it (--resume), replace it (--force) "
-            "or write to another file (-o FILE)"
-        )
-    if not resume:
-        wanted = Config().updated(changes)
-        return Training.start(read(wanted), wanted, output, lock)
-    if output is None:
-        raise UsageError("nothing to go on with: resume needs the checkpoint as output")
-    checkpoint = read_checkpoint(output)
-    text = read(checkpoint.config.updated(changes))
-    return Training.resume(
-        text, checkpoint, output, lock, settings=changes, accept_changes=accept_changes
-    )
 
 
 def _read(sources: Sequence[Path_], valid: Path_ | None, notice: Notice, wanted: Config) -> Corpus:

@@ -49,7 +49,7 @@ HOUSE = {
         *("numbers", "choose", "ending", "source", "scores", "batch", "sampler", "beam"),
     ],
     "training": [
-        *("events", "plan", "ranks", "shards", "resume", "saving", "recovery", "learner"),
+        *("events", "plan", "ranks", "shards", "resume", "saving", "learner"),
         *("evaluations", "run"),
     ],
     "api": [],

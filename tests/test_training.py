@@ -854,7 +854,7 @@ class TestDivergence:
                 training.learner.used.weights["by"][0] += 1e3
             if record.step == 40:
                 assert record.valid is not None and record.valid > 20
-                assert training.recovery.good.progress.step == 20
+                assert training.evaluations.good.progress.step == 20
         assert training.progress.rollbacks == []
 
     def test_with_several_processes(

@@ -25,8 +25,6 @@ from charlstm.nn.arrays import Array
 Put = Callable[[bytes | memoryview], object]
 """Takes the next bytes of a file."""
 
-Shape = tuple[int, ...]
-
 LIMIT = (1 << 31) - 1
 """Bytes. A larger size or offset stands in a ZIP64 field, …"""
 
@@ -47,6 +45,15 @@ class BadArchive(Exception):
     """What is wrong with the bytes of an archive."""
 
 
+def damaged(what: str) -> BadArchive:
+    """The error for a checkpoint that is not as it was written."""
+    return BadArchive(f"a damaged checkpoint: {what}")
+
+
+def _zip64(*numbers: int) -> bytes:
+    return struct.pack(f"<2H{len(numbers)}Q", 1, 8 * len(numbers), *numbers) if numbers else b""
+
+
 @dataclass(frozen=True)
 class Member:
     """What an archive says of one of its members."""
@@ -58,26 +65,19 @@ class Member:
 
     def local_header(self) -> bytes:
         """What stands before its contents."""
-        name, size, extra = self.name.encode(), self.size, b""
-        large = size * MARGIN > LIMIT
-        if large:
-            size, extra = ANY, struct.pack("<2H2Q", 1, 16, self.size, self.size)
-        fields = (45 if large else 20, 0, 0, 0, DAY, self.crc, size, size, len(name), len(extra))
+        name, size, version, extra = self.name.encode(), self.size, 20, b""
+        if size * MARGIN > LIMIT:
+            size, version, extra = ANY, 45, _zip64(size, size)
+        fields = (version, 0, 0, 0, DAY, self.crc, size, size, len(name), len(extra))
         return struct.pack("<4s5H3L2H", b"PK\3\4", *fields) + name + extra
 
     def entry(self) -> bytes:
         """Its entry in the central directory."""
-        name, size, offset = self.name.encode(), self.size, self.offset
-        large = []
-        if size > LIMIT:
-            large += [size, size]
-            size = ANY
-        if offset > LIMIT:
-            large.append(offset)
-            offset = ANY
-        extra = struct.pack(f"<2H{len(large)}Q", 1, 8 * len(large), *large) if large else b""
+        numbers = (self.size, self.size, self.offset)
+        name, extra = self.name.encode(), _zip64(*(n for n in numbers if n > LIMIT))
+        size, _, offset = (ANY if n > LIMIT else n for n in numbers)
         # a header of its own that has ZIP64 fields needs the later version, too
-        version = 45 if large or self.size * MARGIN > LIMIT else 20
+        version = 45 if extra or self.size * MARGIN > LIMIT else 20
         fields = (version, 3, version, 0, 0, 0, 0, DAY, self.crc, size, size)
         lengths = (len(name), len(extra), 0, 0, 0, MODE, offset)
         return struct.pack("<4s4B4H3L5H2L", b"PK\1\2", *fields, *lengths) + name + extra
@@ -86,32 +86,31 @@ class Member:
 def directory(members: list[Member], at: int) -> bytes:
     """The central directory and the end record, behind members that end at byte `at`."""
     entries = b"".join(member.entry() for member in members)
-    count, size, offset = len(members), len(entries), at
-    large = b""
-    if count > 0xFFFF or max(size, offset) > LIMIT:
-        large = struct.pack(
-            "<4sQ2H2L4Q", b"PK\6\6", 44, 45, 45, 0, 0, count, count, size, offset
-        ) + struct.pack("<4sLQL", b"PK\6\7", 0, at + size, 1)
-        count, size, offset = min(count, 0xFFFF), min(size, ANY), min(offset, ANY)
-    end = struct.pack("<4s4H2LH", b"PK\5\6", 0, 0, count, count, size, offset, 0)
-    return entries + large + end
+    count, size, large = len(members), len(entries), b""
+    if count > 0xFFFF or max(size, at) > LIMIT:
+        fields = (44, 45, 45, 0, 0, count, count, size, at)
+        large = struct.pack("<4sQ2H2L4Q", b"PK\6\6", *fields)
+        large += struct.pack("<4sLQL", b"PK\6\7", 0, at + size, 1)
+        count, size, at = min(count, 0xFFFF), min(size, ANY), min(at, ANY)
+    return entries + large + struct.pack("<4s4H2LH", b"PK\5\6", 0, 0, count, count, size, at, 0)
 
 
-def pack(members: Iterable[tuple[str, list[bytes | memoryview]]], put: Put) -> None:
-    """Write an archive, front to back, of members with their contents in parts."""
-    done: list[Member] = []
-    at = 0
+def pack(members: Iterable[tuple[str, list[bytes | memoryview]]], put: Put) -> int:
+    """Write an archive, front to back, of members with their contents in parts. Returns how many
+    bytes it has."""
+    at, done = 0, list[Member]()
     for name, parts in members:
         size, crc = 0, 0
         for part in parts:
             size, crc = size + len(part), zlib.crc32(part, crc)
         done.append(Member(name, size, crc, at))
         header = done[-1].local_header()
-        put(header)
-        for part in parts:
+        for part in (header, *parts):
             put(part)
         at += len(header) + size
-    put(directory(done, at))
+    end = directory(done, at)
+    put(end)
+    return at + len(end)
 
 
 def unpack(data: bytes) -> Iterator[tuple[str, memoryview]]:
@@ -120,11 +119,9 @@ def unpack(data: bytes) -> Iterator[tuple[str, memoryview]]:
     if data[:4] != b"PK\3\4":
         raise BadArchive("not a checkpoint" if data else "an empty file, not a checkpoint")
     if data[-22:-18] != b"PK\5\6":
-        raise BadArchive(
-            "a truncated or damaged checkpoint: the archive does not end where it should"
-        )
-    whole, at = memoryview(data), 0
-    done: list[Member] = []
+        what = "the archive does not end where it should"
+        raise BadArchive(f"a truncated or damaged checkpoint: {what}")
+    whole, at, done = memoryview(data), 0, list[Member]()
     while data[at : at + 4] == b"PK\3\4" and len(data) - at >= 30:
         flags, method = struct.unpack_from("<2H", data, at + 6)
         (size,) = struct.unpack_from("<L", data, at + 22)
@@ -141,12 +138,12 @@ def unpack(data: bytes) -> Iterator[tuple[str, memoryview]]:
         except UnicodeDecodeError:
             raise BadArchive(f"not a checkpoint: unexpected member {_shown(raw)}") from None
         if data[at:start] != member.local_header():
-            raise BadArchive(f"a damaged checkpoint: {_shown(raw)} is not what was written")
+            raise damaged(f"{_shown(raw)} is not what was written")
         done.append(member)
         yield member.name, contents
         at = start + size
     if data[at:] != directory(done, at):
-        raise BadArchive("a damaged checkpoint: its directory is not what was written")
+        raise damaged("its directory is not what was written")
 
 
 def _shown(name: bytes) -> str:
@@ -156,21 +153,19 @@ def _shown(name: bytes) -> str:
 # --- arrays ------------------------------------------------------------------------------------
 
 
-def header(dtype: DTypeLike, shape: Shape) -> bytes:
+def header(dtype: DTypeLike, shape: tuple[int, ...]) -> bytes:
     """The `.npy` header, version 1.0, of a C-ordered array. Made here, so that it is the same
     whatever NumPy is installed, and reading is comparing."""
     text = f"{{'descr': '{np.dtype(dtype).str}', 'fortran_order': False, 'shape': {shape!r}, }}"
-    space = -(10 + len(text) + 1) % 64
-    length = len(text) + space + 1
-    padded = (text + " " * space).encode() + b"\n"
-    return b"\x93NUMPY\x01\x00" + length.to_bytes(2, "little") + padded
+    padded = text + " " * (-(10 + len(text) + 1) % 64) + "\n"
+    return b"\x93NUMPY\x01\x00" + len(padded).to_bytes(2, "little") + padded.encode()
 
 
 def write_arrays(put: Put, arrays: Iterable[tuple[str, Array]]) -> tuple[str, int]:
     """Hand the bytes of an archive to `put`, from the first to the last: named arrays, contiguous
     and little-endian, and behind them `sha256`, their digest. Returns the digest in hexadecimal
     and the number of bytes."""
-    sha, size = hashlib.sha256(), 0
+    sha = hashlib.sha256()
 
     def members() -> Iterator[tuple[str, list[bytes | memoryview]]]:
         for name, array in arrays:
@@ -180,12 +175,7 @@ def write_arrays(put: Put, arrays: Iterable[tuple[str, Array]]) -> tuple[str, in
             yield f"{name}.npy", [head, contents]
         yield "sha256.npy", [header("|u1", (32,)), sha.digest()]
 
-    def counted(part: bytes | memoryview) -> None:
-        nonlocal size
-        size += len(part)
-        put(part)
-
-    pack(members(), counted)
+    size = pack(members(), put)
     return sha.hexdigest(), size
 
 
@@ -204,16 +194,14 @@ class Members:
         if "metadata" not in self.contents or "sha256" not in self.contents:
             raise BadArchive("not a checkpoint: an archive of something else")
 
-    def array(self, name: str, dtype: DTypeLike, shape: Shape) -> Array:
+    def array(self, name: str, dtype: DTypeLike, shape: tuple[int, ...]) -> Array:
         """The array of this name, a view. Raises `BadArchive` unless it has this type and shape."""
         if name not in self.contents:
-            raise BadArchive(f"a damaged checkpoint: {name} is missing")
+            raise damaged(f"{name} is missing")
         member, head = self.contents[name], header(dtype, shape)
         size = np.dtype(dtype).itemsize * math.prod(shape)
         if len(member) != len(head) + size or member[: len(head)] != head:
-            raise BadArchive(
-                f"a damaged checkpoint: {name} is not an array {shape} of {np.dtype(dtype)}"
-            )
+            raise damaged(f"{name} is not an array {shape} of {np.dtype(dtype)}")
         return np.frombuffer(member, dtype, offset=len(head)).reshape(shape)
 
     def length(self, name: str) -> int:
@@ -229,5 +217,5 @@ class Members:
                 sha.update(name.encode() + b"\0")
                 sha.update(member)
         if self.array("sha256", "|u1", (32,)).tobytes() != sha.digest():
-            raise BadArchive("a damaged checkpoint: its digest does not match its contents")
+            raise damaged("its digest does not match its contents")
         return sha.hexdigest()

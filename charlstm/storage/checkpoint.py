@@ -28,9 +28,9 @@ from charlstm.nn.arrays import Array
 from charlstm.nn.model import Model
 from charlstm.nn.optimizers import OPTIMIZERS
 from charlstm.nn.shape import Shape, State
-from charlstm.storage.archive import BadArchive as _Bad
-from charlstm.storage.archive import Members, Put, write_arrays
+from charlstm.storage.archive import BadArchive, Members, Put, damaged, write_arrays
 from charlstm.storage.files import replacing, spare_places
+from charlstm.storage.lock import Path_
 from charlstm.storage.progress import Progress, is_count
 from charlstm.text.units import VOCABULARIES
 from charlstm.text.vocabulary import Vocabulary
@@ -56,7 +56,7 @@ class Snapshot:
 
     @property
     def average(self) -> Array | None:
-        """(P,) flat running average of the weights, where the configuration asks for one."""
+        """(P,) flat running average of the weights, if any."""
         return self.vectors.get("average")
 
     @property
@@ -68,6 +68,12 @@ class Snapshot:
     def arrays(self) -> list[Array]:
         """All arrays, in an order that only the configuration decides."""
         return [*self.vectors.values(), *self.state]
+
+    def copy_(self, other: Snapshot) -> None:
+        """Put a copy of another snapshot of the same run into these arrays."""
+        for array, before in zip(self.arrays(), other.arrays(), strict=True):
+            np.copyto(array, before)
+        self.progress = other.progress.copy()
 
 
 @dataclass(kw_only=True)
@@ -90,21 +96,14 @@ class Checkpoint(Snapshot):
 
     def model(self, flat: Array | None = None) -> Model:
         """The network over the best weights, or over others."""
-        return network(self.config, len(self.vocabulary), self.best if flat is None else flat)
+        shape = network_shape(self.config, len(self.vocabulary))
+        return Model(shape, flat=self.best if flat is None else flat)
 
 
 def network_shape(config: Config, V: int) -> Shape:
-    """The sizes of the network that a configuration describes, over V characters."""
+    """The sizes of the network that a configuration describes, over V units."""
     m = config.model
     return Shape(m.cell, V, m.hidden, m.layers, m.embedding, m.tie)
-
-
-def network(config: Config, V: int, flat: Array | None = None) -> Model:
-    """The network that a configuration describes, over V characters (weights zero, or `flat`)."""
-    return Model(network_shape(config, V), flat=flat)
-
-
-# --- contents ----------------------------------------------------------------------------------
 
 
 def snapshot_groups(config: Config) -> list[str]:
@@ -125,14 +124,8 @@ class Contents(NamedTuple):
 
     def to_json(self) -> bytes:
         """The metadata. Raises `DivergedError` where a loss is not finite."""
-        document = {
-            "format": FORMAT,
-            "version": VERSION,
-            "vocabulary": self.V,
-            "streams": self.B,
-            "config": self.config.to_dict(),
-            "progress": self.progress.to_dict(),
-        }
+        document = {"format": FORMAT, "version": VERSION, "vocabulary": self.V, "streams": self.B}
+        document |= {"config": self.config.to_dict(), "progress": self.progress.to_dict()}
         if self.good is not None:
             document["good"] = self.good.to_dict()
         try:
@@ -146,29 +139,30 @@ class Contents(NamedTuple):
         try:
             document = json.loads(text.decode("utf-8"))
         except (ValueError, RecursionError):
-            raise _Bad("a damaged checkpoint: its metadata cannot be read") from None
+            raise damaged("its metadata cannot be read") from None
         if not isinstance(document, dict) or document.get("format") != FORMAT:
-            raise _Bad("not a checkpoint: an archive of something else")
+            raise BadArchive("not a checkpoint: an archive of something else")
         version = document.get("version")
         if type(version) is not int or version != VERSION:
-            raise _Bad(f"a checkpoint of version {version!r:.40}; this program reads {VERSION}")
+            what = f"a checkpoint of version {version!r:.40}"
+            raise BadArchive(f"{what}; this program reads {VERSION}")
         for name in ("vocabulary", "streams"):
             if not is_count(document.get(name), 1):
-                raise _Bad(f"a damaged checkpoint: {name} is {document.get(name)!r:.40}")
-        V, B, good = document["vocabulary"], document["streams"], document.get("good")
+                raise damaged(f"{name} is {document.get(name)!r:.40}")
+        V, B = document["vocabulary"], document["streams"]
         if not isinstance(document.get("config"), dict):
-            raise _Bad("a damaged checkpoint: its configuration is missing")
-        progress = Progress.read(document.get("progress"))
+            raise damaged("its configuration is missing")
+        progress, good = Progress.read(document.get("progress")), document.get("good")
         good = None if good is None else Progress.read(good)
         if good is not None and good.ranks != progress.ranks:
-            raise _Bad("a damaged checkpoint: its good state is of another run")
+            raise damaged("its good state is of another run")
         try:
             config = from_dict(document["config"], "its configuration")
         except ConfigError as e:
-            raise _Bad(f"a damaged checkpoint: {e}") from None
+            raise damaged(f"{e}") from None
         configured = config.train.batch * progress.ranks
         if configured != B:
-            raise _Bad(f"a damaged checkpoint: {B} streams, but {configured} configured")
+            raise damaged(f"{B} streams, but {configured} configured")
         return cls(config, V, B, progress, good)
 
     @property
@@ -185,26 +179,23 @@ class Contents(NamedTuple):
     def layout(self, letters: int) -> Iterator[tuple[str, DTypeLike, tuple[int, ...]]]:
         """Name, type and shape of each array but the metadata and the digest. `letters` is the
         length of a vocabulary of words in bytes."""
-        network = network_shape(self.config, self.V)
-        weights: Mapping[str, tuple[int, ...]] = network.weights
-        state = {name: (self.B, H) for name, H in network.states.items()}
-        unit = VOCABULARIES[self.config.text.unit]
-        yield ("vocabulary", *unit.stored_as(self.V, letters))
+        shape = network_shape(self.config, self.V)
+        weights: Mapping[str, tuple[int, ...]] = shape.weights
+        state = {name: (self.B, H) for name, H in shape.states.items()}
+        yield ("vocabulary", *VOCABULARIES[self.config.text.unit].stored_as(self.V, letters))
         yield "counts", "<i8", (self.V,)
         for group in self.groups():
-            for name, shape in (state if group.endswith("state") else weights).items():
-                yield f"{group}/{name}", "<f4", shape
-
-
-# --- writing -----------------------------------------------------------------------------------
+            for name, size in (state if group.endswith("state") else weights).items():
+                yield f"{group}/{name}", "<f4", size
 
 
 def _arrays(checkpoint: Checkpoint) -> Iterator[tuple[str, Array]]:
     """Name and array of each member but the digest, in the order of the file."""
     vocabulary, good = checkpoint.vocabulary, checkpoint.good
-    V, B = len(vocabulary), len(checkpoint.state[0])
-    after = None if good is None else good.progress
-    contents = Contents(checkpoint.config, V, B, checkpoint.progress, after)
+    contents = Contents(
+        *(checkpoint.config, len(vocabulary), len(checkpoint.state[0])),
+        *(checkpoint.progress, None if good is None else good.progress),
+    )
     yield "metadata", np.frombuffer(contents.to_json(), np.uint8)
     vectors = {"best": checkpoint.best, "looked": checkpoint.looked, **checkpoint.vectors}
     states = {"state": checkpoint.state}
@@ -223,20 +214,14 @@ def _arrays(checkpoint: Checkpoint) -> Iterator[tuple[str, Array]]:
         yield name, array
 
 
-def write_checkpoint(
-    path: str | os.PathLike[str],
-    checkpoint: Checkpoint,
-    like: str | os.PathLike[str] | None = None,
-) -> None:
+def write_checkpoint(path: Path_, checkpoint: Checkpoint, like: Path_ | None = None) -> None:
     """Write the file so that, whatever happens, `path` holds the old or the new one, whole; see
     `charlstm.storage.files.replacing`. Raises `OutputError`."""
     with replacing(path, like) as file:
         stream_checkpoint(file.write, checkpoint)
 
 
-def rescued(
-    path: str | os.PathLike[str] | None, checkpoint: Checkpoint, why: object
-) -> OutputError:
+def rescued(path: Path_ | None, checkpoint: Checkpoint, why: object) -> OutputError:
     """Write a checkpoint that `path`, None for a stream, did not take to another place, as private
     as it was to be. Returns the error that names the place; it begins with `why`."""
     for place in spare_places(path):
@@ -251,10 +236,7 @@ def stream_checkpoint(put: Put, checkpoint: Checkpoint) -> None:
     checkpoint.digest, checkpoint.size = write_arrays(put, _arrays(checkpoint))
 
 
-# --- reading -----------------------------------------------------------------------------------
-
-
-def read_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
+def read_checkpoint(path: Path_) -> Checkpoint:
     """Read a checkpoint strictly: exactly the members, types and shapes that its configuration
     implies, around them the bytes that writing them makes, digest right, weights finite. The path
     "-" is standard input.
@@ -265,10 +247,8 @@ def read_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
     try:
         data = _read_bytes(path)
     except FileNotFoundError:
-        raise UsageError(
-            f"{path}: no such checkpoint; "
-            "train one with: charlstm train CORPUS, or name one with -m"
-        ) from None
+        train = "train one with: charlstm train CORPUS, or name one with -m"
+        raise UsageError(f"{path}: no such checkpoint; {train}") from None
     except IsADirectoryError:
         raise CheckpointError(f"{path}: is a directory, not a checkpoint") from None
     except OSError as e:
@@ -277,12 +257,11 @@ def read_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
         raise UsageError(f"{os.fspath(path)!r}: not a file name") from None
     try:
         return _decode(data)
-    except _Bad as e:
+    except BadArchive as e:
         raise CheckpointError(f"{name}: {e}") from None
 
 
-def _read_bytes(path: str | os.PathLike[str]) -> bytes:
-    """What is in a file, or on standard input."""
+def _read_bytes(path: Path_) -> bytes:
     if not os.fspath(path):
         raise UsageError("an empty name is not that of a checkpoint; name one with -m")
     if os.fspath(path) != "-":
@@ -298,25 +277,23 @@ def _decode(data: bytes) -> Checkpoint:
     members = Members(data)
     metadata = members.array("metadata", "|u1", (members.length("metadata"),))
     contents = Contents.of_json(metadata.tobytes())
-    config, arrays = contents.config, dict[str, Array]()
-    for name, dtype, shape in contents.layout(members.length("vocabulary")):
-        arrays[name] = members.array(name, dtype, shape)
+    config, layout = contents.config, contents.layout(members.length("vocabulary"))
+    arrays = {name: members.array(name, dtype, shape) for name, dtype, shape in layout}
     if ["metadata", *arrays, "sha256"] != list(members.contents):
-        raise _Bad("a damaged checkpoint: its members are not those of its configuration")
+        raise damaged("its members are not those of its configuration")
     digest = members.digest()
+    restored, units = VOCABULARIES[config.text.unit].restored, arrays["vocabulary"]
     try:
-        vocabulary = VOCABULARIES[config.text.unit].restored(
-            arrays["vocabulary"], arrays["counts"], config.text
-        )
+        vocabulary = restored(units, arrays["counts"], config.text)
     except ValueError as e:
-        raise _Bad(f"a damaged checkpoint: {e}") from None
+        raise damaged(f"{e}") from None
 
     def flat(group: str) -> Array:
-        weights = network(config, contents.V).weights
+        weights = Model(network_shape(config, contents.V)).weights
         for name in weights:
             weights[name][...] = arrays[f"{group}/{name}"]
         if not np.isfinite(weights.flat).all():
-            raise _Bad(f"a damaged checkpoint: {group} holds numbers that are not finite")
+            raise damaged(f"{group} holds numbers that are not finite")
         return weights.flat
 
     def snapshot(prefix: str, progress: Progress) -> Snapshot:
@@ -324,7 +301,7 @@ def _decode(data: bytes) -> Checkpoint:
         group = f"{prefix}state"
         state = [a.astype(np.float32) for k, a in arrays.items() if k.startswith(f"{group}/")]
         if not all(np.isfinite(s).all() for s in state):
-            raise _Bad(f"a damaged checkpoint: {group} holds numbers that are not finite")
+            raise damaged(f"{group} holds numbers that are not finite")
         return Snapshot(vectors, state, progress)
 
     return Checkpoint(

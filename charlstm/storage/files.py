@@ -20,12 +20,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from charlstm.errors import OutputError, UsageError
-from charlstm.storage.lock import Lock
-
-Path_ = str | os.PathLike[str]
-
-
-# --- what may be written -----------------------------------------------------------------------
+from charlstm.storage.lock import Lock, Path_
 
 
 def _identity(path: Path_) -> tuple[object, ...] | None:
@@ -66,10 +61,8 @@ def check_kind(path: Path_) -> None:
     if not stat.S_ISREG(mode):
         kinds = {stat.S_IFIFO: "a pipe", stat.S_IFSOCK: "a socket"}
         kind = kinds.get(stat.S_IFMT(mode), "a device")
-        raise UsageError(
-            f"{path}: is {kind}, and only a file can be replaced; name a file, or - for standard "
-            "output"
-        )
+        other = "name a file, or - for standard output"
+        raise UsageError(f"{path}: is {kind}, and only a file can be replaced; {other}")
 
 
 def claim(path: Path_) -> Lock:
@@ -100,9 +93,8 @@ def _check_rename(path: Path_, target: Path) -> None:
     except NotADirectoryError:
         pass
     except OSError as e:
-        raise OutputError(
-            f"{path}: cannot be replaced: {e.strerror}; write to another file (-o FILE)"
-        ) from None
+        why = f"{e.strerror}; write to another file (-o FILE)"
+        raise OutputError(f"{path}: cannot be replaced: {why}") from None
 
 
 def _mount_points() -> set[bytes]:
@@ -118,18 +110,13 @@ def _sweep(target: Path) -> None:
     """Remove temporary files of `target`. Only who holds its lock may: nobody else has one then."""
     ours = re.compile(rf"\.{re.escape(target.name)}\.[0-9a-f]{{8}}\.tmp")
     for path in target.parent.iterdir():
-        if not ours.fullmatch(path.name):
-            continue
         with contextlib.suppress(OSError):  # another user's; it is in nobody's way
-            if stat.S_ISREG(path.lstat().st_mode):
+            if ours.fullmatch(path.name) and stat.S_ISREG(path.lstat().st_mode):
                 with open(path, "rb") as file:
                     beginning = file.read(4)
                 # of an archive; what lost power may be empty, or zeros
                 if beginning in (b"PK\x03\x04", b"", bytes(4)):
                     path.unlink()
-
-
-# --- writing -----------------------------------------------------------------------------------
 
 
 @contextlib.contextmanager
@@ -160,10 +147,9 @@ def replacing(path: Path_, like: Path_ | None = None) -> Iterator[BinaryIO]:
 def _temporary(target: Path, like: Path_) -> Iterator[BinaryIO]:
     """A new file beside `target`, gone at the end unless it has been renamed. It is never open to
     more people than the file `like`."""
-    try:
+    kept = None
+    with contextlib.suppress(OSError):
         kept = os.stat(like)
-    except OSError:
-        kept = None
     mode = 0o666 if kept is None else kept.st_mode & 0o600
     path = target.parent / f".{target.name}.{secrets.token_hex(4)}.tmp"
     try:
@@ -181,13 +167,12 @@ def _keep_permissions(descriptor: int, kept: os.stat_result) -> None:
         return
     mode, now = stat.S_IMODE(kept.st_mode) & 0o777, os.fstat(descriptor)
     if (now.st_uid, now.st_gid) != (kept.st_uid, kept.st_gid):
-        try:
-            os.fchown(descriptor, kept.st_uid, kept.st_gid)
-        except OSError:
-            try:
-                os.fchown(descriptor, -1, kept.st_gid)
-            except OSError:  # another group gets no more than everybody has
-                mode &= 0o707 | (mode & 0o007) << 3
+        for owner in (kept.st_uid, -1):  # -1: the group alone
+            with contextlib.suppress(OSError):
+                os.fchown(descriptor, owner, kept.st_gid)
+                break
+        else:  # another group gets no more than everybody has
+            mode &= 0o707 | (mode & 0o007) << 3
     with contextlib.suppress(OSError):  # a file system without modes
         os.fchmod(descriptor, mode)
 

@@ -27,6 +27,8 @@ try:
 except ImportError:  # Windows
     import msvcrt
 
+Path_ = str | os.PathLike[str]
+
 LONGEST = 512
 """Bytes. A longer file is no lock of ours, whatever its name is."""
 
@@ -44,7 +46,7 @@ class Lock:
     """The right to write one path, held from now on until `release`, or until this object or its
     process is gone. A child that is forked meanwhile shares it."""
 
-    def __init__(self, path: str | os.PathLike[str]) -> None:
+    def __init__(self, path: Path_) -> None:
         """Raises `BusyError`, which names the process, where it is held already; `UsageError`
         where no file can be at this path; and `OutputError` where none can be written."""
         self.notice: str | None = None
@@ -66,7 +68,7 @@ class Lock:
     def held(self) -> bool:
         return bool(self.release.alive)
 
-    def _take(self, path: str | os.PathLike[str]) -> int:
+    def _take(self, path: Path_) -> int:
         """The descriptor of the lock's file, locked and signed."""
         flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0)
         while True:
@@ -74,44 +76,33 @@ class Lock:
             try:
                 info = os.fstat(descriptor)
                 if not (stat.S_ISREG(info.st_mode) and _is_lock(descriptor)):
-                    raise OutputError(
-                        f"{path}: cannot be written: {self.path.name} beside it, which should be "
-                        "its lock, is something else; move that away"
-                    )
+                    what = "which should be its lock, is something else; move that away"
+                    beside = f"{self.path.name} beside it, {what}"
+                    raise OutputError(f"{path}: cannot be written: {beside}")
                 try:
                     _lock(descriptor)
                 except (BlockingIOError, PermissionError):
-                    raise BusyError(
-                        f"{path} is being written by {_holder(descriptor)}; wait until that has "
-                        "ended, or write to another file (-o FILE)"
-                    ) from None
+                    other = "wait until that has ended, or write to another file (-o FILE)"
+                    holder = _holder(descriptor)
+                    raise BusyError(f"{path} is being written by {holder}; {other}") from None
                 except OSError as e:
                     if e.errno not in UNSUPPORTED:
                         raise
-                    self.notice = (
-                        f"{path}: this file system has no locks ({e.strerror}); see to it that "
-                        "no other run writes there"
-                    )
-                if self._stands(info):
-                    os.lseek(descriptor, 0, os.SEEK_SET)
-                    os.ftruncate(descriptor, 0)
-                    os.write(descriptor, f"{os.getpid()} {socket.gethostname()}\n".encode())
-                    return descriptor
+                    what = f"this file system has no locks ({e.strerror})"
+                    self.notice = f"{path}: {what}; see to it that no other run writes there"
+                with contextlib.suppress(FileNotFoundError):
+                    if os.path.samestat(info, os.stat(self.path, follow_symlinks=False)):
+                        os.lseek(descriptor, 0, os.SEEK_SET)
+                        os.ftruncate(descriptor, 0)
+                        os.write(descriptor, f"{os.getpid()} {socket.gethostname()}\n".encode())
+                        return descriptor
             except BaseException:
                 os.close(descriptor)
                 raise
             os.close(descriptor)  # its holder has removed it in between
 
-    def _stands(self, info: os.stat_result) -> bool:
-        """Whether the lock's file is still the one that was opened."""
-        try:
-            return os.path.samestat(info, os.stat(self.path, follow_symlinks=False))
-        except FileNotFoundError:
-            return False
-
 
 def _lock(descriptor: int) -> None:
-    """Lock a file that is open, or raise at once."""
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except NameError:  # one byte, so far behind the end that everybody can read what stands there

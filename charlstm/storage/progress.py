@@ -14,7 +14,7 @@ from typing import Any, NamedTuple, get_args, get_origin, get_type_hints
 
 import numpy as np
 
-from charlstm.storage.archive import BadArchive
+from charlstm.storage.archive import damaged
 
 
 class TextIdentity(NamedTuple):
@@ -92,18 +92,19 @@ class Progress:
         types = _TYPES[cls]
         needed, known = types.keys() - LATER, types.keys()
         if not isinstance(document, dict) or not needed <= document.keys() <= known:
-            raise BadArchive("a damaged checkpoint: progress is missing")
+            raise damaged("progress is missing")
         document = {k: v for k, v in document.items() if k != "setbacks" or v is not None}
         values: dict[str, Any] = {}
-        for name in types:
+        for name in (name for name in types if name in document):
+            value = document[name]
             try:
-                if name in document:
-                    values[name] = _SPECIAL.get(name, _typed)(document[name], types[name])
+                values[name] = _SPECIAL.get(name, _typed)(value, types[name])
             except ValueError:
-                value = document[name]
-                raise BadArchive(f"a damaged checkpoint: {name} is {value!r:.40}") from None
+                raise damaged(f"{name} is {value!r:.40}") from None
         losses = [row.valid for row in values["history"]]
-        return cls(**{"setbacks": _setbacks(losses), **values})
+        lowest = itertools.accumulate(losses, min)
+        setbacks = sum(valid >= best for valid, best in zip(losses[1:], lowest, strict=False))
+        return cls(**{"setbacks": setbacks, **values})
 
     def to_dict(self) -> dict[str, Any]:
         """What `read` takes, to be written as JSON."""
@@ -179,10 +180,6 @@ def _random(value: Any, kind: Any) -> dict[str, Any]:
     return _checked(value, same and value["has_uint32"] in (0, 1))  # type: ignore[no-any-return]
 
 
-def _ranks(value: Any, kind: Any) -> int:
-    return _checked(value, is_count(value, 1))  # type: ignore[no-any-return]
-
-
 _ROWS = (TextIdentity, Since, Score, Evaluated, Return)
 _TYPES = {kind: get_type_hints(kind) for kind in (*_ROWS, Progress)}
 """The types of all fields; known beforehand, as reading a file must evaluate no code."""
@@ -191,12 +188,6 @@ _SPECIAL: dict[str, Callable[[Any, Any], Any]] = {
     "corpus": _identity,
     "environment": _environment,
     "random": _random,
-    "ranks": _ranks,
+    "ranks": lambda value, kind: _checked(value, is_count(value, 1)),
 }
 """What reads a key whose type alone does not say enough."""
-
-
-def _setbacks(losses: list[float]) -> int:
-    """Evaluations of one held-out text that brought no new best."""
-    lowest = itertools.accumulate(losses, min)
-    return sum(valid >= best for valid, best in zip(losses[1:], lowest, strict=False))

@@ -16,14 +16,23 @@ from charlstm.nn.shape import State
 from charlstm.scoring.held_out import HeldOut
 from charlstm.storage.checkpoint import Checkpoint, Snapshot, network_shape, snapshot_groups
 from charlstm.text.corpus import Corpus, Streams
-from charlstm.training.events import Rollback
+from charlstm.training.events import Divergence
 from charlstm.training.plan import Plan
 from charlstm.training.ranks import Alone, Votes
-from charlstm.training.recovery import Diverged, Recovery, check_arrays
 from charlstm.training.shards import Job, Shards, cores
 
 SPARSE = 6
 """Copying rows to and fro pays where there are so many times as many rows in all."""
+
+
+class Diverged(Exception):
+    """Training diverged."""
+
+    def __init__(self, step: int, what: str, how: str = "is not finite") -> None:
+        """`what` was seen after `step` steps, or in the one that would have been that; `how` says
+        what is wrong with it."""
+        super().__init__(f"step {step}: {what} {how}")
+        self.divergence = Divergence(step, what, how != "is not finite")
 
 
 class Learner:
@@ -35,11 +44,12 @@ class Learner:
         t, m, p = plan.config.train, plan.config.model, checkpoint.progress
         self.progress = p
         mine = self.mine = slice(ranks.rank * t.batch, (ranks.rank + 1) * t.batch)
+        """Which of all streams are those of this rank."""
         self.held_out: HeldOut | None = None
         if plan.held_out:
             charged = corpus.vocabulary.charged
             self.held_out = HeldOut.of(corpus.valid, plan.streams, charged=charged)
-        self.shards = self._shards(corpus)
+        self.shards = self._shards()
         self.shards.weights[...] = checkpoint.last
         for s, before in zip(self.state, checkpoint.state, strict=True):
             s[...] = before[mine]
@@ -65,16 +75,15 @@ class Learner:
         unknown = corpus.vocabulary.unknown
         self.dropped_to = np.array([unknown] if m.input_drop and unknown >= 0 else [], np.intp)
 
-    def _shards(self, corpus: Corpus) -> Shards:
-        t, m, vocabulary = self.plan.config.train, self.plan.config.model, corpus.vocabulary
+    def _shards(self) -> Shards:
+        t, m, unknown = self.plan.config.train, self.plan.config.model, self.vocabulary.unknown
         held_out = None if self.held_out is None else self.held_out.part(self.mine)
         job = Job(
-            network_shape(self.plan.config, len(vocabulary)),
+            network_shape(self.plan.config, len(self.vocabulary)),
             *(t.length, t.batch, int(t.shards)),
-            held_out=0 if held_out is None else len(held_out.ids),
-            warm_up=0 if held_out is None else held_out.warm_up,
+            *((0, 0) if held_out is None else (len(held_out.ids), held_out.warm_up)),
             first=self.ranks.rank == 0,
-            drops=Drops(m.dropout, m.variational, m.weight_drop, m.input_drop, vocabulary.unknown),
+            drops=Drops(m.dropout, m.variational, m.weight_drop, m.input_drop, unknown),
             seed=t.rng_seed,
             stream=self.mine.start,
         )
@@ -86,20 +95,22 @@ class Learner:
         """The recurrent state of the streams of this rank."""
         return self.shards.state
 
-    # --- a step --------------------------------------------------------------------------------
-
+    @np.errstate(over="ignore", invalid="ignore")  # found, and reported
     def step(self, votes: Votes) -> tuple[float, float, Votes]:
         """Learn from one segment of every stream. Returns the loss in nats per unit, before the
         update, the norm of the gradient, before clipping, and the votes of all ranks. Raises
         `Diverged`, before the update, where one of these numbers is not finite."""
-        segment = self.streams.next()  # (T + 1, B)
+        plan, segment = self.plan, self.streams.next()  # (T + 1, B)
         self._reset_streams()
-        nats, votes = self._compute_gradient(segment, votes)
+        mean_over = plan.units_a_step if plan.config.train.loss == "mean" else plan.streams
+        nats = self.shards.train(segment, 1.0 / mean_over, self.progress.step)
+        self.ranks.add_(self.gradient)
+        nats, votes = self.ranks.exchange(nats, votes)
         length = self._clip(nats)
         self._update(segment)
-        self.progress.count_step(nats, self.plan.units_a_step)
-        self._average()
-        return nats / self.plan.units_a_step, length, votes
+        self.progress.count_step(nats, plan.units_a_step)
+        self._move_average()
+        return nats / plan.units_a_step, length, votes
 
     def _reset_streams(self) -> None:
         """Set the state of some streams to zero, as it is where a text begins.
@@ -112,13 +123,6 @@ class Learner:
             chosen = (self.rng.random(self.plan.streams) < reset)[self.mine]
             for s in self.state:
                 s[chosen] = 0.0
-
-    def _compute_gradient(self, segment: Array, votes: Votes) -> tuple[float, Votes]:
-        plan = self.plan
-        mean_over = plan.units_a_step if plan.config.train.loss == "mean" else plan.streams
-        nats = self.shards.train(segment, 1.0 / mean_over, self.progress.step)
-        self.ranks.add_(self.gradient)
-        return self.ranks.exchange(nats, votes)
 
     def _clip(self, nats: float) -> float:
         """Clip the gradient; return its norm before."""
@@ -146,7 +150,7 @@ class Learner:
         else:
             self.optimizer.step_(weights, self.gradient, rate)
 
-    def _average(self) -> None:
+    def _move_average(self) -> None:
         """Move the average towards the weights. The gradient is scratch."""
         if self.average is not None:
             # early on the average is short, so that the first weights are soon forgotten
@@ -155,8 +159,6 @@ class Learner:
             np.subtract(self.model.weights.flat, self.average, out=self.gradient)
             self.gradient *= 1.0 - decay
             self.average += self.gradient
-
-    # --- the whole of it -----------------------------------------------------------------------
 
     def snapshot(self) -> Snapshot:
         """Where this rank stands: the arrays themselves, no copies."""
@@ -167,30 +169,34 @@ class Learner:
         named = dict(zip(snapshot_groups(self.plan.config), vectors, strict=True))
         return Snapshot(named, self.state, self.progress)
 
-    def check(self) -> None:
-        """Raise `Diverged` where an array of any rank holds a number that is not finite."""
-        check_arrays(self.snapshot(), self.model, self.ranks)
-
-    def restore(self, recovery: Recovery, diverged: Diverged) -> Rollback:
-        """Return to the last good state, with a smaller learning rate from there on. Raises
-        `DivergedError` where that has not helped often enough."""
+    def restore(self, good: Snapshot) -> None:
+        """Return to a state of this rank."""
         now = self.snapshot()
-        recovery.restore_(now, diverged)
+        now.copy_(good)
         p = self.progress = now.progress
         self.rng.bit_generator.state = p.random
         self.streams.position = p.position
         self.optimizer.steps = p.step
-        where = f"on from step {p.step:,} with half the learning rate"
-        return Rollback(
-            step=p.step,
-            epoch=self.plan.epoch(p.step),
-            chars=self.plan.chars(p.step),
-            seconds=0.0,
-            lr=self.plan.learning_rate(p),
-            diverged=diverged.divergence,
-            notice=f"training diverged at {diverged}; {where}",
-        )
 
+    def check(self) -> None:
+        """Raise `Diverged` where an array of any rank holds a number that is not finite."""
+        vectors = {"the weights": self.model.weights.flat}
+        vectors |= {f"the {name} of": flat for name, flat in self.optimizer.state.items()}
+        if self.average is not None:
+            vectors["the average of"] = self.average
+        named = {
+            f"{kind} {name}": array
+            for kind, flat in vectors.items()
+            for name, array in self.model.weights.like(flat).items()
+        }
+        names = (f"the state {name}" for name in self.model.shape.states)
+        named |= zip(names, self.state, strict=True)
+        sick = np.array([not np.isfinite(array).all() for array in named.values()], np.float64)
+        self.ranks.add_(sick)  # they have different states, and must do the same
+        if sick.any():
+            raise Diverged(self.progress.step, list(named)[int(np.argmax(sick > 0))])
+
+    @np.errstate(over="ignore", invalid="ignore")  # found, and reported
     def measure(self) -> float | None:
         """Held-out loss in nats per unit of the weights as they are now; None without held-out
         text. Of several ranks all must ask."""

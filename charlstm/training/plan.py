@@ -42,10 +42,9 @@ def fitted(config: Config, characters: int) -> tuple[Config, str | None]:
     train = dataclasses.replace(t, batch=batch, length=length, shards=shards, epochs=epochs)
     notice = None
     if (batch, length) != (t.batch, t.length):
-        notice = (
-            f"{characters:,} {config.text.name}s to train on: reading {batch} "
-            f"stream{'s' * (batch > 1)} of {length} steps instead of {t.batch} of {t.length}"
-        )
+        reading = f"{batch} stream{'s' * (batch > 1)} of {length} steps"
+        reading += f" instead of {t.batch} of {t.length}"
+        notice = f"{characters:,} {config.text.name}s to train on: reading {reading}"
     return dataclasses.replace(config, train=train), notice
 
 
@@ -130,10 +129,8 @@ class Plan:
         """Raises `UsageError` for a cosine of a run without an end."""
         t = self.config.train
         if t.schedule == "cosine" and self.total_steps is None:
-            raise UsageError(
-                "train.schedule is cosine, which must know how many steps there will be; give "
-                "--steps or --epochs"
-            )
+            what = "train.schedule is cosine, which must know how many steps there will be"
+            raise UsageError(f"{what}; give --steps or --epochs")
         return Schedule(
             *(t.schedule, t.lr, t.lr_min, t.warm_up),
             *(t.lr_decay, t.lr_decay_after, t.lr_divide, self.total_steps),

@@ -22,7 +22,7 @@ from charlstm.config.fields import ACCEPTABLE, FATAL, FREE, OnResume
 from charlstm.config.schema import KEYS, Config, Setting
 from charlstm.errors import UsageError
 from charlstm.storage.checkpoint import Checkpoint
-from charlstm.storage.files import Path_
+from charlstm.storage.lock import Path_
 from charlstm.storage.progress import Since, TextIdentity
 from charlstm.text.corpus import Corpus
 from charlstm.training.plan import fitted
@@ -94,40 +94,35 @@ class Resumption(NamedTuple):
             kind = KEYS[key].metadata["on_resume"]
             if old != new and kind is not FREE:
                 accept = ", accept it (--accept-changes)" if kind is ACCEPTABLE else ""
-                yield Change(
-                    kind,
-                    f"{key} was {old!r} when the checkpoint was written and is {new!r}",
-                    f"{where}: {key} is {old!r} in {self.output} and cannot change on --resume; "
-                    f"leave it out{accept}, or start anew with -o or --force",
-                )
+                what = f"{key} was {old!r} when the checkpoint was written and is {new!r}"
+                error = f"{where}: {key} is {old!r} in {self.output} and cannot change on --resume"
+                other = f"leave it out{accept}, or start anew with -o or --force"
+                yield Change(kind, what, f"{error}; {other}")
         if p.ranks != ranks:
             many = f"{p.ranks} rank{'s' * (p.ranks > 1)}"
             what = f"the checkpoint was trained on {many}, this is a run on {ranks}"
             other = "with these all the same (--accept-changes), or start anew with -o or --force"
             yield Change(ACCEPTABLE, what, f"{what}; go on with as many, or {other}")
             if streams % ranks:
-                unshared = f"which cannot share its {streams} streams; start anew"
-                yield Change(FATAL, "", f"{what}, {unshared}")
+                error = f"{what}, which cannot share its {streams} streams; start anew"
+                yield Change(FATAL, "", error)
         if self.same_text and p.corpus != now:
             what = f"trained on {p.corpus.train:,} units before and on {now.train:,} now"
             yield Change(FREE, f"{what}, so that no line is cut where the text begins again", "")
         what = "the corpus is not the one that the checkpoint was trained on"
         if not self.same_text:
-            other = "(--accept-changes), or start anew with -o or --force"
-            yield Change(
-                ACCEPTABLE,
-                f"{what}; its held-out loss is measured anew",
-                f"{what}; give the same text (and --valid), or go on with this one all the same "
-                f"{other}",
-            )
+            other = "this one all the same (--accept-changes), or start anew with -o or --force"
+            error = f"{what}; give the same text (and --valid), or go on with {other}"
+            yield Change(ACCEPTABLE, f"{what}; its held-out loss is measured anew", error)
         if not checkpoint.vocabulary.has_units_of(self.corpus.vocabulary):
             if self.same_text:  # read by other settings of the section `text`
                 what = "the settings are not those that the checkpoint was trained with"
             error = f"{what}, nor is its vocabulary; start anew with -o or --force"
             yield Change(FATAL, "", error)
         if self.config(shared=True).train.batch * ranks != streams:
-            error = f"the corpus is too small for the checkpoint's {streams} streams"
-            yield Change(FATAL, "", error)
+            yield Change(
+                FATAL, "", f"the corpus is too small for the checkpoint's {streams} streams"
+            )
         for name, version in environment().items():
             was = p.environment.get(name, version)
             if was != version:
@@ -144,7 +139,7 @@ class Resumption(NamedTuple):
             notices.append(change.notice)
         config, p, now = self.config(shared=True), self.checkpoint.progress, identity(self.corpus)
         if (p.corpus, p.ranks) != (now, self.ranks):
-            self.checkpoint.good = None  # that was one of the run as it had been
+            self.checkpoint.good = None  # a state of the run as it had been
         if not self.same_text:  # what did best on another text counts for nothing
             p.best, p.final, p.looks, p.since = None, None, 0, Since(0.0, 0)
         p.corpus, p.ranks, p.environment = now, self.ranks, environment()

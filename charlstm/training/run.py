@@ -7,7 +7,6 @@ caller's choice.
 from __future__ import annotations
 
 import contextlib
-import copy
 import dataclasses
 import math
 import time
@@ -19,18 +18,17 @@ import numpy as np
 from charlstm.config.fields import seconds
 from charlstm.config.schema import Config, Setting
 from charlstm.errors import DivergedError, OutputError
+from charlstm.nn.model import Model
 from charlstm.nn.optimizers import OPTIMIZERS
-from charlstm.storage.checkpoint import Checkpoint, network, snapshot_groups
-from charlstm.storage.files import Path_
-from charlstm.storage.lock import Lock
+from charlstm.storage.checkpoint import Checkpoint, network_shape, snapshot_groups
+from charlstm.storage.lock import Lock, Path_
 from charlstm.storage.progress import Progress, Score
 from charlstm.text.corpus import Corpus
 from charlstm.training.evaluations import Evaluations
 from charlstm.training.events import Event, Record
-from charlstm.training.learner import Learner
+from charlstm.training.learner import Diverged, Learner
 from charlstm.training.plan import Plan, embedding_start, fitted
-from charlstm.training.ranks import ALONE, Alone, Votes, ranks
-from charlstm.training.recovery import Diverged, Recovery
+from charlstm.training.ranks import Votes, ranks
 from charlstm.training.resume import Resumption, environment, identity
 from charlstm.training.saving import Output, SavePolicy
 
@@ -42,20 +40,16 @@ def first_checkpoint(corpus: Corpus, config: Config, ranks: int) -> Checkpoint:
     """A new model, before its first step. The configuration is fitted to the corpus."""
     t, m = config.train, config.model
     rng = np.random.default_rng(t.rng_seed)
-    model = network(config, len(corpus.vocabulary))
+    model = Model(network_shape(config, len(corpus.vocabulary)))
     model.initialise(rng, m.forget_bias, m.start, embedding_start(config))
     flat = model.weights.flat
     average = [flat.copy()] if t.average else []
     vectors = [flat, *average, *OPTIMIZERS[t.optimizer](flat).state.values()]
+    text, known, random = identity(corpus), environment(), rng.bit_generator.state
     return Checkpoint(
         dict(zip(snapshot_groups(config), vectors, strict=True)),
         model.zero_state(t.batch * ranks),
-        Progress(
-            corpus=identity(corpus),
-            environment=environment(),
-            ranks=ranks,
-            random=rng.bit_generator.state,
-        ),
+        Progress(corpus=text, environment=known, ranks=ranks, random=random),
         config=config,
         vocabulary=corpus.vocabulary,
         best=flat.copy(),
@@ -76,30 +70,25 @@ class Training:
         corpus: Corpus,
         checkpoint: Checkpoint,
         output: Path_ | None,
-        ranks: Alone = ALONE,
         lock: Lock | None = None,
+        notices: Sequence[str] = (),
     ) -> None:
-        self.corpus, self.ranks = corpus, ranks
+        self.corpus, self.ranks = corpus, ranks()
         held_out = len(corpus.valid) > 1  # the first unit is given, not predicted
-        self.plan = Plan(checkpoint.config, len(corpus.train), held_out, ranks.size)
+        self.plan = Plan(checkpoint.config, len(corpus.train), held_out, self.ranks.size)
         self.writes = output is not None
-        self.output = Output(output, lock) if output is not None and ranks.rank == 0 else None
+        self.output = Output(output, lock) if output is not None and not self.ranks.rank else None
         self.notices = list(corpus.notices)
         if self.output is not None and self.output.lock.notice:
             self.notices.append(self.output.lock.notice)
         if self.plan.schedule.kind == "plateau" and not held_out:
             self.notices.append("nothing is held out, so the plateau schedule stays at its rate")
+        self.notices += notices
         t = self.config.train
         if t.sample_every or t.sample_at:
             corpus.vocabulary.encode_strictly(self.config.sample.seed, "sample.seed")
-        learner = self.learner = Learner(corpus, checkpoint, self.plan, ranks)
-        if checkpoint.good is None:
-            good = copy.deepcopy(learner.snapshot())
-        else:
-            state = [s[learner.mine] for s in checkpoint.good.state]
-            good = dataclasses.replace(checkpoint.good, state=state)
-        self.recovery = Recovery(good)
-        self.evaluations = Evaluations(learner, self.recovery, checkpoint)
+        self.learner = Learner(corpus, checkpoint, self.plan, self.ranks)
+        self.evaluations = Evaluations(self.learner, checkpoint)
         self._stop = False
         self.spent = 0.0
         """Seconds before the first step that a time limit counts, such as those of reading."""
@@ -110,13 +99,10 @@ class Training:
     ) -> Training:
         """Begin a new model. The configuration is fitted to a small corpus. Without the `lock` on
         `output`, it is taken here."""
-        together = ranks()
-        config, notice = fitted(config, len(corpus.train) // together.size)
-        checkpoint = first_checkpoint(corpus, config, together.size)
-        training = cls(corpus, checkpoint, output, together, lock)
-        if notice:
-            training.notices.append(notice)
-        return training
+        size = ranks().size
+        config, notice = fitted(config, len(corpus.train) // size)
+        checkpoint = first_checkpoint(corpus, config, size)
+        return cls(corpus, checkpoint, output, lock, [notice] if notice else [])
 
     @classmethod
     def resume(
@@ -132,14 +118,8 @@ class Training:
         """Continue exactly where a checkpoint stands, as if the run had never stopped, but with
         some settings changed. Raises `UsageError` at a change that the run does not survive, or
         does only with `accept_changes`: see `charlstm.training.resume`."""
-        together = ranks()
-        resumption = Resumption(checkpoint, corpus, settings, together.size, output)
-        notices = resumption.apply(accept_changes)
-        training = cls(corpus, checkpoint, output, together, lock)
-        training.notices += notices
-        return training
-
-    # --- where it stands -----------------------------------------------------------------------
+        resumption = Resumption(checkpoint, corpus, settings, ranks().size, output)
+        return cls(corpus, checkpoint, output, lock, resumption.apply(accept_changes))
 
     @property
     def config(self) -> Config:
@@ -183,10 +163,11 @@ class Training:
 
     def checkpoint(self) -> Checkpoint:
         """What is needed to resume from here; whole on rank 0. Of several ranks all must ask."""
-        now, good, p = self.learner.snapshot(), None, self.progress
-        if self.recovery.good.progress.step != self.step:
-            gathered = [self.ranks.gather(s) for s in self.recovery.good.state]
-            good = dataclasses.replace(self.recovery.good, state=gathered)
+        now, p, good = self.learner.snapshot(), self.progress, self.evaluations.good
+        gathered = None
+        if good.progress.step != self.step:
+            state = [self.ranks.gather(s) for s in good.state]
+            gathered = dataclasses.replace(good, state=state)
         best, used = self.evaluations.best, self.learner.used.weights.flat
         return Checkpoint(
             now.vectors,
@@ -195,7 +176,7 @@ class Training:
             config=self.config,
             vocabulary=self.corpus.vocabulary,
             best=used if p.final or not p.best else best,
-            good=good,
+            good=gathered,
             looked=best if p.final and p.best else None,
         )
 
@@ -222,91 +203,93 @@ class Training:
                 self.output.lock.release()
 
     def _steps(self) -> Iterator[Event]:
-        t, plan, learner = self.config.train, self.plan, self.learner
-        began, self._stop = time.monotonic(), False
+        plan, learner, alone = self.plan, self.learner, self.ranks.size == 1
+        t, began, self._stop = self.config.train, time.monotonic(), False
         limit = math.inf if t.max_time is None else seconds(t.max_time) - self.spent
-        saves, alone = SavePolicy(t.save_every, began), self.ranks.size == 1
+        saves = SavePolicy(t.save_every, began)
 
         def over() -> bool:
             """Whether this process wants to end."""
             return self._stop or time.monotonic() - began >= limit
 
         if self.step == 0 and plan.samples(0):
-            yield self._record(sample=self.learner.sample())
+            yield self._record(sample=learner.sample())
         if self.finished:
             self.save(last=True)
         while not self.finished:
-            ends = alone and over()  # before the first step, or asked for since
-            record, votes, changes = None, Votes(), dict[str, Any]()
+            ends = alone and over()  # before the first step, or asked for since the last one
+            stepping, said, votes = not ends, dict[str, Any](), Votes()
             now, lost = time.monotonic(), learner.shards.lost
-            if learner.shards.idle and now - began >= WORKERS_AFTER:
+            if now - began >= WORKERS_AFTER:
                 learner.shards.start_workers()
             try:
-                with np.errstate(over="ignore", invalid="ignore"):  # found, and reported
-                    if not ends:
-                        record, votes = self._do_step(saves.votes(now, over(), self.ranks.rank))
-                        ends = votes.end or (alone and over())
-                    evaluates = record is not None and self.step % plan.eval_every == 0
-                    if evaluates or ends or self.finished or saves.due(self.step, votes):
-                        learner.check()
-                    if evaluates:
-                        changes |= self.evaluations.on_the_way()
-                    if ends or self.finished:
-                        changes |= self._end(evaluates)
+                if stepping:
+                    said, votes = self._do_step(saves.votes(now, over(), self.ranks.rank))
+                    ends = votes.end or (alone and over())
+                evaluating = stepping and self.step % plan.eval_every == 0
+                if evaluating or ends or self.finished or saves.due(self.step, votes):
+                    learner.check()  # before anything is kept or saved
+                if evaluating:
+                    said |= self.evaluations.on_the_way()
+                if ends or self.finished:
+                    said |= self._end(evaluating)
             except Diverged as e:
-                back = learner.restore(self.recovery, e)
-                yield dataclasses.replace(back, seconds=time.monotonic() - began)
-                if not ends:
-                    continue
-                self.save(last=True)
-                if self.step == 0 and not self._stop:
-                    raise DivergedError(
-                        f"training diverged at {e}; the time is over and nothing is learnt: try a "
-                        "smaller --set train.lr or train.clip_norm"
-                    ) from None
-                return
+                yield self.evaluations.go_back(e, time.monotonic() - began)
+                if ends:
+                    self._end_diverged(e)
+                    return
+                continue
             if learner.shards.lost > lost:
-                changes["notice"] = "a worker process was lost; training goes on without it"
-            saves.unsaved_best |= changes.get("best", False)
+                said["notice"] = "a worker process was lost; training goes on without it"
+            saves.unsaved_best |= said.get("best", False)
             if self.writes and not (ends or self.finished) and saves.due(self.step, votes):
-                changes |= self._save_on_the_way(saves)
-            if record is None and "valid" not in changes:
-                return
-            if record is not None and plan.samples(self.step):
-                changes["sample"] = self.learner.sample()
-            changes["seconds"] = time.monotonic() - began
-            yield dataclasses.replace(record or self._record(), **changes)
+                said |= self._save_on_the_way(saves)
+            if stepping and plan.samples(self.step):
+                said["sample"] = learner.sample()
+            if stepping or "valid" in said:
+                yield self._record(time.monotonic() - began, **said)
             if ends:
                 return
 
-    def _do_step(self, votes: Votes) -> tuple[Record, Votes]:
-        """A step of the learner; its record, and the votes of all ranks."""
+    # What the parts of the loop return is what a `Record` says of them.
+
+    def _do_step(self, votes: Votes) -> tuple[dict[str, Any], Votes]:
+        """A step of the learner; also returns the votes of all ranks."""
         rate = self.plan.learning_rate(self.progress)
         loss, gradient_norm, votes = self.learner.step(votes)
-        return self._record(train=loss, lr=rate, gradient_norm=gradient_norm), votes
-
-    def _record(self, **what: Any) -> Record:
-        """A record after this step; by default of what happens between two."""
-        what.setdefault("lr", self.plan.learning_rate(self.progress))
-        what = {"train": math.nan, "gradient_norm": math.nan, **what}
-        return Record(self.step, self.epoch, self.chars, seconds=0.0, **what)
+        return {"train": loss, "lr": rate, "gradient_norm": gradient_norm}, votes
 
     def _end(self, evaluated: bool) -> dict[str, Any]:
         """Save the run at its end, which is evaluated once."""
-        changes: dict[str, Any] = {}
+        said: dict[str, Any] = {}
         if not evaluated and self.progress.since.units:
             if self._stop and self.ranks.size == 1:
                 self.save(last=True)  # a second signal ends the process at once
-            changes = self.evaluations.at_the_end()
+            said = self.evaluations.at_the_end()
         self.save(last=True)
-        return {**changes, "saved": self.writes}
+        return {**said, "saved": self.writes}
+
+    def _end_diverged(self, diverged: Diverged) -> None:
+        """Save the good state that a run returned to at its end."""
+        self.save(last=True)
+        if self.step == 0 and not self._stop:
+            raise DivergedError(
+                f"training diverged at {diverged}; the time is over and nothing is learnt: try a "
+                "smaller --set train.lr or train.clip_norm"
+            ) from None
 
     def _save_on_the_way(self, saves: SavePolicy) -> dict[str, Any]:
         """Save; where that fails, training goes on."""
-        began, changes = time.monotonic(), dict[str, Any](saved=True)
+        began, said = time.monotonic(), dict[str, Any](saved=True)
         try:
             self.save()
         except OutputError as e:
-            changes = {"notice": f"{e}; training goes on"}
+            said = {"notice": f"{e}; training goes on"}
         saves.tried(began, time.monotonic())
-        return changes
+        return said
+
+    def _record(self, elapsed: float = 0.0, **said: Any) -> Record:
+        """A record of a step, or of what happens between two."""
+        rate = self.plan.learning_rate(self.progress)
+        said = {"train": math.nan, "lr": rate, "gradient_norm": math.nan, **said}
+        return Record(self.step, self.epoch, self.chars, elapsed, **said)

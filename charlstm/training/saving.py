@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from charlstm.config.fields import seconds
 from charlstm.errors import OutputError
 from charlstm.storage.checkpoint import Checkpoint, rescued, write_checkpoint
-from charlstm.storage.files import Path_, claim
-from charlstm.storage.lock import Lock
+from charlstm.storage.files import claim
+from charlstm.storage.lock import Lock, Path_
 from charlstm.training.ranks import Votes
 
 SAVING = 0.02
@@ -66,8 +66,8 @@ class Output:
                 self.lock.release()
 
     def write(self, checkpoint: Checkpoint, last: bool) -> None:
-        """Write the file. If that fails and it is the `last` time, write it to another place,
-        which the `OutputError` names."""
+        """Write the file; if that fails the `last` time, to another place, which the `OutputError`
+        names."""
         with self.locked():
             try:
                 write_checkpoint(self.path, checkpoint)
