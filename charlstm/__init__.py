@@ -8,53 +8,40 @@
     print("".join(model.sample(seed="Once ", length=100)))
     print(model.evaluate("Once upon a time").bits_per_char)
 
-What is named here is the public interface. It is imported when it is first used, so that
-importing the package costs nothing.
+What is named here is the public interface. What needs NumPy is imported when it is first used, so
+that importing the package costs nothing.
 """
 
-from __future__ import annotations
-
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from charlstm._version import __version__ as __version__
+from charlstm.errors import (
+    BusyError,
+    CharLSTMError,
+    CheckpointError,
+    ConfigError,
+    CorpusError,
+    DivergedError,
+    OutputError,
+    UsageError,
+    VocabularyError,
+)
+from charlstm.training.events import Record, Rollback
 
 if TYPE_CHECKING:
     from charlstm.api import LanguageModel, gradient_flow, load, train
     from charlstm.config.schema import Config, Setting
-    from charlstm.errors import (
-        BusyError,
-        CharLSTMError,
-        CheckpointError,
-        ConfigError,
-        CorpusError,
-        DivergedError,
-        OutputError,
-        UsageError,
-        VocabularyError,
-    )
     from charlstm.scoring.evaluation import Evaluation
     from charlstm.scoring.flow import GradientFlow
-    from charlstm.training.events import Record, Rollback
     from charlstm.training.run import Training
 
 _HOMES = {
-    "api": ("LanguageModel", "gradient_flow", "load", "train"),
-    "config.schema": ("Config", "Setting"),
-    "errors": (
-        "BusyError",
-        "CharLSTMError",
-        "CheckpointError",
-        "ConfigError",
-        "CorpusError",
-        "DivergedError",
-        "OutputError",
-        "UsageError",
-        "VocabularyError",
-    ),
-    "scoring.evaluation": ("Evaluation",),
-    "scoring.flow": ("GradientFlow",),
-    "training.events": ("Record", "Rollback"),
-    "training.run": ("Training",),
+    **dict.fromkeys(("LanguageModel", "gradient_flow", "load", "train"), "api"),
+    **dict.fromkeys(("Config", "Setting"), "config.schema"),
+    "Evaluation": "scoring.evaluation",
+    "GradientFlow": "scoring.flow",
+    "Training": "training.run",
 }
 
 __all__ = [
@@ -82,9 +69,6 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    for home, names in _HOMES.items():
-        if name in names:
-            import importlib
-
-            return getattr(importlib.import_module(f"charlstm.{home}"), name)
+    if name in _HOMES:
+        return getattr(import_module(f"charlstm.{_HOMES[name]}"), name)
     raise AttributeError(f"module 'charlstm' has no attribute {name!r}")

@@ -1,7 +1,5 @@
 """The library's front door: load a model, sample from it, score with it, train one."""
 
-from __future__ import annotations
-
 import contextlib
 import math
 import os

@@ -1,7 +1,5 @@
 """What can go wrong, and the exit code that the command line gives it."""
 
-from __future__ import annotations
-
 
 class CharLSTMError(Exception):
     """Base of every error this package raises on purpose: one line that says what to do."""

@@ -1,7 +1,5 @@
 """The command line: a thin layer over `charlstm.api` that knows click, streams and exit codes."""
 
-from __future__ import annotations
-
 import contextlib
 import io
 import os

@@ -1,7 +1,5 @@
 """`sample --interactive`: a beginning is typed, continuations are shown, and one goes on."""
 
-from __future__ import annotations
-
 import contextlib
 import sys
 

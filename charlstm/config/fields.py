@@ -1,7 +1,5 @@
 """How the keys of a configuration are declared: a default, and a rule for other values."""
 
-from __future__ import annotations
-
 import codecs
 import math
 import re

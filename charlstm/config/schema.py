@@ -1,8 +1,6 @@
 """The keys of a configuration: five frozen sections, each key with its default and its rule.
 Anything else is a `ConfigError` that names the place and the key."""
 
-from __future__ import annotations
-
 import dataclasses
 import difflib
 from collections.abc import Iterable, Mapping, Sequence
@@ -215,7 +213,7 @@ class Config:
             for section, keys in dataclasses.asdict(self).items()
         }
 
-    def updated(self, settings: Iterable[Setting]) -> Config:
+    def updated(self, settings: "Iterable[Setting]") -> "Config":
         """This configuration with new values for keys; later settings win over earlier ones."""
         values, settings = dataclasses.asdict(self), list(settings)
         for setting in settings:

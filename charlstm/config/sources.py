@@ -1,7 +1,5 @@
 """Where settings come from: files, and options of the command line."""
 
-from __future__ import annotations
-
 import os
 from pathlib import Path
 

@@ -4,8 +4,6 @@ Numbers are those of YAML 1.2: `1e-3` is a number and `no` is a word. There are 
 or tags. The parser reads events and constructs nothing, so neither nesting nor aliases blow up.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterator
 from typing import Any, NamedTuple

@@ -4,8 +4,6 @@ For a model of bytes that is UTF-8: all characters, laid out by their bytes, bec
 blocks, of which only those that differ are kept.
 """
 
-from __future__ import annotations
-
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from functools import cache
@@ -51,7 +49,7 @@ class _Branch:
     """What follows a kind of character in the shapes of units: the shapes that end with it, and
     the kinds that come next."""
 
-    def __init__(self, after: _Trie) -> None:
+    def __init__(self, after: "_Trie") -> None:
         self.shapes: list[int] = []
         self.after = after
 

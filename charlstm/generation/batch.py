@@ -1,6 +1,6 @@
 """Many samples side by side, each from a state of its own."""
 
-from __future__ import annotations
+from typing import Self
 
 import numpy as np
 
@@ -135,7 +135,7 @@ class Batch:
                 self.writing[k], self.states[k] = True, self.begins[k]
         self.logits = self.stepper.step(ids)
 
-    def move(self, ids: Array, half: Batch) -> Array:
+    def move(self, ids: Array, half: Self) -> Array:
         """Give the streams that have samples to a batch with half as many; return their ids."""
         keep = np.argsort([sample is None for sample in self.samples], kind="stable")[: half.K]
         half.stepper.take_over(self.stepper, keep)

@@ -1,7 +1,5 @@
 """The most probable text, by a beam search."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 
 import numpy as np

@@ -1,7 +1,5 @@
 """From logits to ids: temperature, cuts and the draw."""
 
-from __future__ import annotations
-
 import numpy as np
 
 from charlstm.nn.arrays import Array

@@ -1,10 +1,8 @@
 """When a text ends. This is decided here alone, for one stream, for many, and for a beam."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 from charlstm.config.schema import SampleConfig
 from charlstm.generation.matcher import Matcher
@@ -38,7 +36,7 @@ class Sampling:
         vocabulary: Vocabulary,
         match: Matcher | None = None,
         errors: str = "replace",
-    ) -> Sampling:
+    ) -> Self:
         """As the configuration's section `sample` says, with its stop texts in the normal form of
         the vocabulary."""
         c, stop = config, tuple(map(vocabulary.normalised, config.stop))
@@ -74,7 +72,7 @@ class Ending:
         """The units that end a match, which they are no part of."""
         self.candidates[list(self.line_ends)] = True
 
-    def sample(self, number: int, seed: Seed) -> Sample:
+    def sample(self, number: int, seed: Seed) -> "Sample":
         """A sample that continues a seed, before its first unit."""
         return Sample(number, seed, self)
 

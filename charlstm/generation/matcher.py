@@ -5,8 +5,6 @@ automata and their decision problems, 1959), in which every state knows how many
 away. A unit is allowed where, with what is left of the length, a match can follow.
 """
 
-from __future__ import annotations
-
 from collections import deque
 
 import numpy as np

@@ -3,8 +3,6 @@
 K. Thompson, Regular expression search algorithm, 1968.
 """
 
-from __future__ import annotations
-
 from collections.abc import Generator, Sequence
 
 from charlstm.generation.regex import (

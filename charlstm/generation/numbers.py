@@ -3,11 +3,10 @@
 So sample k is the same in whatever way, and beside whatever others, it is asked for.
 """
 
-from __future__ import annotations
-
 import itertools
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
+from typing import Self
 
 import numpy as np
 
@@ -93,7 +92,7 @@ class StreamNumbers:
                 self._fetch(k)
             self.left = BLOCK - int(place.max())
 
-    def take_over(self, other: StreamNumbers, streams: Array) -> None:
+    def take_over(self, other: Self, streams: Array) -> None:
         """Continue the sequences of some streams of another's."""
         self.used[...], self.block[...] = other.used[streams], other.block[streams]
         self.samples, self.left = [other.samples[k] for k in streams.tolist()], other.left

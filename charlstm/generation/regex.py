@@ -6,8 +6,6 @@ Python's `re`; and in a class the named ones of POSIX, such as [:digit:]. Anythi
 that names it.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Callable
 from typing import NamedTuple
@@ -69,19 +67,19 @@ class Character(NamedTuple):
 class Concatenation(NamedTuple):
     """One after the other."""
 
-    parts: list[Node]
+    parts: "list[Node]"
 
 
 class Alternation(NamedTuple):
     """One of several."""
 
-    parts: list[Node]
+    parts: "list[Node]"
 
 
 class Repetition(NamedTuple):
     """From `least` to `most` times; None is without a limit."""
 
-    part: Node
+    part: "Node"
     least: int
     most: int | None
 

@@ -1,7 +1,5 @@
 """Samples: one by itself, or many side by side."""
 
-from __future__ import annotations
-
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cache

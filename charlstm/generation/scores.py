@@ -1,7 +1,5 @@
 """What `evaluate` says of samples."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import NamedTuple
 

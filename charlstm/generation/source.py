@@ -1,7 +1,5 @@
 """A model and a seed, made ready to draw from."""
 
-from __future__ import annotations
-
 import numpy as np
 
 from charlstm.generation.choose import Chooser

@@ -1,7 +1,5 @@
 """How well a model predicts a text: nats, bits and perplexity per character, byte or word."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """How far back a model learns: the gradient of one step's loss along the steps before it."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np

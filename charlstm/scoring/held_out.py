@@ -1,8 +1,7 @@
 """A quick measure of the held-out loss while training: the text as many streams side by side."""
 
-from __future__ import annotations
-
 import math
+from typing import Self
 
 import numpy as np
 
@@ -36,7 +35,7 @@ class HeldOut:
         self.characters = int(np.count_nonzero(counted))
 
     @classmethod
-    def of(cls, ids: Array, B: int, limit: int = 400_000, charged: int = UNKNOWN) -> HeldOut:
+    def of(cls, ids: Array, B: int, limit: int = 400_000, charged: int = UNKNOWN) -> Self:
         """A text (N,), N > 1, as B streams. The id `charged` costs a fixed price."""
         last = len(ids) - 1
         L = math.ceil(last / B)  # units per stream
@@ -48,10 +47,10 @@ class HeldOut:
         counted[places[warm_up + 1 :] > last] = NOT_COUNTED
         return cls(read, counted.astype(np.uint8))
 
-    def part(self, streams: slice) -> HeldOut:
+    def part(self, streams: slice) -> Self:
         """The text of a slice of the streams."""
         first = self.first and not streams.start
-        return HeldOut(self.ids[:, streams], self.counted[:, streams], first)
+        return type(self)(self.ids[:, streams], self.counted[:, streams], first)
 
     def nats(self, unrolled: Unrolled) -> float:
         """Nats of all streams together under the model of `unrolled`, which is of B streams."""

@@ -8,8 +8,6 @@ than 2 GiB has its sizes and offsets in ZIP64 fields, as Python's zipfile writes
 taking the contents out, and comparing the rest with what would have been written around them.
 """
 
-from __future__ import annotations
-
 import hashlib
 import math
 import struct

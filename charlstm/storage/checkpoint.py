@@ -8,8 +8,6 @@ a dozen kinds of exceptions on others.
 `docs/checkpoint-format.md` has the members with their shapes, and the metadata.
 """
 
-from __future__ import annotations
-
 import contextlib
 import json
 import os
@@ -17,7 +15,7 @@ import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 import numpy as np
 from numpy.typing import DTypeLike
@@ -69,7 +67,7 @@ class Snapshot:
         """All arrays, in an order that only the configuration decides."""
         return [*self.vectors.values(), *self.state]
 
-    def copy_(self, other: Snapshot) -> None:
+    def copy_(self, other: "Snapshot") -> None:
         """Put a copy of another snapshot of the same run into these arrays."""
         for array, before in zip(self.arrays(), other.arrays(), strict=True):
             np.copyto(array, before)
@@ -134,7 +132,7 @@ class Contents(NamedTuple):
             raise DivergedError("a loss is not a finite number; not saved") from None
 
     @classmethod
-    def of_json(cls, text: bytes) -> Contents:
+    def of_json(cls, text: bytes) -> Self:
         """Read metadata strictly. Raises `BadArchive`."""
         try:
             document = json.loads(text.decode("utf-8"))

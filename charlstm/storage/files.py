@@ -4,8 +4,6 @@ An output is never an input or another output of the same command, and only a re
 replaced. What replaces a file has its permissions.
 """
 
-from __future__ import annotations
-
 import contextlib
 import errno
 import itertools

@@ -8,8 +8,6 @@ before letting go; what a killed process leaves is a file that nobody has locked
 one takes over and removes in its turn.
 """
 
-from __future__ import annotations
-
 import contextlib
 import errno
 import os

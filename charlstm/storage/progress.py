@@ -1,7 +1,5 @@
 """Where a run of training stands: typed values, read strictly from a checkpoint's metadata."""
 
-from __future__ import annotations
-
 import dataclasses
 import itertools
 import json
@@ -10,7 +8,7 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from types import UnionType
-from typing import Any, NamedTuple, get_args, get_origin, get_type_hints
+from typing import Any, NamedTuple, Self, get_args, get_origin, get_type_hints
 
 import numpy as np
 
@@ -87,7 +85,7 @@ class Progress:
     rollbacks: list[Return] = field(default_factory=list)
 
     @classmethod
-    def read(cls, document: Any) -> Progress:
+    def read(cls, document: Any) -> Self:
         """The progress in a checkpoint's metadata. Raises `BadArchive` for anything else."""
         types = _TYPES[cls]
         needed, known = types.keys() - LATER, types.keys()
@@ -115,7 +113,7 @@ class Progress:
         self.step, self.final = self.step + 1, None
         self.since = Since(self.since.nats + nats, self.since.units + units)
 
-    def copy(self) -> Progress:
+    def copy(self) -> Self:
         """A copy that does not change with this one: only the history is changed in place."""
         return dataclasses.replace(self, history=self.history.copy())
 

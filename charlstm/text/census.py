@@ -6,8 +6,6 @@ number stands for it: its place in the order in which units first occur. A censu
 has ids for the numbers. Its first `unknown` numbers mean `UNK`.
 """
 
-from __future__ import annotations
-
 import itertools
 import sys
 from collections import defaultdict

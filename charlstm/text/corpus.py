@@ -5,14 +5,12 @@ Past `ids.IN_MEMORY` bytes they are in a mapped temporary file, so a text of man
 little memory.
 """
 
-from __future__ import annotations
-
 import hashlib
 import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
@@ -70,7 +68,7 @@ class Corpus:
         *,
         rng_seed: int = 0,
         **others: Any,
-    ) -> Corpus:
+    ) -> Self:
         """Split off the last `valid` of the text, or hold out `valid_text` instead. `others` are
         keys of the configuration's section `text`, such as `unit`; `rng_seed` draws the lines of
         `split="lines"`. The vocabulary is that of the whole text, held-out part included."""
@@ -88,7 +86,7 @@ class Corpus:
         *,
         rng_seed: int = 0,
         seconds: float = math.inf,
-    ) -> Corpus:
+    ) -> Self:
         """Read files in order as one text. Their reading ends after half of `seconds`, that of the
         held-out text after three quarters. Raises what `read_text` raises, and `OutputError` where
         a large text finds no room for its temporary file."""
@@ -108,7 +106,7 @@ class Corpus:
         own: Iterable[str] | None,
         rng_seed: int,
         reading: Reading,
-    ) -> Corpus:
+    ) -> Self:
         """`files` are names and texts in blocks; `own` is a held-out text of its own in blocks."""
         digest, seams = hashlib.sha256(), Seams(config.unit)
         texts, form = seams.join(files), config.normalize

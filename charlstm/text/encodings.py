@@ -1,7 +1,5 @@
 """Encodings: decoders, and guesses about files that are in another one than is stated."""
 
-from __future__ import annotations
-
 import codecs
 import re
 import sys

@@ -1,7 +1,5 @@
 """From text to ids, which are kept in a temporary file where they are many."""
 
-from __future__ import annotations
-
 import contextlib
 import mmap
 import os

@@ -1,7 +1,5 @@
 """Unicode's normal forms of texts, also of those that come in blocks."""
 
-from __future__ import annotations
-
 import sys
 import unicodedata
 from collections.abc import Callable, Iterable, Iterator

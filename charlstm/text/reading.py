@@ -1,7 +1,5 @@
 """From files to text: in blocks, as a whole, or in lines."""
 
-from __future__ import annotations
-
 import codecs
 import contextlib
 import itertools
@@ -12,7 +10,7 @@ import stat
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
-from typing import IO
+from typing import IO, Self
 
 import numpy as np
 
@@ -264,7 +262,7 @@ class Line(str):
     bad: int  # the place, from 1, of the first byte that cannot be decoded; 0 where there is none
 
     @classmethod
-    def of(cls, text: str, raw: bytes, in_table: bool) -> Line:
+    def of(cls, text: str, raw: bytes, in_table: bool) -> Self:
         """A line of a text and bytes that still have their end."""
         line = cls(text.removesuffix("\n").removesuffix("\r"))
         line.raw, line.bad = raw, 0

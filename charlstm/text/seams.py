@@ -1,7 +1,5 @@
 """Joining files to one text."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator
 
 from charlstm.text.units import VOCABULARIES

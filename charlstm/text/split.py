@@ -1,9 +1,8 @@
 """Lines of a text as ids, and the parts of it for training and held out."""
 
-from __future__ import annotations
-
 import unicodedata
 from dataclasses import dataclass
+from typing import Self
 
 import numpy as np
 
@@ -36,7 +35,7 @@ class Lines:
     """Ids that end the last line where one of them ends the text."""
 
     @classmethod
-    def of(cls, line_break: str, vocabulary: Vocabulary) -> Lines:
+    def of(cls, line_break: str, vocabulary: Vocabulary) -> Self:
         ends, breaks = vocabulary.ids(line_break), vocabulary.ids("\r\n")
         return cls(ends[ends != vocabulary.unknown], breaks[breaks != vocabulary.unknown])
 

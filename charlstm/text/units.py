@@ -1,7 +1,5 @@
 """Characters, bytes and words: what is known of each unit is known here alone."""
 
-from __future__ import annotations
-
 import codecs
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -63,7 +61,7 @@ class Characters(Vocabulary):
         return self.points
 
     @classmethod
-    def _restored(cls, stored: Array, counts: Array, text: TextConfig) -> Characters:
+    def _restored(cls, stored: Array, counts: Array, text: TextConfig) -> "Characters":
         points = stored.astype(np.int64)
         left_out = text.min_count > 1 or text.max_vocabulary is not None
         if (np.diff(points) <= 0).any() or points[-1] > NO_CHARACTER - (not left_out):
@@ -133,7 +131,7 @@ class Bytes(Vocabulary):
         return np.arange(256, dtype=np.uint32)
 
     @classmethod
-    def _restored(cls, stored: Array, counts: Array, text: TextConfig) -> Bytes:
+    def _restored(cls, stored: Array, counts: Array, text: TextConfig) -> "Bytes":
         if stored.tolist() != list(range(256)):
             raise ValueError("its vocabulary is not all bytes")
         return cls(counts, text.normalize)
@@ -209,7 +207,7 @@ class Words(Vocabulary):
         return "|u1", (size,)
 
     @classmethod
-    def _restored(cls, stored: Array, counts: Array, text: TextConfig) -> Words:
+    def _restored(cls, stored: Array, counts: Array, text: TextConfig) -> "Words":
         try:
             *words, rest = stored.tobytes().decode("utf-8").split("\n")
         except UnicodeDecodeError:

@@ -5,8 +5,6 @@ text invisible characters have a function, as the joiners of Persian words and o
 stay there, and only what a terminal would obey is escaped.
 """
 
-from __future__ import annotations
-
 import unicodedata
 
 IGNORABLE = frozenset("\u034f\u115f\u1160\u17b4\u17b5\u2800\u3164\uffa0").union(

@@ -5,8 +5,6 @@ words. Text is `str` for every unit. A byte that is no part of UTF-8 is a lone s
 U+DC80 to U+DCFF, by Python's error handler "surrogateescape".
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Sequence
 from typing import ClassVar, NamedTuple
 
@@ -156,11 +154,11 @@ class Vocabulary:
         """Whether a unit is known; `UNK` itself, where it is one that a text can have."""
         return not self.outside(unit).any()
 
-    def has_units_of(self, other: Vocabulary) -> bool:
+    def has_units_of(self, other: "Vocabulary") -> bool:
         """Whether every id stands for the same unit in both."""
         return (self.unit, self.units) == (other.unit, other.units)
 
-    def prices_as(self, other: Vocabulary) -> bool:
+    def prices_as(self, other: "Vocabulary") -> bool:
         """Whether the nats that models of both give to a text compare. A unit outside costs the
         same fixed price in both, or the model's price of `UNK`, which depends on the entries."""
         fixed = self.charged == self.unknown and other.charged == other.unknown
@@ -191,7 +189,7 @@ class Vocabulary:
         return "<u4", (V,)
 
     @classmethod
-    def restored(cls, stored: Array, counts: Array, text: TextConfig) -> Vocabulary:
+    def restored(cls, stored: Array, counts: Array, text: TextConfig) -> "Vocabulary":
         """The vocabulary of `stored` and `counts` (V,). A ValueError says why there is none of this
         configuration."""
         if counts.min() < 0 or not 1 < counts.sum(dtype=np.float64) < 2.0**53:
@@ -203,5 +201,5 @@ class Vocabulary:
         return cls._restored(stored, counts.copy(), text)
 
     @classmethod
-    def _restored(cls, stored: Array, counts: Array, text: TextConfig) -> Vocabulary:
+    def _restored(cls, stored: Array, counts: Array, text: TextConfig) -> "Vocabulary":
         raise NotImplementedError

@@ -1,8 +1,6 @@
 """The evaluations of a run. They decide which weights are the best, whether the run diverges, and
 to which state it returns then."""
 
-from __future__ import annotations
-
 import copy
 import dataclasses
 import math

@@ -1,7 +1,5 @@
 """What a run of training reports."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import NamedTuple
 

@@ -1,7 +1,5 @@
 """What learns: the weights of a run and all else that a step changes."""
 
-from __future__ import annotations
-
 import math
 
 import numpy as np

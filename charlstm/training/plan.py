@@ -1,7 +1,5 @@
 """How a run goes by its configuration: its size, its limits, its learning rates."""
 
-from __future__ import annotations
-
 import dataclasses
 import math
 from dataclasses import dataclass

@@ -6,8 +6,6 @@ whether it may change. Another build of NumPy or another kind of processor, whic
 bits at most, are always a notice.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import os
 import platform

@@ -4,14 +4,12 @@ It yields an event a step and prints nothing; saving, reporting and stopping fro
 caller's choice.
 """
 
-from __future__ import annotations
-
 import contextlib
 import dataclasses
 import math
 import time
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
@@ -96,7 +94,7 @@ class Training:
     @classmethod
     def start(
         cls, corpus: Corpus, config: Config, output: Path_ | None = None, lock: Lock | None = None
-    ) -> Training:
+    ) -> Self:
         """Begin a new model. The configuration is fitted to a small corpus. Without the `lock` on
         `output`, it is taken here."""
         size = ranks().size
@@ -114,7 +112,7 @@ class Training:
         *,
         settings: Sequence[Setting] = (),
         accept_changes: bool = False,
-    ) -> Training:
+    ) -> Self:
         """Continue exactly where a checkpoint stands, as if the run had never stopped, but with
         some settings changed. Raises `UsageError` at a change that the run does not survive, or
         does only with `accept_changes`: see `charlstm.training.resume`."""

@@ -1,7 +1,5 @@
 """When a run is saved on the way, and the file that it is saved to."""
 
-from __future__ import annotations
-
 import contextlib
 import math
 from collections.abc import Iterator
