@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from charlstm.api import LanguageModel
     from charlstm.generation.sampler import Completion
 
-LEAVE_OUT = "; leave out {others}"
 RULES = (
     Rule("--seed", ["--seed-file"], "--seed and --seed-file are two seeds; give one"),
     Rule(
@@ -26,12 +25,12 @@ RULES = (
             *("--each", "--beam", "--best-of", "--unique", "--novel", "--match"),
             *("--json", "--no-echo", "--separator"),
         ],
-        f"--interactive shows what to choose from{LEAVE_OUT}",
+        "--interactive shows what to choose from; leave out {others}",
     ),
     Rule(
         "--each",
         ["--seed", "--seed-file", "--count", "--unique", "--novel"],
-        f"--each continues each line of standard input once{LEAVE_OUT}",
+        "--each continues each line of standard input once; leave out {others}",
     ),
     Rule(
         "--beam",
@@ -39,9 +38,9 @@ RULES = (
             *("--best-of", "--count", "--unique", "--novel", "--rng-seed"),
             *("--temperature", "--top-k", "--top-p"),
         ],
-        f"--beam finds one text and draws nothing{LEAVE_OUT}",
+        "--beam finds one text and draws nothing; leave out {others}",
     ),
-    Rule("--match", ["--stop"], f"--match ends with its match{LEAVE_OUT}"),
+    Rule("--match", ["--stop"], "--match ends with its match; leave out {others}"),
 )
 
 SETTINGS = ("length", "temperature", "top_k", "top_p", "count", "stop", "echo")

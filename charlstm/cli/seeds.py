@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from charlstm.generation.ending import Seed
     from charlstm.generation.sampler import Completion, Sampler
     from charlstm.nn.arrays import Array
-    from charlstm.text.reading import Line
 
 _ESCAPES = {"n": "\n", "t": "\t", "r": "\r", "0": "\0", "\\": "\\"}
 
@@ -98,12 +97,14 @@ def continue_lines(request: Request) -> None:
                 failures.append(e)
         completions = _complete(request, sampler, seeds, number)
         for line, begun, completion in zip(lines, seeds, completions, strict=True):
-            if begun is None or completion is None:
-                _pass(request, line)
-                continue
-            request.write(begun.text, completion)
-            if not asked.json:
-                write("\n")
+            if begun is not None and completion is not None:
+                request.write(begun.text, completion)
+                write("" if asked.json else "\n")
+            elif asked.json:
+                values = {"text": "", "nats": None, "stop": "unknown"}
+                write(to_json({"seed": valid_utf8(line), **values}))
+            else:
+                write(line.raw if request.echo else b"\n")
         number += len(lines)
     if failures:
         count = len(failures)
@@ -129,12 +130,3 @@ def _complete(
         else:
             repeated = [seed for seed in present for _ in range(N)]
             yield from best_of(sampler(repeated, pairs[0][0] * N), N)
-
-
-def _pass(request: Request, line: Line) -> None:
-    """Write a line that cannot be continued."""
-    if request.asked.json:
-        values = {"text": "", "nats": None, "stop": "unknown"}
-        write(to_json({"seed": valid_utf8(line), **values}))
-    else:
-        write(line.raw if request.echo else b"\n")
