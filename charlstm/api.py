@@ -51,8 +51,7 @@ class LanguageModel:
     def __init__(self, checkpoint: Checkpoint) -> None:
         self.checkpoint = checkpoint
         self.config = checkpoint.config
-        self.standard_input = "utf-8"
-        """The encoding of standard input, whatever that of files is."""
+        self.standard_input = "utf-8"  # the encoding of standard input, whatever that of files is
         self.vocabulary = checkpoint.vocabulary
         self.model = checkpoint.model()
         self._matcher = cache(lambda expression: Matcher(expression, self.vocabulary))

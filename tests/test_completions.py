@@ -285,7 +285,7 @@ def test_nothing_to_do() -> None:
 def test_stop_texts(parts: list[str], stops: list[str]) -> None:
     """The same place as where a text that comes piece by piece ends."""
     v = Corpus.from_text("abc", 0.0).vocabulary
-    sample = Ending(v, Sampling(length=1000, stop=stops)).sample(0, Seed(v.encode(""), ""))
+    sample = Ending(v, Sampling(length=1000, stop=tuple(stops))).sample(0, Seed(v.encode(""), ""))
     text, place = "", None
     for character in "".join(parts):
         assert sample.add(v.encode(character).tolist()) in text + character

@@ -45,7 +45,7 @@ HOUSE = {
     "storage": ["lock", "files", "archive", "progress", "checkpoint"],
     "scoring": ["evaluation", "held_out", "flow"],
     "generation": [
-        *("regex", "nfa", "alphabet", "matcher"),
+        *("regex", "nfa", "matcher"),
         *("numbers", "choose", "ending", "source", "scores", "batch", "sampler", "beam"),
     ],
     "training": [
@@ -54,7 +54,7 @@ HOUSE = {
     ],
     "api": [],
     "cli": [
-        *("streams", "options", "log", "display", "seeds", "dialogue", "characters"),
+        *("streams", "options", "log", "seeds", "dialogue"),
         *("train", "sample", "evaluate", "info"),
     ],
 }

@@ -14,7 +14,7 @@ import pytest
 from support import ROOT, STORY
 
 import charlstm
-from charlstm.cli.display import Display
+from charlstm.cli.train import Display
 from charlstm.training.run import Training
 
 
@@ -75,7 +75,7 @@ def test_the_bar_counts_towards_the_time(tmp_path: Path) -> None:
 
 
 def test_plain_lines(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("charlstm.cli.display.PLAIN_SECONDS", 0.0)
+    monkeypatch.setattr("charlstm.cli.train.PLAIN_SECONDS", 0.0)
     cases: dict[str, dict[str, Any]] = {
         " s of 60 s, step 1": {"max_time": "60s"},
         " s, step 1": {"steps": 5},

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import os
+from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain
 from types import SimpleNamespace
@@ -10,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from charlstm.cli.characters import write_coloured, write_table
 from charlstm.cli.options import (
     Number,
     Rule,
@@ -23,11 +24,13 @@ from charlstm.cli.options import (
 )
 from charlstm.cli.streams import check_one_user, notice, printable, to_json, valid_utf8, write
 from charlstm.errors import CorpusError, UsageError
+from charlstm.text.visible import escaped, harmless, joins
 
 if TYPE_CHECKING:
     from charlstm.api import LanguageModel, Scored
     from charlstm.scoring.evaluation import Evaluation
     from charlstm.text.reading import Line
+    from charlstm.text.vocabulary import Vocabulary
 
 FILTERS = ("--above", "--below", "--quantile")
 """Options with which lines pass as they are, or do not."""
@@ -114,7 +117,6 @@ def _check_models(paths: Sequence[str]) -> None:
 
 
 def _load(paths: Sequence[str], asked: SimpleNamespace) -> dict[str, LanguageModel]:
-    """The models by their paths, with the settings of the command line."""
     from charlstm.api import load
     from charlstm.config.schema import check
 
@@ -127,7 +129,6 @@ def _load(paths: Sequence[str], asked: SimpleNamespace) -> dict[str, LanguageMod
 
 
 def _score_text(language: LanguageModel, sources: Sequence[str]) -> None:
-    """Score the texts as one stream."""
     result = language.score(_blocks(language, sources))
     name = language.vocabulary.name
     if result.units < 1:
@@ -160,7 +161,6 @@ def _show_characters(language: LanguageModel, sources: Sequence[str], color: boo
 
 
 def _blocks(language: LanguageModel, sources: Sequence[str]) -> Iterator[str]:
-    """The texts, joined as they are, in blocks."""
     return chain.from_iterable(language.read_blocks(source, notice) for source in sources)
 
 
@@ -263,3 +263,80 @@ def _object(line: Line, score: Evaluation) -> bytes:
 
 def _row(line: Line, score: Evaluation) -> bytes:
     return f"{score.bits_per_unit:.4f}\t{score.units}\t".encode() + line.column
+
+
+# --- characters --------------------------------------------------------------------------------
+
+ROWS = 1024
+"""Rows of a table that are written at a time."""
+
+LIMITS = (1.0, 2.0, 4.0, 7.0)
+"""Bits of a unit up to which it has the colour of the same place in `COLOURS`."""
+
+COLOURS = ("", "0;32", "0;33", "0;31", "0;1;37;41")
+"""Terminal colours (SGR, from 0, the reset): none, green, yellow, red, and, beyond all limits,
+white on red."""
+
+
+def write_table(texts: Iterable[Iterator[Scored]], as_json: bool) -> None:
+    """Write a row for each unit that is scored, with the bits of its text so far."""
+    for scored in texts:
+        rows, total = [], 0.0
+        for unit, nats in _units(scored):
+            if math.isnan(nats):  # given, not scored
+                continue
+            total += nats
+            bits, so_far = nats / math.log(2), total / math.log(2)
+            if as_json:
+                rows.append(to_json({"text": valid_utf8(unit), "bits": bits, "total": so_far}))
+            else:
+                rows.append(f"{escaped(unit)}\t{bits:.4f}\t{so_far:.4f}\n")
+            if len(rows) == ROWS:
+                write("".join(rows))
+                rows.clear()
+        write("".join(rows))
+
+
+def write_coloured(texts: Iterable[Iterator[Scored]], vocabulary: Vocabulary) -> None:
+    """Write the texts with each unit in the colour of its bits; a unit that makes one shape with
+    the unit before it has the colour of that."""
+    for scored in texts:
+        parts: list[str] = []
+        current, before, readable = "", "", vocabulary.reader()
+        for unit, nats in _units(scored):
+            text = readable(unit)
+            if not text:
+                continue
+            if joins(before, text):
+                colour = current
+            else:
+                colour = _colour(text, nats)
+                if len(parts) > ROWS:
+                    _write_parts(parts, current)
+                    current = ""
+            before = text
+            if colour != current:
+                parts.append(f"\x1b[{colour}m")
+                current = colour
+            parts.append(harmless(text))
+            if "\n" in text:
+                _write_parts(parts, current)
+                current = ""
+        write("".join([*parts, "\x1b[m" if current else "", "\n" if parts else ""]))
+
+
+def _write_parts(parts: list[str], colour: str) -> None:
+    """Write parts of a text and forget them, its colour included."""
+    write("".join([*parts, "\x1b[m" if colour else ""]))
+    parts.clear()
+
+
+def _colour(text: str, nats: float) -> str:
+    """The colour of a unit; one that is given, of nan nats, has none."""
+    place = 0 if math.isnan(nats) else bisect_left(LIMITS, nats / math.log(2))
+    return "" if text.isspace() and place == 0 else COLOURS[place]
+
+
+def _units(scored: Iterator[Scored]) -> Iterator[tuple[str, float]]:
+    for texts, nats in scored:
+        yield from zip(texts, nats, strict=True)

@@ -63,7 +63,6 @@ def info(**params: Any) -> None:
 
 
 def _document(path: str, checkpoint: Checkpoint) -> dict[str, Any]:
-    """The contents of a checkpoint for JSON."""
     from charlstm.storage.checkpoint import VERSION
 
     p, vocabulary, best = checkpoint.progress, checkpoint.vocabulary, checkpoint.progress.in_use
@@ -92,7 +91,6 @@ def _document(path: str, checkpoint: Checkpoint) -> dict[str, Any]:
 
 
 def _rows(path: str, checkpoint: Checkpoint) -> dict[str, str]:
-    """The contents of a checkpoint for reading: names and values of a table."""
     from charlstm.storage.checkpoint import VERSION
 
     p, vocabulary, best = checkpoint.progress, checkpoint.vocabulary, checkpoint.progress.in_use
@@ -163,6 +161,5 @@ def _show_flow(checkpoint: Checkpoint, text: str, as_json: bool) -> None:
 
 
 def _shown(value: Any) -> str:
-    """A setting on one line."""
     text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
     return "".join(c if c == "\\" else escaped(c) for c in text)

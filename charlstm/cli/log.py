@@ -160,7 +160,6 @@ def _cut(path: str, file: BinaryIO, progress: Progress) -> None:
 
 
 def _parsed(raw: bytes) -> dict[str, Any] | None:
-    """What a line of a log says; None where it is none."""
     try:
         line = json.loads(raw)
     except (ValueError, RecursionError):

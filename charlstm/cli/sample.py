@@ -151,7 +151,6 @@ def sample(**params: Any) -> int:
 
 
 def _check_streams(asked: SimpleNamespace) -> None:
-    """Refuse two uses of standard input."""
     if asked.interactive and asked.seed_file == "-":
         raise click.UsageError("--interactive reads standard input itself; name a file")
     if asked.novel == "-" and (asked.each or asked.seed_file == "-"):
@@ -163,7 +162,6 @@ def _check_streams(asked: SimpleNamespace) -> None:
 
 
 def _load(asked: SimpleNamespace) -> LanguageModel:
-    """The model, with the settings of the command line."""
     from charlstm.api import load
     from charlstm.config.schema import Setting, check
 
@@ -185,7 +183,6 @@ def _load(asked: SimpleNamespace) -> LanguageModel:
 
 
 def _seed(language: LanguageModel, asked: SimpleNamespace) -> str:
-    """The text to continue."""
     if asked.seed_file is not None:
         return language.read(asked.seed_file, notice)
     if asked.seed is None:
@@ -197,7 +194,6 @@ def _seed(language: LanguageModel, asked: SimpleNamespace) -> str:
 
 
 def _stream(request: Request, text: str) -> None:
-    """Write samples as they grow, one after the other."""
     seed = request.language.seed(text)
     last = seed._replace(ids=seed.ids[-1:])
     started = -1

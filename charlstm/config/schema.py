@@ -260,7 +260,6 @@ def check(settings: Iterable[Setting]) -> None:
 
 
 def _checked(setting: Setting) -> Any:
-    """The value of a setting as the configuration holds it."""
     if setting.key not in KEYS:
         raise unknown_name(setting.where, "key", setting.key, KEYS)
     rule = KEYS[setting.key].metadata

@@ -33,8 +33,7 @@ class Batch:
         self.writing: Array = np.zeros(K, np.bool_)
         self.drawn = np.empty((K, min(BLOCK, ending.length)), np.int32)
         """The units of each stream's sample."""
-        self.room = 0
-        """Steps in which no stream can fill its row of `drawn`."""
+        self.room = 0  # steps in which no stream can fill its row of `drawn`
         self.states, self.begins = np.full(K, DEAD), np.full(K, DEAD)
         """The states of the expression, now and before the first unit."""
 
@@ -89,7 +88,6 @@ class Batch:
         return ids
 
     def _make_room(self, used: int) -> None:
-        """Let `drawn` hold more than the units that are used."""
         width = self.drawn.shape[1]
         if used == width:
             more = min(width, self.ending.length - width)

@@ -50,8 +50,7 @@ class _Beam:
         """Units, and their nats (M,)."""
         self.states: Array = np.array([state])
         self.best: Sample | None = None
-        self.fewest = np.inf
-        """Nats of the best text that has ended."""
+        self.fewest = np.inf  # nats of the best text that has ended
 
     def run(self) -> Sample:
         """The best text."""
@@ -124,6 +123,5 @@ class _Beam:
         return sample
 
     def _offer(self, sample: Sample, nats: float) -> None:
-        """Keep the best of the texts that have ended."""
         if nats < self.fewest:
             self.best, self.fewest = sample, nats

@@ -4,6 +4,7 @@ K. Thompson, Regular expression search algorithm, 1968.
 """
 
 from collections.abc import Generator, Sequence
+from typing import Any
 
 from charlstm.generation.regex import (
     MAX_STATES,
@@ -52,33 +53,33 @@ class Nfa:
                 answer = begin = end.value
         return begin
 
-    def _adding(self, node: Node, after: int) -> Generator[tuple[Node, int], int | None, int]:
+    def _adding(self, node: Node, after: int) -> Generator[tuple[Node, int], Any, int]:
         """As `add`, but what it needs of other nodes it asks for: it yields a node with what comes
         after it, and is sent where that begins."""
         if isinstance(node, Character):
             return self._arc(node, after)
         if isinstance(node, Concatenation):
             for part in reversed(node.parts):
-                after = _known((yield part, after))
+                after = yield part, after
             return after
         if isinstance(node, Alternation):
             literals, others = _literals(node.parts)
             begin = self._words(literals, after)
             for part in others:
-                self.epsilon[begin].append(_known((yield part, after)))
+                self.epsilon[begin].append((yield part, after))
             return begin
         if node.most is None:
             again = self.state()
-            self.epsilon[again] += [_known((yield node.part, again)), after]
+            self.epsilon[again] += [(yield node.part, again), after]
             after = again
         else:
             end = after
             for _ in range(node.most - node.least):
                 begin = self.state()
-                self.epsilon[begin] += [_known((yield node.part, after)), end]
+                self.epsilon[begin] += [(yield node.part, after), end]
                 after = begin
         for _ in range(node.least):
-            after = _known((yield node.part, after))
+            after = yield node.part, after
         return after
 
     def _arc(self, node: Character, after: int) -> int:
@@ -150,8 +151,3 @@ def _literals(parts: Sequence[Node]) -> tuple[list[tuple[Character, ...]], list[
         else:
             others.append(part)
     return words, others
-
-
-def _known(state: int | None) -> int:
-    assert state is not None
-    return state

@@ -61,12 +61,10 @@ class StreamNumbers:
 
     def __init__(self, K: int, numbers: Numbers) -> None:
         self.numbers, self.rows = numbers, np.arange(K)
-        self.used = np.zeros(K, np.intp)
-        """How many numbers each stream has used (K,)."""
+        self.used = np.zeros(K, np.intp)  # how many numbers each stream has used (K,)
         self.block = np.zeros((K, BLOCK))
         self.samples = [0] * K
-        self.left = BLOCK
-        """Steps in which no stream uses up its block."""
+        self.left = BLOCK  # steps in which no stream uses up its block
 
     def begin(self, k: int, sample: int) -> None:
         """Give stream k the numbers of a sample."""

@@ -28,8 +28,7 @@ TRIES = 1000
 class Piece(NamedTuple):
     """A stretch of one sample's text that is settled."""
 
-    sample: int
-    """Which of the samples it continues, from 0."""
+    sample: int  # which of the samples it continues, from 0
     text: str
     stop: str | None
     """Why the sample ended with this piece: "length", "stop" or "match"; None while it grows."""
@@ -38,17 +37,14 @@ class Piece(NamedTuple):
 class Completion(NamedTuple):
     """A sample that has ended."""
 
-    text: str
-    """What follows the seed."""
-    stop: str
-    """Why it ended: "length", "stop" or "match"."""
+    text: str  # what follows the seed
+    stop: str  # why it ended: "length", "stop" or "match"
     nats: float
     """What `evaluate` says of the text after its seed, where that was asked for; see `Scores`."""
     units: int
     """How many units were drawn, those of a stop text included, and the line end that a match ends
     with."""
-    drawn_nats: float = 0.0
-    """The nats of these, where that was asked for."""
+    drawn_nats: float = 0.0  # the nats of these, where that was asked for
 
 
 class Sampler:
@@ -77,8 +73,7 @@ class Sampler:
         self.ending = Ending(vocabulary, sampling)
         self.idle: dict[int, list[Batch]] = {}
         """Batches that no iteration uses, by their number of streams; they keep their buffers."""
-        self.alone: list[Stepper] = []
-        """The same for single streams."""
+        self.alone: list[Stepper] = []  # the same for single streams
 
     def __call__(self, seeds: Sequence[Seed], first: int = 0) -> Iterator[Completion]:
         """A completion of each seed, in their order; the first one is sample `first`. Raises
@@ -183,7 +178,6 @@ class Sampler:
             batch.feed(ids)
 
     def _batch(self, K: int) -> Batch:
-        """A batch of K streams that no other iteration uses."""
         idle = self.idle.setdefault(K, [])
         return idle.pop() if idle else Batch(self.source, self.ending, self.numbers, K)
 

@@ -18,10 +18,8 @@ from charlstm.text.vocabulary import Vocabulary
 class Score(NamedTuple):
     """How a model predicts a sample."""
 
-    nats: float
-    """Sum of -ln p over the units of the text that is shown."""
-    drawn: float
-    """The same over all units that were drawn."""
+    nats: float  # sum of -ln p over the units of the text that is shown
+    drawn: float  # the same over all units that were drawn
 
 
 class Scores:

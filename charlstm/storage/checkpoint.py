@@ -41,10 +41,8 @@ VERSION = 1
 class Snapshot:
     """Where a run stood after a step: everything but the weights that did best."""
 
-    vectors: dict[str, Array]
-    """Flat vectors (P,) by the names of `snapshot_groups`."""
-    state: State
-    """Of the training streams, each (B, H)."""
+    vectors: dict[str, Array]  # flat vectors (P,) by the names of `snapshot_groups`
+    state: State  # of the training streams, each (B, H)
     progress: Progress
 
     @property
@@ -80,8 +78,7 @@ class Checkpoint(Snapshot):
 
     config: Config
     vocabulary: Vocabulary
-    best: Array
-    """(P,) flat weights that did best on held-out text: the ones to use."""
+    best: Array  # (P,) flat weights that did best on held-out text: the ones to use
     good: Snapshot | None = None
     """The state to go back to should training diverge; None where it is this one."""
     looked: Array | None = None
@@ -89,8 +86,7 @@ class Checkpoint(Snapshot):
     end. Training resumes with them: its end may lie elsewhere then."""
     digest: str = ""
     """SHA-256 of the file's contents, in hexadecimal; known once written or read, …"""
-    size: int = 0
-    """… and so is its length in bytes."""
+    size: int = 0  # … and so is its length in bytes
 
     def model(self, flat: Array | None = None) -> Model:
         """The network over the best weights, or over others."""

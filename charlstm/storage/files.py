@@ -96,7 +96,6 @@ def _check_rename(path: Path_, target: Path) -> None:
 
 
 def _mount_points() -> set[bytes]:
-    """Where something is mounted, as Linux tells it."""
     with contextlib.suppress(OSError):
         lines = Path("/proc/self/mountinfo").read_bytes().splitlines()
         octal = re.compile(rb"\\([0-7]{3})")  # a space or the like in a name

@@ -122,7 +122,6 @@ def _is_lock(descriptor: int) -> bool:
 
 
 def _holder(descriptor: int) -> str:
-    """Who signed a lock."""
     until = time.monotonic() + SIGNING
     while time.monotonic() < until:
         if signed := SIGNED.fullmatch(_text(descriptor)):

@@ -66,22 +66,15 @@ class Progress:
     environment: dict[str, str] = field(default_factory=dict)
     """See `charlstm.training.resume.environment`."""
     ranks: int
-    step: int = 0
-    """Steps done."""
-    position: int = 0
-    """Units read from each stream."""
-    random: Mapping[str, Any]
-    """State of NumPy's PCG64."""
+    step: int = 0  # steps done
+    position: int = 0  # units read from each stream
+    random: Mapping[str, Any]  # state of NumPy's PCG64
     since: Since = field(default=Since(0.0, 0))
-    best: Score | None = None
-    """The best evaluation on the way."""
-    looks: int = 0
-    """Evaluations since the best."""
-    setbacks: int = 0
-    """Evaluations in all that brought no new best."""
+    best: Score | None = None  # the best evaluation on the way
+    looks: int = 0  # evaluations since the best
+    setbacks: int = 0  # evaluations in all that brought no new best
     history: list[Evaluated] = field(default_factory=list)
-    final: Score | None = None
-    """The evaluation at the end of a run, where its weights are the best."""
+    final: Score | None = None  # the evaluation at the end of a run, where its weights are the best
     rollbacks: list[Return] = field(default_factory=list)
 
     @classmethod

@@ -316,7 +316,6 @@ def read_lines(
 
 
 def _line_end(encoding: str) -> bytes:
-    """A line feed in an encoding."""
     if encoding.startswith(("utf-16", "utf-32")):
         return "\n".encode(encoding)
     try:
@@ -326,7 +325,6 @@ def _line_end(encoding: str) -> bytes:
 
 
 def _line_decoder(encoding: str, end: bytes, errors: str) -> Callable[[bytes], str]:
-    """A function that decodes line after line."""
     decoder = incremental(encoding, errors)
 
     def decode(raw: bytes) -> str:
@@ -342,7 +340,6 @@ def _line_decoder(encoding: str, end: bytes, errors: str) -> Callable[[bytes], s
 
 
 def _raw_lines(blocks: Iterable[bytes], end: bytes) -> Iterator[list[bytes]]:
-    """The lines in blocks of bytes, with their ends, in batches."""
     width, unit = len(end), f"u{len(end)}"  # bytes and type of a code unit
     waiting: list[bytes] = []  # parts of a line that has not ended
     rest = b""  # a part of a code unit

@@ -34,8 +34,7 @@ class Evaluations:
 
     def __init__(self, learner: Learner, checkpoint: Checkpoint) -> None:
         self.learner, self.unit = learner, checkpoint.config.text.name
-        self.guessing = math.log(learner.model.V)
-        """What guessing costs, in nats per unit."""
+        self.guessing = math.log(learner.model.V)  # what guessing costs, in nats per unit
         self.best = checkpoint.best if checkpoint.looked is None else checkpoint.looked
         """(P,) flat weights of the best evaluation on the way."""
         if checkpoint.good is None:

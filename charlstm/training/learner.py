@@ -210,6 +210,6 @@ class Learner:
         s, v = self.plan.config.sample, self.vocabulary
         seed = v.normalised(s.seed)
         key = key_of([self.plan.config.train.rng_seed, self.progress.step])
-        sampler = Sampler(self.used, v, key, Sampling.of(s, v))
+        sampler = Sampler(self.used, v, key, Sampling.of(s, v, None, "replace"))
         seeds = [Seed(v.encode_strictly(seed, "sample.seed"), seed)] * s.count
         return "\n".join((seed if s.echo else "") + c.text for c in sampler(seeds))

@@ -65,12 +65,9 @@ def embedding_start(config: Config) -> float:
 class Plan:
     """The size, the limits and the rates of a run."""
 
-    config: Config
-    """Fitted to the corpus."""
-    train: int
-    """Units that are trained on."""
-    held_out: bool
-    """Whether there is text to evaluate on."""
+    config: Config  # fitted to the corpus
+    train: int  # units that are trained on
+    held_out: bool  # whether there is text to evaluate on
     ranks: int
 
     @property

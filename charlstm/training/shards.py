@@ -300,7 +300,6 @@ class Shards:
 
 
 def _work(fd: int, job: Job) -> None:
-    """Do what is asked for until the pipe is closed."""
     bench = Bench(job, job.arrays(fd))
     os.write(1, READY)
     while message := os.read(0, MESSAGE.size):
