@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 import charlstm.nn.arrays
 import charlstm.nn.recurrent
 from charlstm.config.schema import Config, Setting
+from charlstm.nn.arrays import Parameters
 from charlstm.nn.cells import CELLS
 from charlstm.nn.dropout import Draws, Dropout, Drops
 from charlstm.nn.model import Model
@@ -971,3 +972,12 @@ def assert_bounded(run: Any, limit: int) -> None:
         tracemalloc.stop()
     assert peak - before <= limit
     assert after - before <= 1 << 14
+
+
+def test_an_array_is_written_into_not_replaced() -> None:
+    """A replaced array would no longer lie in the flat vector."""
+    weights = Parameters({"a": (2, 3), "b": (4,)}, np.float64)
+    weights["b"][...] = 1.0
+    assert weights.flat.tolist() == [0.0] * 6 + [1.0] * 4
+    with pytest.raises(TypeError, match="b lies in `flat`"):
+        weights["b"] = np.zeros(4)

@@ -61,8 +61,11 @@ class Parameters(dict[str, Array]):
         at = 0
         for name, shape in shapes.items():
             end = at + math.prod(shape)
-            self[name] = self.flat[at:end].reshape(shape)
+            super().__setitem__(name, self.flat[at:end].reshape(shape))
             at = end
+
+    def __setitem__(self, name: str, array: Array) -> None:
+        raise TypeError(f"the array {name} lies in `flat`: write into it, [...]")
 
     def like(self, flat: Array | None = None) -> Self:
         """The same names and shapes over another vector (zeros where none is given)."""
