@@ -34,7 +34,7 @@ class CheckpointError(CharLSTMError):
 
 
 class DivergedError(CharLSTMError):
-    """Training produced a number that is not finite (exit 4)."""
+    """Training diverged, and returning to a good state did not help (exit 4)."""
 
     exit_code = 4
 

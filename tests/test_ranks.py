@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import os
 import shutil
 import signal
@@ -16,7 +17,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from support import ROOT, STORY, wait_for
+from support import ROOT, STORY, run, wait_for
 
 import charlstm.api
 import charlstm.training.ranks
@@ -134,6 +135,9 @@ def test_ranks_are_one_run(
 def test_resume_is_bit_for_bit(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     whole, parts = tmp_path / "whole.npz", tmp_path / "parts.npz"
     together(monkeypatch, 2, whole, **LIMITS)
+    document = json.loads(run("info", whole, "--json").stdout)
+    t = document["config"]["train"]
+    assert document["trained"]["characters"] == 80 * 2 * t["batch"] * t["length"]
     together(monkeypatch, 2, parts, **{**LIMITS, "train_steps": 33})
     together(monkeypatch, 2, parts, resume=True, **LIMITS)
     assert whole.read_bytes() == parts.read_bytes()

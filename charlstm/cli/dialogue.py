@@ -37,10 +37,8 @@ class Dialogue:
     def __init__(self, request: Request) -> None:
         self.request, self.language = request, request.language
         self.text = ""
-        self.shown: list[str] = []
-        """The continuations to choose from."""
-        self.made = 0
-        """Continuations so far: each has random numbers of its own."""
+        self.shown: list[str] = []  # the continuations to choose from
+        self.made = 0  # continuations so far: each has random numbers of its own
 
     def run(self, text: str | None) -> None:
         """Continue a text, if there is one, and then what is typed."""

@@ -117,9 +117,9 @@ def _rows(path: str, checkpoint: Checkpoint) -> dict[str, str]:
 
 
 def _units_trained(checkpoint: Checkpoint) -> int:
-    """Units that training has read, those read again included."""
-    t = checkpoint.config.train
-    return checkpoint.progress.step * t.batch * t.length
+    """Units that all ranks have read, those read again included."""
+    t, p = checkpoint.config.train, checkpoint.progress
+    return p.step * p.ranks * t.batch * t.length
 
 
 def _source(path: str) -> str:

@@ -77,8 +77,7 @@ class Rule(NamedTuple):
 
     option: str
     others: Iterable[str]
-    message: str
-    """With {others} for those of them that are given, {first} for the first of these."""
+    message: str  # with {others} for those of them that are given, {first} for the first of these
     needs: bool = False
 
 

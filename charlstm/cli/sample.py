@@ -234,8 +234,7 @@ class _Acceptance:
         self.key_of, self.seed = language.vocabulary.line_key, seed
         self.unique, self.novel = asked.unique, asked.novel is not None
         self.known: set[str] = set()
-        self.cut = 0
-        """Samples that were no whole line."""
+        self.cut = 0  # samples that were no whole line
         if self.novel:
             lines = language.read(asked.novel, notice).split("\n")
             self.known = {"", *map(self.key_of, lines)}

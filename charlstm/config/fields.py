@@ -18,8 +18,7 @@ MOST = 2**31 - 1
 class Rule(NamedTuple):
     """What the values of a key may be."""
 
-    expected: str
-    """The values, as an error names them."""
+    expected: str  # the values, as an error names them
     check: Check
 
 
@@ -35,8 +34,9 @@ FREE, ACCEPTABLE, FATAL = OnResume
 
 
 def key(default: Any, rule: Rule, on_resume: OnResume = FREE) -> Any:
-    """A dataclass field with a default, a rule, and whether it may change when a run is resumed:
-    `ACCEPTABLE` is a part of the run, and by what is `FATAL` the arrays would be others."""
+    """A dataclass field with a default, a rule, and whether it may change when a run is resumed.
+    What is `ACCEPTABLE` belongs to the run, so the user must agree; with what is `FATAL` the arrays
+    in the file would not fit."""
     return field(default=default, metadata={**rule._asdict(), "on_resume": on_resume})
 
 
@@ -145,5 +145,5 @@ ENCODING = Rule("the name of a text encoding, such as utf-8", _encoding)
 DURATION = Rule("a duration such as 90s, 10m or 2h, or null", _with(_duration, None))
 INTERVAL = Rule("a number of steps or a duration", _interval)
 STEPS = Rule("a list of steps", _list_of(integer(0, math.inf).check))
-COUNT = Rule("a whole number from 1 up or auto", _with(integer(1, 1024).check, "auto"))
+COUNT = Rule("a whole number from 1 to 1024, or auto", _with(integer(1, 1024).check, "auto"))
 EPOCHS = Rule("a whole number from 1 up, auto or null", _with(integer(1).check, "auto", None))

@@ -88,7 +88,7 @@ class ModelConfig:
     start: str = key("uniform", choice("uniform", "normal"), ACCEPTABLE)
     """Distribution of the first weights: uniform in ±1/sqrt(width), or normal with deviation
     1/sqrt(n) of the n values that they read."""
-    embedding_start: float | None = key(None, nullable(number(0.0, 100.0, above=True)), FATAL)
+    embedding_start: float | None = key(None, nullable(number(0.0, 100.0, above=True)), ACCEPTABLE)
     """Standard deviation of the first embedding; null: 1 for characters and bytes, 0.01 for words,
     of which the rare ones are hardly ever trained, and 1/sqrt(width) where it is tied."""
 
@@ -108,14 +108,14 @@ class TrainConfig:
     weight_decay: float = key(0.0, number(0.0))
     """AdamW's shrinking of all weights in each step, in proportion to the learning rate."""
     lr: float = key(0.1, number(0.0, above=True))
-    """Learning rate at the start; 0.1 suits Adagrad, RMSprop and Adam want some 0.002."""
+    """Learning rate at the start. 0.1 suits Adagrad; RMSprop and Adam want about 0.002."""
     schedule: str = key("constant", choice("constant", "exponential", "cosine", "plateau"))
     """Course of the learning rate: constant; exponential, by epochs; cosine, down to `lr_min` at
     the last step; plateau, divided where the held-out text brings no new best."""
     warm_up: int = key(0, integer(0))
     """Steps over which the learning rate first rises from zero, under every schedule."""
     lr_min: float = key(0.0, number(0.0))
-    """Rate at which the cosine ends and the other schedules stop falling, not a share of `lr`."""
+    """Rate below which no schedule but `constant` falls, not a share of `lr`."""
     lr_decay: float = key(0.97, number(0.0, 1.0, above=True))
     """Factor of the exponential schedule for each epoch."""
     lr_decay_after: int = key(1, integer(1))
@@ -138,7 +138,7 @@ class TrainConfig:
     """Decay of the running average of the weights that is measured, kept and used; 0: none."""
     loss: str = key("mean", choice("mean", "sum"), ACCEPTABLE)
     """Loss whose gradient is taken: the mean over the segment's characters, or their sum over time
-    (and mean over streams), as in the classic scripts, where `clip_value` is meant for it."""
+    (and mean over streams), as in the classic scripts, for which `clip_value` is meant."""
     clip_norm: float | None = key(5.0, nullable(number(0.0, above=True)))
     """Limit of the gradient's norm; null: none."""
     clip_value: float | None = key(None, nullable(number(0.0, above=True)))

@@ -131,7 +131,7 @@ class Nfa:
         return self.places.setdefault(one.of, len(self.places))
 
     def closure(self, states: set[int]) -> frozenset[int]:
-        """The states with all that are reached from them for nothing."""
+        """The states with all that are reached from them at no cost."""
         found, todo = set(states), list(states)
         while todo:
             for state in self.epsilon[todo.pop()]:

@@ -50,11 +50,11 @@ class Completion(NamedTuple):
 class Sampler:
     """Continues seeds, each with its own state and its own random numbers.
 
-    Sample k depends on its seed, the key, a number from 0 to 2^64 - 1, and k, not on what stands
-    beside it, except that a draw may fall the other way where roundings decide. Without a seed
-    a text begins as a line does: after a line end, which is not part of it; where the corpus has
-    none, with a unit drawn as often as it stands there. With `nats` completions are scored.
-    `prefix` (N,) are units that all seeds begin with; they are read once.
+    Sample k depends on its seed, the key (0 to 2^64 - 1) and k, not on its neighbours, except that
+    a draw may fall the other way where roundings decide. Without a seed a text begins as a line
+    does: after a line end, which is not part of it; where the corpus has none, with a unit drawn
+    as often as it occurs there. With `nats` completions are scored. `prefix` (N,) are units that
+    all seeds begin with; they are read once.
     """
 
     def __init__(

@@ -34,8 +34,7 @@ class Source:
         self.model, self.vocabulary, self.sampling = model, vocabulary, sampling
         self.plain = _highest_logit(model) / HIGHEST < sampling.temperature < HOTTEST
         self.sharpness = 1.0 / sampling.temperature if self.plain else 1.0
-        self.origin = self.stepper(1)
-        """The state after the prefix."""
+        self.origin = self.stepper(1)  # the state after the prefix
         if prefix is not None:
             read(self.origin, prefix)
 

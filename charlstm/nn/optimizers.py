@@ -20,8 +20,8 @@ class Schedule:
     plateau      lr / lr_divide^n after n held-out evaluations without a new best (as in K. Saitoh,
                  Deep Learning from Scratch 2, 2018, section 6.5)
 
-    None of them goes below lr_min. In each, the rate first rises in a straight line from zero for
-    `warm_up` steps; the cosine begins after them.
+    None but constant falls below lr_min. In each, the rate first rises in a straight line for
+    `warm_up` steps, whatever lr_min is; the cosine begins after them.
     """
 
     kind: str  # one of `SCHEDULES`

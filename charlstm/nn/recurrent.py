@@ -30,7 +30,7 @@ class Recurrent:
     """A layer of `cell`, unrolled over at most T steps of B streams.
 
     After `forward`, `h[1:]` (T, B, H) is what the layer shows. After `backward`, `du`
-    (G, T, B, H) is the gradient of u. Without `training` there is room for no step back.
+    (G, T, B, H) is the gradient of u. Without `training` there is no memory for the backward pass.
     """
 
     def __init__(

@@ -23,7 +23,7 @@ SEGMENT = 512
 """Units that a single stream is scored at a time. The result does not depend on it."""
 
 WIDTH, STEPS = 128, 64
-"""Lines that are scored side by side, and units of each at a time. No result depends on them."""
+"""Lines that are scored side by side, and units of each at a time; both change roundings alone."""
 
 LONG = 1 << 16
 """Characters of a line that is scored in blocks, as a stream by itself, for the sake of memory."""
@@ -198,7 +198,7 @@ class LineScorer:
         for start in range(0, len(outs[0]), STEPS):
             while len(outs[left - 1]) <= start:
                 left -= 1
-            width = 1 << (left - 1).bit_length()  # of the lines that end, at least a half go
+            width = 1 << (left - 1).bit_length()  # few widths: few buffers
             if width not in self.unrolled:
                 self.unrolled[width] = Unrolled(self.model, STEPS, width, training=False)
             unrolled = self.unrolled[width]

@@ -104,7 +104,7 @@ def _mount_points() -> set[bytes]:
 
 
 def _sweep(target: Path) -> None:
-    """Remove temporary files of `target`. Only who holds its lock may: nobody else has one then."""
+    """Remove temporary files of `target`, which are nobody's: the caller holds its lock."""
     ours = re.compile(rf"\.{re.escape(target.name)}\.[0-9a-f]{{8}}\.tmp")
     for path in target.parent.iterdir():
         with contextlib.suppress(OSError):  # another user's; it is in nobody's way

@@ -47,8 +47,7 @@ class Lock:
     def __init__(self, path: Path_) -> None:
         """Raises `BusyError`, which names the process, where it is held already; `UsageError`
         where no file can be at this path; and `OutputError` where none can be written."""
-        self.notice: str | None = None
-        """What to tell the user: that this file system has no locks."""
+        self.notice: str | None = None  # what to tell the user: that this file system has no locks
         try:
             self.target = Path(os.path.realpath(path))
             if self.target.is_dir():

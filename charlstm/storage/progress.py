@@ -161,7 +161,7 @@ def _environment(value: Any, kind: Any) -> dict[str, str]:
 
 
 def _random(value: Any, kind: Any) -> dict[str, Any]:
-    """A state that a generator takes, and has no other one than it then."""
+    """A state that a generator accepts, and returns unchanged."""
     bits = np.random.default_rng().bit_generator
     try:
         bits.state = value

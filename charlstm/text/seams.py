@@ -19,8 +19,7 @@ class Seams:
 
     def __init__(self, unit: str) -> None:
         self.vocabulary = VOCABULARIES[unit]
-        self.mended: list[str] = []
-        """Names of the files that got a line break."""
+        self.mended: list[str] = []  # names of the files that got a line break
         self._newline = self._return = ""
         self._binary = False
 

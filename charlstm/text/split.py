@@ -29,10 +29,8 @@ source files 6 are above, one of them a sorted list; of 300 sorted lists of 125 
 class Lines:
     """The line ends of a text, as ids."""
 
-    ends: Array
-    """The line break, (1,) or, of CRLF, (2,); (0,) where the text has no lines."""
-    breaks: Array
-    """Ids that end the last line where one of them ends the text."""
+    ends: Array  # the line break, (1,) or, of CRLF, (2,); (0,) where the text has no lines
+    breaks: Array  # ids that end the last line where one of them ends the text
 
     @classmethod
     def of(cls, line_break: str, vocabulary: Vocabulary) -> Self:

@@ -1,4 +1,4 @@
-"""Characters, bytes and words: what is known of each unit is known here alone."""
+"""Characters, bytes and words: what a vocabulary of each knows."""
 
 import codecs
 import sys

@@ -121,7 +121,7 @@ class Vocabulary:
         return "".join([write(i) for i in ids]) + end()
 
     def shown_ids(self, text: str, ids: Array, before: str, errors: str) -> Array:
-        """Ids of `text`, with which the text of `ids` begins where it continues `before`."""
+        """The ids of `text`, which is the beginning of what `ids` spell after `before`."""
         return self.encode(text)
 
     @property

@@ -19,8 +19,8 @@ FAR = 1.0
 """Nats per unit above what guessing costs, from which on a loss is that of a run that diverges. The
 first steps of a run that learns may take it there for a while."""
 
-COMING_DOWN = 50
-"""Steps that a run has for coming down from there."""
+SETTLING_STEPS = 50
+"""Steps in which the limit above guessing falls from this number of nats to `FAR`."""
 
 
 class Evaluations:
@@ -45,8 +45,8 @@ class Evaluations:
 
     def on_the_way(self) -> dict[str, Any]:
         """Evaluate; keep the weights where their loss is the lowest so far, and the whole state as
-        a good one unless the loss has risen to where that of a model on its way out is: by more
-        than what guessing costs, or beyond that. Returns what a `Record` says of it."""
+        a good one unless the loss exceeds the lowest, or `FAR` where that is less, by more than
+        guessing costs. Returns what a `Record` says of it."""
         p = self.learner.progress
         train, valid, best = self._losses()
         p.since = Since(0.0, 0)
@@ -87,7 +87,7 @@ class Evaluations:
         if valid is not None and not math.isfinite(valid):
             raise Diverged(p.step, "the held-out loss")
         steps = p.step - (p.rollbacks[-1].to if p.rollbacks else 0)
-        limit = self.guessing + FAR * max(1, COMING_DOWN - steps)
+        limit = self.guessing + FAR * max(1, SETTLING_STEPS - steps)
         if train > limit and (valid is None or valid > limit):
             how = f"is {train:.1f} nats per {self.unit} where guessing costs {self.guessing:.1f}"
             raise Diverged(p.step, "the training loss", how)

@@ -20,7 +20,8 @@ from charlstm.training.ranks import Alone, Votes
 from charlstm.training.shards import Job, Shards, cores
 
 SPARSE = 6
-"""Copying rows to and fro pays where there are so many times as many rows in all."""
+"""Updating only the rows that a segment uses pays where the matrix has at least this number of
+times as many."""
 
 
 class Diverged(Exception):
@@ -123,7 +124,8 @@ class Learner:
                 s[chosen] = 0.0
 
     def _clip(self, nats: float) -> float:
-        """Clip the gradient; return its norm before."""
+        """Clip the gradient; return its norm before. Raises `Diverged` where that, or the loss, is
+        not finite."""
         t, gradient = self.plan.config.train, self.gradient
         length = norm(gradient)
         if not (math.isfinite(nats) and math.isfinite(length)):
@@ -151,7 +153,7 @@ class Learner:
     def _move_average(self) -> None:
         """Move the average towards the weights. The gradient is scratch."""
         if self.average is not None:
-            # early on the average is short, so that the first weights are soon forgotten
+            # over about ten steps at first, so that the first weights are soon forgotten
             step = self.progress.step
             decay = min(self.plan.config.train.average, step / (step + 10))
             np.subtract(self.model.weights.flat, self.average, out=self.gradient)

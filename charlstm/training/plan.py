@@ -101,11 +101,11 @@ class Plan:
         return every or step in t.sample_at
 
     def chars(self, step: int) -> int:
-        """Units trained on in so many steps."""
+        """Units that this number of steps reads, at the present streams and length."""
         return step * self.units_a_step
 
     def epoch(self, step: int) -> float:
-        """Passes over the training text in so many steps."""
+        """Passes over the training text in this number of steps."""
         return self.chars(step) / self.train
 
     def finished(self, progress: Progress) -> str | None:

@@ -1,8 +1,8 @@
 """What may differ between a checkpoint and the run that resumes it.
 
-Another corpus and another number of ranks must be accepted. Then the streams are shared out anew,
-and what did best on another held-out text counts for nothing. Of a setting, its declaration says
-whether it may change. Another build of NumPy or another kind of processor, which change the last
+The user must accept another corpus or number of ranks. Then the streams are shared out anew, and
+what did best on another held-out text counts for nothing. Each setting's declaration says whether
+that setting may change. Another build of NumPy or another kind of processor, which change the last
 bits at most, are always a notice.
 """
 
@@ -51,10 +51,8 @@ class Change(NamedTuple):
     """A difference between a checkpoint and the run that resumes it."""
 
     kind: OnResume
-    notice: str
-    """What the user should know where the run is resumed, …"""
-    error: str
-    """… and why it is not."""
+    notice: str  # what the user should know where the run is resumed, …
+    error: str  # … and why it is not
 
 
 class Resumption(NamedTuple):

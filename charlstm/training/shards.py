@@ -67,7 +67,7 @@ def cores() -> int:
 
 @dataclass(frozen=True)
 class Job:
-    """What all processes must know beforehand: the sizes."""
+    """What all processes must know beforehand: sizes, what is dropped, and the seed."""
 
     shape: Shape
     T: int  # steps of a segment
