@@ -8,51 +8,40 @@
     print("".join(model.sample(seed="Once ", length=100)))
     print(model.evaluate("Once upon a time").bits_per_char)
 
-What is named here is the public interface. It is imported when it is first used, so that
-importing the package costs nothing.
+What is named here is the public interface. What needs NumPy is imported when it is first used, so
+that importing the package costs nothing.
 """
 
-from __future__ import annotations
-
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-__version__ = "0.1.0"
+from charlstm._version import __version__ as __version__
+from charlstm.errors import (
+    BusyError,
+    CharLSTMError,
+    CheckpointError,
+    ConfigError,
+    CorpusError,
+    DivergedError,
+    OutputError,
+    UsageError,
+    VocabularyError,
+)
+from charlstm.training.events import Record, Rollback
 
 if TYPE_CHECKING:
     from charlstm.api import LanguageModel, gradient_flow, load, train
-    from charlstm.config import Config, Setting
-    from charlstm.errors import (
-        BusyError,
-        CharLSTMError,
-        CheckpointError,
-        ConfigError,
-        CorpusError,
-        DivergedError,
-        OutputError,
-        UsageError,
-        VocabularyError,
-    )
-    from charlstm.evaluation import Evaluation
-    from charlstm.flow import GradientFlow
-    from charlstm.training import Record, Training
+    from charlstm.config.schema import Config, Setting
+    from charlstm.scoring.evaluation import Evaluation
+    from charlstm.scoring.flow import GradientFlow
+    from charlstm.training.run import Training
 
 _HOMES = {
-    "api": ("LanguageModel", "gradient_flow", "load", "train"),
-    "config": ("Config", "Setting"),
-    "errors": (
-        "BusyError",
-        "CharLSTMError",
-        "CheckpointError",
-        "ConfigError",
-        "CorpusError",
-        "DivergedError",
-        "OutputError",
-        "UsageError",
-        "VocabularyError",
-    ),
-    "evaluation": ("Evaluation",),
-    "flow": ("GradientFlow",),
-    "training": ("Record", "Training"),
+    **dict.fromkeys(("LanguageModel", "gradient_flow", "load", "train"), "api"),
+    **dict.fromkeys(("Config", "Setting"), "config.schema"),
+    "Evaluation": "scoring.evaluation",
+    "GradientFlow": "scoring.flow",
+    "Training": "training.run",
 }
 
 __all__ = [
@@ -68,6 +57,7 @@ __all__ = [
     "LanguageModel",
     "OutputError",
     "Record",
+    "Rollback",
     "Setting",
     "Training",
     "UsageError",
@@ -79,9 +69,6 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    for home, names in _HOMES.items():
-        if name in names:
-            import importlib
-
-            return getattr(importlib.import_module(f"charlstm.{home}"), name)
+    if name in _HOMES:
+        return getattr(import_module(f"charlstm.{_HOMES[name]}"), name)
     raise AttributeError(f"module 'charlstm' has no attribute {name!r}")

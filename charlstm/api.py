@@ -1,25 +1,28 @@
 """The library's front door: load a model, sample from it, score with it, train one."""
 
-from __future__ import annotations
-
+import contextlib
 import math
 import os
 import time
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
 from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from charlstm.arrays import Array
-from charlstm.checkpoint import Checkpoint, read_checkpoint
-from charlstm.config import Config, SampleConfig, Setting, bundled, check, read_config, seconds
-from charlstm.corpus import Corpus, Line, Notice, encoding_of, read_blocks, read_lines, read_text
+from charlstm.config.fields import seconds
+from charlstm.config.schema import Config, Setting, check
+from charlstm.config.sources import bundled, read_config
 from charlstm.errors import UsageError
-from charlstm.evaluation import (
+from charlstm.generation.beam import beam
+from charlstm.generation.ending import Sampling, Seed
+from charlstm.generation.matcher import Matcher
+from charlstm.generation.numbers import key_of
+from charlstm.generation.sampler import Completion, Sampler
+from charlstm.nn.arrays import Array
+from charlstm.scoring.evaluation import (
     LONG,
     Evaluation,
     LineScorer,
@@ -28,16 +31,15 @@ from charlstm.evaluation import (
     stream_surprisals,
     surprisals,
 )
-from charlstm.files import check_apart, claim
-from charlstm.flow import POSITIONS, GradientFlow
-from charlstm.flow import gradient_flow as flow_of
-from charlstm.lock import Lock
-from charlstm.patterns import Matcher
-from charlstm.ranks import ranks
-from charlstm.sampling import Completer, Completion, Piece, Seed, beam, generate, key_of
-from charlstm.training import Training, fitted
-
-Path_ = str | os.PathLike[str]
+from charlstm.scoring.flow import POSITIONS, GradientFlow
+from charlstm.scoring.flow import gradient_flow as flow_of
+from charlstm.storage.checkpoint import Checkpoint, read_checkpoint
+from charlstm.storage.files import check_apart, claim
+from charlstm.storage.lock import Lock, Path_
+from charlstm.text.corpus import Corpus
+from charlstm.text.reading import Line, Notice, encoding_of, read_blocks, read_lines, read_text
+from charlstm.training.ranks import ranks
+from charlstm.training.run import Training
 
 Scored = tuple[Sequence[str], Sequence[float]]
 """Units of a text and the nats of each."""
@@ -49,8 +51,7 @@ class LanguageModel:
     def __init__(self, checkpoint: Checkpoint) -> None:
         self.checkpoint = checkpoint
         self.config = checkpoint.config
-        self.standard_input = "utf-8"
-        """The encoding of standard input, whatever that of files is."""
+        self.standard_input = "utf-8"  # the encoding of standard input, whatever that of files is
         self.vocabulary = checkpoint.vocabulary
         self.model = checkpoint.model()
         self._matcher = cache(lambda expression: Matcher(expression, self.vocabulary))
@@ -83,46 +84,40 @@ class LanguageModel:
     ) -> Iterator[list[Line]]:
         """The lines in a file, some at a time, in the same encoding; of a pipe those that are
         there, without waiting for more. What cannot be decoded is no error: see
-        `charlstm.corpus.read_lines`."""
+        `charlstm.text.reading.read_lines`."""
         return read_lines(source, self._encoding(source), notice)
 
-    def _sampling(self, options: Mapping[str, Any]) -> SampleConfig:
-        """How samples are made, with these options over the configuration's section `sample`; its
-        stop texts are normalised, as the text was that the model learnt."""
+    def _sampling(
+        self, options: Mapping[str, Any], errors: str = "replace", match: str | None = None
+    ) -> Sampling:
+        """How texts are generated, with these options over the configuration's section `sample`."""
         changes = [Setting(f"sample.{name}", value, name) for name, value in options.items()]
-        s = self.config.updated(changes).sample
-        return replace(s, stop=tuple(self.vocabulary.normalised(text) for text in s.stop))
+        matcher = None if match is None else self._matcher(match)
+        return Sampling.of(self.config.updated(changes).sample, self.vocabulary, matcher, errors)
 
-    def pieces(
+    def seed(self, text: str, what: str = "the seed") -> Seed:
+        """A text as `sampler` takes it. Raises `VocabularyError`, which calls the text `what`,
+        where units are outside the vocabulary."""
+        text = self.vocabulary.normalised(text)
+        return Seed(self.vocabulary.encode_strictly(text, what), text)
+
+    def sampler(
         self,
-        seed: str | None = None,
         *,
         rng_seed: int | None = None,
         nats: bool = False,
         errors: str = "replace",
+        prefix: Array | None = None,
+        match: str | None = None,
         **options: Any,
-    ) -> Iterator[Piece]:
-        """As `sample`, but for one or more samples side by side (`count`), in settled stretches of
-        text with the reason for each sample's end. With `nats` each sample is one piece that has
-        the nats of its text, as `evaluate` has them. `errors` is what `bytes.decode` does with
-        generated bytes that are not UTF-8."""
-        s = self._sampling(options)
-        seed = s.seed if seed is None else seed
-        return generate(
-            self.model,
-            self.vocabulary,
-            self.vocabulary.encode_strictly(seed, "the seed"),
-            key_of(rng_seed),
-            count=s.count,
-            length=s.length,
-            temperature=s.temperature,
-            top_k=s.top_k,
-            top_p=s.top_p,
-            stop=s.stop,
-            nats=nats,
-            before=seed,
-            errors=errors,
-        )
+    ) -> Sampler:
+        """What continues many seeds side by side. Options are as for `sample`; with `match`,
+        a regular expression, each continuation matches it as a whole. `errors` is what
+        `bytes.decode` does with generated bytes that are not UTF-8. Raises `UsageError` for an
+        expression that is not understood, and the sampler where none of its matches can be made."""
+        sampling = self._sampling(options, errors, match)
+        key = key_of(rng_seed)
+        return Sampler(self.model, self.vocabulary, key, sampling, nats=nats, prefix=prefix)
 
     def sample(
         self, seed: str | None = None, *, rng_seed: int | None = None, **options: Any
@@ -136,49 +131,9 @@ class LanguageModel:
         `VocabularyError` for a seed with units the model does not know, `ConfigError` for a wrong
         option and `UsageError` for a wrong `rng_seed`.
         """
-        for piece in self.pieces(seed, rng_seed=rng_seed, count=1, **options):
+        sampler = self.sampler(rng_seed=rng_seed, **options)
+        for piece in sampler.pieces([self.seed(self.config.sample.seed if seed is None else seed)]):
             yield from piece.text
-
-    def seed(self, text: str, what: str = "the seed") -> Seed:
-        """A text as `completer` and `beam` take it. Raises `VocabularyError`, which calls the text
-        `what`, where units are outside the vocabulary."""
-        text = self.vocabulary.normalised(text)
-        return self.vocabulary.encode_strictly(text, what), text
-
-    def completer(
-        self,
-        *,
-        rng_seed: int | None = None,
-        nats: bool = False,
-        errors: str = "replace",
-        prefix: Array | None = None,
-        match: str | None = None,
-        **options: Any,
-    ) -> Completer:
-        """What continues many seeds side by side; see `charlstm.sampling.Completer`. Options are
-        as for `sample`; with `match`, a regular expression, each continuation matches it as a
-        whole. Raises `UsageError` for an expression that is not understood, and the completer
-        where none of its matches can be made."""
-        s = self._sampling(options)
-        return Completer(
-            self.model,
-            self.vocabulary,
-            key_of(rng_seed),
-            length=s.length,
-            temperature=s.temperature,
-            top_k=s.top_k,
-            top_p=s.top_p,
-            stop=s.stop,
-            nats=nats,
-            errors=errors,
-            prefix=prefix,
-            match=None if match is None else self._matcher(match),
-        )
-
-    def check_match(self, expression: str, before: str) -> None:
-        """Raise `UsageError` where nothing that can follow a text matches an expression as a
-        whole."""
-        self._matcher(expression).start(before, self.config.sample.length)
 
     def complete(
         self, seeds: Sequence[str], *, rng_seed: int | None = None, **options: Any
@@ -186,7 +141,7 @@ class LanguageModel:
         """Yield a continuation of each seed, in their order, each from a state of its own. They
         are made side by side. Options and errors are those of `sample`."""
         each = [self.seed(seed, f"seed {n}") for n, seed in enumerate(seeds)]
-        for completion in self.completer(rng_seed=rng_seed, **options)(each):
+        for completion in self.sampler(rng_seed=rng_seed, **options)(each):
             yield completion.text
 
     def beam(
@@ -202,15 +157,14 @@ class LanguageModel:
         """The most probable continuation that a beam search over N texts finds, by the options
         `length` and `stop` of `sample`; with `match`, a regular expression, of those that match it
         as a whole. `what` is what errors call the seed."""
-        s = self._sampling(options)
         _check_number("N", N, 1)
-        return beam(
-            *(self.model, self.vocabulary, self.seed(seed, what), N),
-            length=s.length,
-            stop=s.stop,
-            errors=errors,
-            match=None if match is None else self._matcher(match),
-        )
+        sampling = self._sampling(options, errors, match)
+        return beam(self.model, self.vocabulary, self.seed(seed, what), N, sampling)
+
+    def check_match(self, expression: str, before: str) -> None:
+        """Raise `UsageError` where nothing that can follow a text matches an expression as a
+        whole."""
+        self._matcher(expression).start(before, self.config.sample.length)
 
     def evaluate(self, text: str) -> Evaluation:
         """Score a text as one stream: nats and bits per character, byte or word, perplexity."""
@@ -286,9 +240,9 @@ def gradient_flow(model: LanguageModel, text: str | Iterable[str], lags: int = 5
     …), the norm of d loss_t / d state_(t-k) at the lags k = 0 … `lags`, as its mean over many t.
 
     A gradient that falls by a factor at every step cannot teach what lies far back. What exactly
-    is measured, `charlstm.flow.gradient_flow` says; of a long text, which may come in blocks, it is
-    the beginning. Raises `CorpusError` for a text of fewer than `lags` + 2 characters, and
-    `UsageError` for `lags` below 0.
+    is measured, `charlstm.scoring.flow.gradient_flow` says; of a long text, which may come in
+    blocks, it is the beginning. Raises `CorpusError` for a text of fewer than `lags` + 2
+    characters, and `UsageError` for `lags` below 0.
     """
     _check_number("lags", lags, 0)
     v = model.vocabulary
@@ -298,20 +252,6 @@ def gradient_flow(model: LanguageModel, text: str | Iterable[str], lags: int = 5
         if sum(map(len, ids)) >= enough:
             break
     return flow_of(model.model, np.concatenate(ids), lags, v.charged, v.name)
-
-
-FIXED_ON_RESUME = (
-    *("text.", "model.", "train.batch", "train.length", "train.shards", "train.loss"),
-    *("train.optimizer", "train.rms_decay", "train.beta", "train.average", "train.rng_seed"),
-    "train.reset",
-)
-"""Beginnings of the keys that a run cannot change on the way, …"""
-
-SHAPE = (
-    *("model.cell", "model.hidden", "model.layers", "model.embedding", "model.tie"),
-    *("train.optimizer", "train.batch", "train.average"),
-)
-"""… and of those that it cannot even if that is asked for: by them the arrays would be others."""
 
 
 def inputs(
@@ -341,15 +281,14 @@ def train(
     """Train a model on text files; iterate over the result, a `Record` a step.
 
         for record in charlstm.train("corpus.txt", "model.npz", settings={"train.steps": 500}):
-            print(record.step, record.train)
+            print(record.step)
 
     `config` names bundled configurations or YAML files, later ones on top; `settings` are single
     keys over them. The checkpoint is written to `output` on the way and at the end; without
-    `output` it is to be had from `Training.checkpoint()`. An output that exists is an error unless
-    it is to be gone on with (`resume`) or replaced (`force`); one that is a file to be read always
-    is. Nobody else may be writing it: that
-    is a `BusyError`. `accept_changes` goes on with another corpus, other settings or another number
-    of ranks than before, as far as that is possible; without it they are errors.
+    `output`, call `Training.checkpoint()`. An output that exists is an error unless you resume it
+    (`resume`) or replace it (`force`); one that is also an input always is. If another process is
+    writing it, that is a `BusyError`. With `accept_changes` a run resumes with another corpus,
+    other settings or another number of ranks, as far as possible; without it they are errors.
     """
     sources = [corpus] if isinstance(corpus, str | os.PathLike) else list(corpus)
     if not sources:
@@ -357,75 +296,49 @@ def train(
     names = [config] if isinstance(config, str) else list(config)
     if isinstance(settings, Mapping):
         settings = [Setting(key, value, "settings") for key, value in settings.items()]
-    if output is not None and os.fspath(output) == "-":
-        raise UsageError("the output is no stream here; write Training.checkpoint() to it yourself")
     if output is not None:
+        if os.fspath(output) == "-":
+            what = "write Training.checkpoint() to it yourself"
+            raise UsageError(f"the output is no stream here; {what}")
         check_apart("the output", output, inputs(sources, valid, names))
     changes = [setting for name in names for setting in read_config(name)] + list(settings)
     check(changes)  # a wrong setting is told before anything else
     began = time.monotonic()
+    with _claimed(output) as lock:
+        if output is not None and Path(output).exists() and not (resume or force):
+            other = "replace it (--force) or write to another file (-o FILE)"
+            raise UsageError(f"{output} exists; go on with it (--resume), {other}")
+        if not resume:
+            wanted = Config().updated(changes)
+            text = _read(sources, valid, notice, wanted)
+            training = Training.start(text, wanted, output, lock)
+        elif output is None:
+            raise UsageError("nothing to go on with: resume needs the checkpoint as output")
+        else:
+            before = read_checkpoint(output)
+            text = _read(sources, valid, notice, before.config.updated(changes))
+            training = Training.resume(
+                text, before, output, lock, settings=changes, accept_changes=accept_changes
+            )
+        training.spent = time.monotonic() - began
+        return training
+
+
+@contextlib.contextmanager
+def _claimed(output: Path_ | None) -> Iterator[Lock | None]:
+    """The lock on the output, which rank 0 takes; let go of where the block fails."""
     together = ranks()
     lock = None if output is None or together.rank else claim(output)
     try:
         together.wait()  # for rank 0 to have the lock; what is read from here on stays as it is
-        training = _begun(
-            *(sources, output, lock, changes, valid),
-            *(resume, force, accept_changes, notice),
-        )
-        training.spent = time.monotonic() - began
-        return training
+        yield lock
     except BaseException:
         if lock is not None:
             lock.release()
         raise
 
 
-def _begun(
-    sources: Sequence[Path_],
-    output: Path_ | None,
-    lock: Lock | None,
-    changes: list[Setting],
-    valid: Path_ | None,
-    resume: bool,
-    force: bool,
-    accept_changes: bool,
-    notice: Notice,
-) -> Training:
-    """As `train`, once the settings are known and the output is locked."""
-    if output is not None and Path(output).exists() and not (resume or force):
-        raise UsageError(
-            f"{output} exists; go on with it (--resume), replace it (--force) "
-            "or write to another file (-o FILE)"
-        )
-    if not resume:
-        wanted = Config().updated(changes)
-        text = _read(sources, wanted, valid, notice)
-        return Training.start(text, wanted, output, lock)
-    if output is None:
-        raise UsageError("nothing to go on with: resume needs the checkpoint as output")
-    checkpoint = read_checkpoint(output)
-    before = checkpoint.config
-    wanted = before.updated(changes)
-    text = _read(sources, wanted, valid, notice)
-    after, _ = fitted(wanted, len(text.train) // ranks().size)
-    for setting in changes:
-        section, _, name = setting.key.partition(".")
-        old, new = (getattr(getattr(c, section), name) for c in (before, after))
-        if old == new or not setting.key.startswith(FIXED_ON_RESUME):
-            continue
-        if accept_changes and not setting.key.startswith(SHAPE):
-            notice(f"{setting.key} was {old!r} when the checkpoint was written and is {new!r}")
-            continue
-        accepted = "" if setting.key.startswith(SHAPE) else ", accept it (--accept-changes)"
-        raise UsageError(
-            f"{setting.where}: {setting.key} is {old!r} in {output} and cannot change on "
-            f"--resume; leave it out{accepted}, or start anew with -o or --force"
-        )
-    checkpoint.config = after
-    return Training.resume(text, checkpoint, output, lock, accept_changes)
-
-
-def _read(sources: Sequence[Path_], wanted: Config, valid: Path_ | None, notice: Notice) -> Corpus:
+def _read(sources: Sequence[Path_], valid: Path_ | None, notice: Notice, wanted: Config) -> Corpus:
     """The corpus of a run; a time limit counts its reading. Several ranks must read the same."""
     t = wanted.train
     limit = math.inf if t.max_time is None or ranks().size > 1 else seconds(t.max_time)

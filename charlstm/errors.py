@@ -1,7 +1,5 @@
 """What can go wrong, and the exit code that the command line gives it."""
 
-from __future__ import annotations
-
 
 class CharLSTMError(Exception):
     """Base of every error this package raises on purpose: one line that says what to do."""
@@ -36,7 +34,7 @@ class CheckpointError(CharLSTMError):
 
 
 class DivergedError(CharLSTMError):
-    """Training produced a number that is not finite (exit 4)."""
+    """Training diverged, and returning to a good state did not help (exit 4)."""
 
     exit_code = 4
 

@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support import ROOT, STORY, records
 
 import charlstm
-from charlstm.config import bundled
+from charlstm.config.sources import bundled
 
-ROOT = Path(__file__).parent.parent
 TEXT = "Once upon a time there was a ferry.\n" * 60
 
 SMALL: Mapping[str, Any] = {
@@ -47,7 +47,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def run(training: charlstm.Training) -> list[charlstm.Record]:
-    return list(training)
+    return list(records(training))
 
 
 # --- training ----------------------------------------------------------------------------------
@@ -57,7 +57,7 @@ def run(training: charlstm.Training) -> list[charlstm.Record]:
 def test_every_configuration_trains(name: str, tmp_path: Path) -> None:
     """A few steps of each, from the loss of a model that knows nothing downwards; and the file
     that is left goes on, and writes."""
-    text, model = ROOT / "corpora" / "lighthouse.txt", tmp_path / "m.npz"
+    text, model = STORY, tmp_path / "m.npz"
     settings: dict[str, Any] = {"train.steps": 3, "train.epochs": None}
     settings |= {"train.sample_every": None, "train.sample_at": []}
     records = run(charlstm.train(text, model, config=name, settings=settings))
@@ -88,7 +88,7 @@ def test_records(corpus: Path, tmp_path: Path) -> None:
     assert records[-1].train < records[0].train
     assert records[4].best
     assert sorted(p.name for p in tmp_path.iterdir()) == ["corpus.txt", "model.npz"]
-    assert charlstm.load(output).checkpoint.progress["step"] == 12
+    assert charlstm.load(output).checkpoint.progress.step == 12
 
 
 def test_without_output(corpus: Path, tmp_path: Path) -> None:
@@ -382,14 +382,16 @@ def test_options_of_the_configuration(corpus: Path) -> None:
 def test_pieces(trained: Path) -> None:
     """Several samples side by side, with reasons and surprise."""
     model = charlstm.load(trained)
-    pieces = list(model.pieces("Once", count=3, length=12, rng_seed=1, nats=True))
-    for k in range(3):
+    sampler = model.sampler(length=12, rng_seed=1, nats=True)
+    seeds = [model.seed("Once")] * 3
+    pieces = list(sampler.pieces(seeds))
+    for k, completion in enumerate(sampler(seeds)):
         mine = [p for p in pieces if p.sample == k]
-        text = "".join(p.text for p in mine)
-        assert len(text) == 12
-        assert mine[-1].stop == "length"
-        whole, seed = model.evaluate("Once" + text), model.evaluate("Once")
-        assert mine[-1].nats == pytest.approx(whole.nats - seed.nats, rel=1e-4)
+        assert "".join(p.text for p in mine) == completion.text
+        assert len(completion.text) == 12
+        assert mine[-1].stop == completion.stop == "length"
+        whole, seed = model.evaluate("Once" + completion.text), model.evaluate("Once")
+        assert completion.nats == pytest.approx(whole.nats - seed.nats, rel=1e-4)
 
 
 def test_seed_outside_the_vocabulary(trained: Path) -> None:
@@ -426,9 +428,10 @@ def test_unknown_name() -> None:
 
 
 def test_names_are_sorted_and_complete() -> None:
-    """What can be imported lazily is what is public."""
-    homes = [name for names in charlstm._HOMES.values() for name in names]
-    assert sorted(homes) == charlstm.__all__ == sorted(set(charlstm.__all__))
+    """What can be imported lazily, and what is light, is what is public."""
+    light = {"Record", "Rollback", *(name for name in vars(charlstm.errors) if "Error" in name)}
+    assert {*charlstm._HOMES, *light} == set(charlstm.__all__)
+    assert charlstm.__all__ == sorted(set(charlstm.__all__))
 
 
 @pytest.mark.parametrize(

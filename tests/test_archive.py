@@ -8,13 +8,13 @@ import zipfile
 
 import pytest
 
-from charlstm.archive import ANY, LIMIT, BadArchive, Member, directory, pack, unpack
+from charlstm.storage.archive import ANY, LIMIT, BadArchive, Member, directory, pack, unpack
 
 MEMBERS = {"a.npy": b"some bytes", "b/c.npy": b"", "d.npy": bytes(1000)}
 
 
 def packed() -> bytes:
-    out: list[bytes] = []
+    out: list[bytes | memoryview] = []
     pack(((name, [data[:4], data[4:]]) for name, data in MEMBERS.items()), out.append)
     return b"".join(out)
 

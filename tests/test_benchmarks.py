@@ -13,15 +13,19 @@ import numpy as np
 import pytest
 import reference
 from numpy.typing import NDArray
+from support import STORY
 
 sys.path.insert(0, str(Path(__file__).parent / "benchmarks"))
 import checkpoint_speed
 import common
 import peers
 import train_speed
+from support import records
 
 import charlstm
-from charlstm.model import Model, Unrolled
+from charlstm.nn.model import Model
+from charlstm.nn.shape import Shape
+from charlstm.nn.unrolled import Unrolled
 
 Array = NDArray[Any]
 
@@ -42,7 +46,7 @@ def losses(step: Any) -> list[float]:
 @every_cell
 def test_pytorch_does_the_same_steps(cell: str, layers: int) -> None:
     torch = pytest.importorskip("torch")
-    shape = peers.Shape(cell, V, H, layers, T, B)
+    shape = peers.Task(cell, V, H, layers, T, B)
     theirs = losses(peers.torch_step(torch, *shape, clip=CLIP, rate=RATE))
     ours = losses(train_speed.charlstm_step(*shape, clip=CLIP, rate=RATE))
     np.testing.assert_allclose(ours, theirs, rtol=1e-4)
@@ -52,7 +56,7 @@ def test_pytorch_does_the_same_steps(cell: str, layers: int) -> None:
 
 @every_cell
 def test_two_processes_do_the_same_steps(cell: str) -> None:
-    shape = peers.Shape(cell, V, H, 1, T, B)
+    shape = peers.Task(cell, V, H, 1, T, B)
     one = losses(train_speed.charlstm_step(*shape, clip=CLIP, rate=RATE))
     two = losses(train_speed.charlstm_step(*shape, workers=2, clip=CLIP, rate=RATE))
     np.testing.assert_allclose(one, two, rtol=1e-4)
@@ -81,7 +85,7 @@ def test_pytorch_with_an_embedding_computes_the_same_loss(cell: str) -> None:
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def test_jax_does_the_same_steps(cell: str, layers: int) -> None:
     pytest.importorskip("jax")
-    shape = peers.Shape(cell, V, H, layers, T, B)
+    shape = peers.Task(cell, V, H, layers, T, B)
     theirs = losses(peers.jax_step(*shape, clip=CLIP, rate=RATE))
     ours = losses(train_speed.charlstm_step(*shape, clip=CLIP, rate=RATE))
     np.testing.assert_allclose(ours, theirs, rtol=1e-4)
@@ -116,7 +120,7 @@ def test_the_naive_network_is_right(cell: str) -> None:
     for got, expected in zip(after, expected_after, strict=True):
         np.testing.assert_allclose(got.T, expected, atol=1e-12)
 
-    model = Model(cell, V, H, 1, np.float64)
+    model = Model(Shape(cell, V, H), np.float64)
     for name, w in weights.items():
         model.weights[name][...] = w
     unrolled, expected_gradient = Unrolled(model, T, 1), model.weights.like()
@@ -164,11 +168,11 @@ def test_the_script_of_pytorch_learns_as_charlstm_train_does() -> None:
     """The same held-out losses, look after look: the same weights, streams, resets and average."""
     pytest.importorskip("torch")
     torch_train = importlib.import_module("torch_train")
-    path = Path(__file__).parent.parent / "corpora" / "lighthouse.txt"
     settings = {"model.hidden": 16, "train.batch": 8, "train.length": 20, "train.eval_every": 20}
     settings["train.steps"] = 100
-    ours = [r.valid for r in charlstm.train(path, settings=settings) if r.valid is not None]
-    looks = torch_train.train(path.read_text(encoding="utf-8"), H=16, B=8, T=20, every=20)
+    training = charlstm.train(STORY, settings=settings)
+    ours = [r.valid for r in records(training) if r.valid is not None]
+    looks = torch_train.train(STORY.read_text(encoding="utf-8"), H=16, B=8, T=20, every=20)
     theirs = [valid for _, valid, _ in itertools.islice(looks, 5)]
     assert len(ours) == 5
     np.testing.assert_allclose(ours, theirs, rtol=1e-3)
@@ -227,6 +231,7 @@ def test_what_matching_costs(
     assert cost.target == 1.5
 
 
+@pytest.mark.whole
 def test_how_soon_lines_are_answered(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -5,6 +5,7 @@ Damage of every byte, mutants, failing disks and loss of power are in `tests/fau
 from __future__ import annotations
 
 import copy
+import dataclasses
 import errno
 import hashlib
 import io
@@ -27,17 +28,18 @@ from faults.hostile import npy, pack, unpack
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import charlstm.files
-from charlstm.cells import CELLS
-from charlstm.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
-from charlstm.config import Config, Setting
-from charlstm.corpus import Corpus
+import charlstm.storage.files
+from charlstm.config.schema import Config, Setting
 from charlstm.errors import BusyError, CheckpointError, DivergedError, OutputError, UsageError
-from charlstm.files import claim
-from charlstm.lock import Lock
-from charlstm.model import state_widths, weight_shapes
-from charlstm.optimizers import OPTIMIZERS
-from charlstm.training import Training
+from charlstm.nn.cells import CELLS
+from charlstm.nn.optimizers import OPTIMIZERS
+from charlstm.nn.shape import Shape
+from charlstm.storage.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
+from charlstm.storage.files import claim
+from charlstm.storage.lock import Lock
+from charlstm.storage.progress import LATER, Evaluated
+from charlstm.text.corpus import Corpus
+from charlstm.training.run import Training
 
 TEXT = "a small ferry, 배, 🛶\n" * 60
 
@@ -160,7 +162,7 @@ def test_helpers_make_good_files(tmp_path: Path, small: bytes) -> None:
     for same in (
         pack(unpack(small)),
         with_text(small, json.dumps(document(small)).encode()),
-        with_value(small, ("progress", "looks"), expected.progress["looks"]),
+        with_value(small, ("progress", "looks"), expected.progress.looks),
         with_array(small, "counts", expected.vocabulary.counts),
     ):
         assert_same(read(tmp_path, same), expected)
@@ -196,9 +198,9 @@ def test_round_trip(tmp_path: Path, cell: str, layers: int, average: float, opti
     groups += ["optimizer/squares"] if optimizer != "sgd" else []
     for prefix in ("", "good/"):  # the look was not after the last step
         for group in groups[2:] if prefix else groups:
-            for name, shape in weight_shapes(CELLS[cell], V, H, layers).items():
+            for name, shape in Shape(cell, V, H, layers).weights.items():
                 expected[f"{prefix}{group}/{name}"] = ("float32", shape)
-        for name, width in state_widths(CELLS[cell], H, layers).items():
+        for name, width in Shape(cell, V, H, layers).states.items():
             expected[f"{prefix}state/{name}"] = ("float32", (B, width))
     with np.load(path, allow_pickle=False) as archive:
         assert archive.files == ["metadata", *expected, "sha256"]
@@ -217,7 +219,12 @@ def test_round_trip(tmp_path: Path, cell: str, layers: int, average: float, opti
 def test_round_trip_of_the_family(tmp_path: Path, hidden: list[int], tie: bool) -> None:
     """Embedding, projection and layers of different widths are stored in their own shapes, and
     another shape is refused."""
-    keys = {"model.hidden": hidden, "model.embedding": 4, "model.tie": tie, "model.dropout": 0.5}
+    keys: Any = {
+        "model.hidden": hidden,
+        "model.embedding": 4,
+        "model.tie": tie,
+        "model.dropout": 0.5,
+    }
     checkpoint = make("gru", 2, **keys)
     data = written(checkpoint)
     assert_same(read(tmp_path, data), checkpoint)
@@ -254,7 +261,7 @@ def test_a_file_of_before_setbacks_were_kept(tmp_path: Path, small: bytes) -> No
     whole["progress"]["history"] = [[k, 1.0, v] for k, v in enumerate((3.0, 2.0, 2.5, 1.5, 1.5))]
     del whole["progress"]["setbacks"]
     old = with_text(small, json.dumps(whole).encode())
-    assert read(tmp_path, old).progress["setbacks"] == 2
+    assert read(tmp_path, old).progress.setbacks == 2
     whole["progress"]["history"] = 5
     refused(tmp_path, with_text(small, json.dumps(whole).encode()), "history is 5")
 
@@ -262,7 +269,7 @@ def test_a_file_of_before_setbacks_were_kept(tmp_path: Path, small: bytes) -> No
 def test_losses_of_any_size(tmp_path: Path, small: bytes) -> None:
     """A loss that training takes for finite can be read again."""
     data = with_value(small, ("progress", "history"), [[80, 2.3e16, 1e300]])
-    assert read(tmp_path, data).progress["history"] == [[80, 2.3e16, 1e300]]
+    assert read(tmp_path, data).progress.history == [(80, 2.3e16, 1e300)]
     refused(tmp_path, with_value(small, ("progress", "history"), [[80, 2**53, 1.0]]), "history")
 
 
@@ -286,13 +293,15 @@ def test_digest_is_of_the_contents(tmp_path: Path, small: bytes) -> None:
 def test_strange_strings_in_the_configuration(tmp_path: Path) -> None:
     """Texts in the configuration come back, whatever they hold."""
     stops = ("\n", "한😀", "\u2028", '"\\', "\ud800")
-    checkpoint = make(**{"sample.stop": stops})
+    keys: Any = {"sample.stop": stops}
+    checkpoint = make(**keys)
     assert read(tmp_path, written(checkpoint)).config.sample.stop == stops
 
 
 def test_memory_of_reading(tmp_path: Path) -> None:
     """Reading takes at most twice the file, beyond the little that any reading takes."""
-    checkpoint = make("lstm", **{"model.hidden": 300})
+    wide: Any = {"model.hidden": 300}
+    checkpoint = make("lstm", **wide)
     path = tmp_path / "model.npz"
     write_checkpoint(path, checkpoint)
     size = path.stat().st_size
@@ -374,7 +383,7 @@ def test_failing_write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fault: s
         elif isinstance(fault, str):
             patch.setattr(os, fault, fail)
         else:
-            real = charlstm.files._temporary
+            real = charlstm.storage.files._temporary
             room = len(written(new)) * int(fault) // 100
 
             @contextmanager
@@ -382,7 +391,7 @@ def test_failing_write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fault: s
                 with real(*names) as file:
                     yield Full(file, room)
 
-            patch.setattr(charlstm.files, "_temporary", full)
+            patch.setattr(charlstm.storage.files, "_temporary", full)
         with pytest.raises(OutputError, match="No space left") as caught:
             write_checkpoint(path, new)
     assert caught.value.exit_code == 6
@@ -459,7 +468,7 @@ def test_not_finite_is_never_saved(tmp_path: Path, where: str, value: float) -> 
 def test_losses_that_are_not_finite_are_never_saved(tmp_path: Path) -> None:
     """The same for a loss in the history."""
     checkpoint = make()
-    checkpoint.progress["history"].append([4, 1.0, math.nan])
+    checkpoint.progress.history.append(Evaluated(4, 1.0, math.nan))
     with pytest.raises(DivergedError):
         write_checkpoint(tmp_path / "model.npz", checkpoint)
     assert os.listdir(tmp_path) == []
@@ -858,7 +867,7 @@ def test_missing_and_surplus_metadata(tmp_path: Path, small: bytes) -> None:
         part = whole
         for key in path:
             part = part[key]
-        for key in part.keys() - charlstm.checkpoint._ADDED.keys():
+        for key in part.keys() - LATER:
             less = {k: v for k, v in part.items() if k != key}
             if path:
                 refused(tmp_path, with_value(small, path, less))
@@ -873,7 +882,7 @@ def test_a_good_state_of_its_own(tmp_path: Path) -> None:
     its arrays and its progress as strictly as the others."""
     checkpoint = make()
     assert checkpoint.good is not None
-    assert checkpoint.good.progress["step"] == 2
+    assert checkpoint.good.progress.step == 2
     data = written(checkpoint)
     back = read(tmp_path, data)
     assert_same(back, checkpoint)
@@ -895,14 +904,14 @@ def test_a_file_of_before_the_rollbacks(tmp_path: Path, small: bytes) -> None:
     """Files that do not have them, nor say with what they were made, are read as before."""
     progress = document(small)["progress"]
     assert progress["rollbacks"] == []
-    for name in charlstm.checkpoint._ADDED:
+    for name in LATER:
         del progress[name]
     back, expected = (
         read(tmp_path, with_value(small, ("progress",), progress)),
         read(tmp_path, small),
     )
-    assert back.progress["environment"] == {}
-    back.progress["environment"] = expected.progress["environment"]
+    assert back.progress.environment == {}
+    back.progress.environment = expected.progress.environment
     assert_same(back, expected)
 
 
@@ -1005,11 +1014,12 @@ def test_what_is_accepted_can_be_trained_on(
         checkpoint = read_checkpoint(path)
     except CheckpointError:
         return
-    checkpoint.progress["step"] = min(checkpoint.progress["step"], 3)
+    checkpoint.progress.step = min(checkpoint.progress.step, 3)
     training = Training(Corpus.from_text(TEXT), checkpoint, None)
-    training.config = training.config.updated(
+    config = checkpoint.config.updated(
         Setting(key, value, "test") for key, value in [("train.steps", 5), ("train.patience", None)]
     )
+    training.plan = dataclasses.replace(training.plan, config=config)
     assert len(list(training)) > 0
 
 

@@ -12,40 +12,30 @@ from typing import Any
 
 import numpy as np
 import pytest
+from generating import beam, generate, sampler
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_cli import CORPORA, ROOT, fails, run
-from test_pipes import TEXT, UNITS, random_model, trained
+from support import CORPORA, POLYGLOT, ROOT, UNITS, every_unit, fails, random_model, run, trained
 
 import charlstm
-import charlstm.sampling
-from charlstm.cells import CELLS
-from charlstm.corpus import Corpus
-from charlstm.evaluation import evaluate, surprisals
-from charlstm.model import Model, Stepper
-from charlstm.patterns import Matcher
-from charlstm.sampling import (
-    BLOCK,
-    Completer,
-    Completion,
-    Numbers,
-    Seed,
-    StreamNumbers,
-    _Tail,
-    accepted,
-    beam,
-    best_of,
-    generate,
-    stop_in,
-)
-from charlstm.vocabulary import Vocabulary
+import charlstm.generation.sampler
+from charlstm.generation.ending import Ending, Sampling, Seed, stop_in
+from charlstm.generation.matcher import Matcher
+from charlstm.generation.numbers import BLOCK, Numbers, StreamNumbers
+from charlstm.generation.sampler import Completion, accepted, best_of
+from charlstm.nn.cells import CELLS
+from charlstm.nn.model import Model
+from charlstm.nn.shape import Shape
+from charlstm.nn.stepper import Stepper
+from charlstm.scoring.evaluation import evaluate, surprisals
+from charlstm.text.corpus import Corpus
+from charlstm.text.vocabulary import Vocabulary
 
-every_unit = pytest.mark.parametrize("unit", UNITS)
 SEEDS = ["the sea", "", "a", "배가 나루", "went out\ncalm", "the boat " * 30, "שלום", "o"]
 
 
 def seeds_of(v: Vocabulary, texts: list[str]) -> list[Seed]:
-    return [(v.encode(text), text) for text in texts]
+    return [Seed(v.encode(text), text) for text in texts]
 
 
 def alone(model: Model, v: Vocabulary, text: str, **options: Any) -> tuple[str, str, float]:
@@ -95,7 +85,7 @@ def test_reorder(cell: str, K: int) -> None:
     ids, streams = np.arange(K) + 1, np.random.default_rng(0).integers(0, K, K)
     one.step(ids)
     two.step(ids[streams])
-    one.reorder(streams)
+    one.take_over(one, streams)
     np.testing.assert_allclose(one.step(ids), two.step(ids), rtol=0, atol=1e-12)
 
 
@@ -109,10 +99,10 @@ def test_each_as_if_alone(
     unit: str, stop: list[str], width: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Without chance each seed goes on as `generate` lets it, whatever stands beside it."""
-    monkeypatch.setattr(charlstm.sampling, "WIDTH", width)
+    monkeypatch.setattr(charlstm.generation.sampler, "WIDTH", width)
     model, v = random_model(unit)
     options: dict[str, Any] = {"length": 25, "temperature": 0.0, "stop": stop}
-    complete = Completer(model, v, 0, nats=True, errors="surrogateescape", **options)
+    complete = sampler(model, v, 0, nats=True, errors="surrogateescape", **options)
     found = list(complete(seeds_of(v, SEEDS)))
     for text, completion in zip(SEEDS, found, strict=True):
         expected, reason, nats = alone(model, v, text, **options)
@@ -127,33 +117,33 @@ def test_each_as_if_alone(
 def test_chance_belongs_to_the_seed(options: dict[str, Any], length: int) -> None:
     """The number of a seed says what is drawn, not what stands beside it or came before."""
     model, v = random_model()
-    complete = Completer(model, v, 5, length=length, **options)
+    complete = sampler(model, v, 5, length=length, **options)
     seeds = seeds_of(v, ["the sea", "", "a", "the"] * 3)
     together = [c.text for c in complete(seeds)]
     for n, seed in enumerate(seeds):
         assert next(complete([seed], n)).text == together[n]
     assert [c.text for c in complete(seeds[4:9], 4)] == together[4:9]
-    assert [c.text for c in Completer(model, v, 5, length=length, **options)(seeds)] == together
+    assert [c.text for c in sampler(model, v, 5, length=length, **options)(seeds)] == together
     if length > 7 and "temperature" not in options:
         assert len(set(together)) == len(together)
-        other = [c.text for c in Completer(model, v, 6, length=length, **options)(seeds)]
+        other = [c.text for c in sampler(model, v, 6, length=length, **options)(seeds)]
         assert all(a != b for a, b in zip(other, together, strict=True))
 
 
 def test_without_line_ends(monkeypatch: pytest.MonkeyPatch) -> None:
     """An empty seed begins as often with a unit as it stands in the corpus."""
     v = Corpus.from_text("abbccc" * 9, 0.0).vocabulary
-    model = Model("gru", 3, 5, 1, np.float64)
+    model = Model(Shape("gru", 3, 5), np.float64)
     model.initialise(np.random.default_rng(0))
     n = 6000
-    complete = Completer(model, v, 1, length=2, temperature=1.0, nats=True)
-    found = list(complete([(v.encode(""), "")] * n))
+    complete = sampler(model, v, 1, length=2, temperature=1.0, nats=True)
+    found = list(complete([Seed(v.encode(""), "")] * n))
     for letter, share in zip("abc", (1 / 6, 2 / 6, 3 / 6), strict=True):
         assert abs(sum(c.text[0] == letter for c in found) / n - share) < 0.025
     for c in found[:20]:
         assert c.nats == pytest.approx(surprisals(model, v.encode(c.text))[0])
-    one = Completer(model, v, 1, length=9, temperature=1.0, stop=["b"])
-    for c in one([(v.encode(""), "")] * 50):
+    one = sampler(model, v, 1, length=9, temperature=1.0, stop=["b"])
+    for c in one([Seed(v.encode(""), "")] * 50):
         assert "b" not in c.text
 
 
@@ -161,7 +151,7 @@ def test_draws_follow_the_model() -> None:
     """Of many streams that begin at different times: chi-square of the second unit drawn."""
     model, v = random_model(text={"max_vocabulary": 9})
     n, temperature = 12_000, 0.7
-    complete = Completer(model, v, 3, length=2, temperature=temperature)
+    complete = sampler(model, v, 3, length=2, temperature=temperature)
     texts = [c.text for c in complete(seeds_of(v, ["the", "o", "sea out"]) * (n // 3))][::3]
     first = max(set(v.units) - {"<unk>"}, key=lambda u: sum(t[0] == u for t in texts))
     seconds = [t[1] for t in texts if t[0] == first]
@@ -182,10 +172,10 @@ def test_numbers() -> None:
     streams, samples = StreamNumbers(3, Numbers(9)), (0, 63, 64)
     for k, sample in enumerate(samples):
         streams.begin(k, sample)
-    seen = [streams.random(3)]
+    seen = [streams.next()]
     for _ in range(2 * BLOCK):
-        streams.advance()
-        seen.append(streams.random(3))
+        streams.advance(np.ones(3, np.bool_))
+        seen.append(streams.next())
     assert len(np.unique(seen)) == np.size(seen)
     assert abs(np.mean(seen) - 0.5) < 0.04
     for k, sample in enumerate(samples):
@@ -214,11 +204,11 @@ def test_nats_are_what_evaluate_says(unit: str, options: dict[str, Any]) -> None
             before=seed,
             errors="surrogateescape",
         )
-        one = Completer(model, v, 3, nats=True, errors="surrogateescape", **more)
-        found: list[Any] = [*pieces, *one([(v.encode(seed), seed)] * 5)]
+        one = sampler(model, v, 3, nats=True, errors="surrogateescape", **more)
+        found: list[Any] = [*pieces, *one([Seed(v.encode(seed), seed)] * 5)]
         if "stop" in options:
             more |= {"errors": "surrogateescape", "length": 9, "stop": ["e"]}
-            found.append(beam(model, v, (v.encode(seed), seed), 2, **more))
+            found.append(beam(model, v, Seed(v.encode(seed), seed), 2, **more))
         assert {c.stop for c in found} <= {"length", "stop"}
         for c in found:
             assert c.nats == pytest.approx(said_by_evaluate(model, v, seed, c.text), rel=1e-6)
@@ -241,20 +231,20 @@ def test_a_sample_is_the_same_however_it_is_asked_for(unit: str, options: dict[s
     for count in (1, 2, 3, 65):
         assert generated(count) == many[:count]
     assert generated(3, nats=True) == many[:3]
-    complete = Completer(model, v, 11, **more)
-    assert [c.text for c in complete([(seed, text)] * 70)] == many
-    assert [c.text for c in complete([(seed, text)] * 5, 65)] == many[65:]
-    prefix = Completer(model, v, 11, prefix=seed[:-1], **more)
-    assert [c.text for c in prefix([(seed[-1:], text)] * 70)] == many
+    complete = sampler(model, v, 11, **more)
+    assert [c.text for c in complete([Seed(seed, text)] * 70)] == many
+    assert [c.text for c in complete([Seed(seed, text)] * 5, 65)] == many[65:]
+    prefix = sampler(model, v, 11, prefix=seed[:-1], **more)
+    assert [c.text for c in prefix([Seed(seed[-1:], text)] * 70)] == many
     if "stop" not in options and unit != "byte":  # a match is UTF-8
-        every = Completer(model, v, 11, match=Matcher(r"(.|\n)*", v), **more)
-        assert next(every([(seed, text)])).text.split("\n")[0] == many[0].split("\n")[0]
+        every = sampler(model, v, 11, match=Matcher(r"(.|\n)*", v), **more)
+        assert next(every([Seed(seed, text)])).text.split("\n")[0] == many[0].split("\n")[0]
 
 
 def test_two_generators_of_one_completer() -> None:
     """They do not see each other, however their iteration interleaves."""
     model, v = random_model()
-    complete = Completer(model, v, 5, length=30)
+    complete = sampler(model, v, 5, length=30)
     seeds = seeds_of(v, ["the sea", "a", "the", ""] * 2)
     expected = [c.text for c in complete(seeds)], [c.text for c in complete(seeds, 100)]
     one, two = complete(seeds), complete(seeds, 100)
@@ -271,18 +261,18 @@ def test_a_prefix_is_read_once() -> None:
     """Units that all seeds begin with count as part of them."""
     model, v = random_model()
     ids = v.encode("the sea was ")
-    whole = Completer(model, v, 1, length=30, nats=True)([(ids, "the sea was ")] * 4)
-    parts = Completer(model, v, 1, length=30, nats=True, prefix=ids[:-1])
-    for one, other in zip(whole, parts([(ids[-1:], "the sea was ")] * 4), strict=True):
+    whole = sampler(model, v, 1, length=30, nats=True)([Seed(ids, "the sea was ")] * 4)
+    parts = sampler(model, v, 1, length=30, nats=True, prefix=ids[:-1])
+    for one, other in zip(whole, parts([Seed(ids[-1:], "the sea was ")] * 4), strict=True):
         assert one[:2] == other[:2]
         assert one.nats == pytest.approx(other.nats)
 
 
 def test_nothing_to_do() -> None:
     model, v = random_model()
-    assert list(Completer(model, v, 1)([])) == []
+    assert list(sampler(model, v, 1)([])) == []
     assert (
-        list(Completer(model, v, 1, length=0)(seeds_of(v, ["a", ""])))
+        list(sampler(model, v, 1, length=0)(seeds_of(v, ["a", ""])))
         == [Completion("", "length", 0.0, 0)] * 2
     )
 
@@ -294,21 +284,20 @@ def test_nothing_to_do() -> None:
 )
 def test_stop_texts(parts: list[str], stops: list[str]) -> None:
     """The same place as where a text that comes piece by piece ends."""
-    tail, settled, stopped = _Tail(stops), "", False
-    for part in parts:
-        more, stopped = tail.push(part)
-        settled += more
-        if stopped:
-            break
-    place, text = None, ""
-    for part in parts:
-        text, searched = text + part, len(text)
-        place = stop_in(text, stops, searched)
+    v = Corpus.from_text("abc", 0.0).vocabulary
+    sample = Ending(v, Sampling(length=1000, stop=tuple(stops))).sample(0, Seed(v.encode(""), ""))
+    text, place = "", None
+    for character in "".join(parts):
+        assert sample.add(v.encode(character).tolist()) in text + character
+        text += character
+        place = stop_in(text, stops)
+        assert (place is not None) == (sample.stop == "stop")
         if place is not None:
             break
-    assert (place is not None) == stopped
-    if stopped:
-        assert text[:place] == settled
+        assert text.startswith(sample.text)
+        assert not any(stop in text[len(sample.text) :] for stop in stops)
+    if place is not None:
+        assert sample.text == text[:place]
 
 
 # --- the best, the new and the most probable ---------------------------------------------------
@@ -326,13 +315,13 @@ def test_best_of() -> None:
 def test_accepted(monkeypatch: pytest.MonkeyPatch) -> None:
     """In their order those that are wanted; the end where there are no more."""
     model, v = random_model()
-    complete = Completer(model, v, 2, length=1, temperature=1.0)
-    seed: Seed = (v.encode("a"), "a")
+    complete = sampler(model, v, 2, length=1, temperature=1.0)
+    seed = Seed(v.encode("a"), "a")
     plain = [c.text for c in complete([seed] * 400)]
     wanted = [text for text in plain if text in "aeo"]
     found = [c.text for c in accepted(complete, seed, 20, 1, lambda c: c.text in "aeo")]
     assert found == wanted[:20]
-    monkeypatch.setattr(charlstm.sampling, "TRIES", 30)
+    monkeypatch.setattr(charlstm.generation.sampler, "TRIES", 30)
     assert list(accepted(complete, seed, 3, 1, lambda c: False)) == []
     seen: set[str] = set()
 
@@ -348,7 +337,7 @@ def test_accepted(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_wide_beam_is_exhaustive(cell: str, stop: list[str]) -> None:
     """With room for all texts, the most probable of all is found."""
     v = Corpus.from_text("ab\nba a\n" * 9, 0.0).vocabulary
-    model = Model(cell, len(v), 6, 2, np.float64)
+    model = Model(Shape(cell, len(v), 6, 2), np.float64)
     model.weights.flat[...] = np.random.default_rng(7).normal(0, 1, model.weights.flat.shape)
     length, texts = 4, {}
     for units in itertools.product(v.units, repeat=length):
@@ -357,14 +346,14 @@ def test_a_wide_beam_is_exhaustive(cell: str, stop: list[str]) -> None:
         text = text[: ends[0]] if ends else text
         texts[text] = surprisals(model, v.encode("ab" + text))[1:].sum()
     best = min(texts, key=lambda t: texts[t])
-    found = beam(model, v, (v.encode("ab"), "ab"), len(v) ** 3, length=length, stop=stop)
+    found = beam(model, v, Seed(v.encode("ab"), "ab"), len(v) ** 3, length=length, stop=stop)
     place = stop_in(best, stop)
     assert found.text == best[:place]
     assert found.stop == ("length" if place is None else "stop")
     assert found.drawn_nats == pytest.approx(texts[best], rel=1e-9)
     assert found.nats == pytest.approx(said_by_evaluate(model, v, "ab", found.text), rel=1e-9)
     assert found.units == len(best)
-    narrow = beam(model, v, (v.encode("ab"), "ab"), 2, length=length, stop=stop)
+    narrow = beam(model, v, Seed(v.encode("ab"), "ab"), 2, length=length, stop=stop)
     assert narrow.drawn_nats >= found.drawn_nats - 1e-9
 
 
@@ -375,18 +364,18 @@ def test_a_beam_of_one_is_greedy(unit: str, seed: str) -> None:
     for stop in ([], ["e"], ["\n"]):
         options: dict[str, Any] = {"length": 20, "stop": stop}
         text, reason, nats = alone(model, v, seed, temperature=0.0, **options)
-        found = beam(model, v, (v.encode(seed), seed), 1, errors="surrogateescape", **options)
+        found = beam(model, v, Seed(v.encode(seed), seed), 1, errors="surrogateescape", **options)
         assert (found.text, found.stop) == (text, reason)
         assert found.nats == pytest.approx(nats, rel=1e-9)
-    assert beam(model, v, (v.encode(seed), seed), 3, length=0).text == ""
+    assert beam(model, v, Seed(v.encode(seed), seed), 3, length=0).text == ""
 
 
 def test_a_beam_without_line_ends() -> None:
     """It begins with what the corpus has most of."""
     v = Corpus.from_text("abbccc" * 9, 0.0).vocabulary
-    model = Model("rnn", 3, 5, 1, np.float64)
-    assert beam(model, v, (v.encode(""), ""), 3, length=1).text == "c"
-    found = beam(model, v, (v.encode(""), ""), 3, length=3)
+    model = Model(Shape("rnn", 3, 5), np.float64)
+    assert beam(model, v, Seed(v.encode(""), ""), 3, length=1).text == "c"
+    found = beam(model, v, Seed(v.encode(""), ""), 3, length=3)
     assert found.nats == pytest.approx(2 * math.log(3))  # the first unit is given
 
 
@@ -402,7 +391,7 @@ def names(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session", params=UNITS)
 def of_unit(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("each") / "m.npz"
-    return trained(path, TEXT, 60, **{"text.unit": request.param, "text.valid": 0.0})
+    return trained(path, POLYGLOT, 60, **{"text.unit": request.param, "text.valid": 0.0})
 
 
 def lines(*arguments: str | Path, stdin: str = "") -> list[str]:
@@ -442,6 +431,7 @@ def test_each(of_unit: Path) -> None:
     assert lines(*each) == []
 
 
+@pytest.mark.whole
 def test_each_line_of_a_file(of_unit: Path, tmp_path: Path) -> None:
     """As from a pipe: Hangul, an emoji, Hebrew and what stands at the edges of a line."""
     text = "은여울 나루에 배가 🚢\n\nשלום עולם\n🚢\nthe sea "
@@ -473,6 +463,7 @@ def test_long_names_and_cuts(names: Path, tmp_path: Path) -> None:
     assert lines("-h") == lines("--help")
 
 
+@pytest.mark.whole
 def test_a_seed_is_answered_at_once(names: Path) -> None:
     """Before the next one comes."""
     with subprocess.Popen(

@@ -13,22 +13,16 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import charlstm.config
-from charlstm.config import (
-    KEYS,
-    MAX_BYTES,
-    MAX_DEPTH,
-    SECTIONS,
-    Config,
-    Setting,
+from charlstm.config.fields import seconds
+from charlstm.config.schema import KEYS, SECTIONS, Config, Setting, from_dict
+from charlstm.config.sources import (
     bundled,
-    from_dict,
     parse_setting,
     parse_yaml,
     read_config,
-    seconds,
     setting_from_option,
 )
+from charlstm.config.yaml_subset import MAX_BYTES, MAX_DEPTH
 from charlstm.errors import ConfigError
 
 
@@ -377,7 +371,7 @@ def test_bundled_in_an_installed_package(tmp_path: Path, monkeypatch: pytest.Mon
     """Where the package has a folder of configurations inside, that one is used."""
     (tmp_path / "configs").mkdir()
     (tmp_path / "configs" / "own.yaml").write_text("model: {hidden: 3}\n")
-    monkeypatch.setattr(charlstm.config, "__file__", str(tmp_path / "config.py"))
+    monkeypatch.setattr("charlstm.config.sources.__file__", str(tmp_path / "config" / "x.py"))
     assert list(bundled()) == ["own"]
     assert read_config("own")[0].value == 3
 
@@ -463,11 +457,18 @@ def test_round_trip() -> None:
     assert Config() == from_dict({}, "here")
 
 
+HIDDEN: list[Any] = [None, True, "5", 5.0, math.nan, [], {}, 0, 10**400]
+"""No numbers of hidden units."""
+
+
 @pytest.mark.parametrize(
     "values",
-    [None, 5, [], "model", {"model": None}, {"model": 5}, {"model": [1]}, {"modle": {"hidden": 5}}]
-    + [{"model": {"hidden": v}} for v in (None, True, "5", 5.0, math.nan, [], {}, 0, 10**400)]
-    + [{"train": {"lr": v}} for v in (math.nan, math.inf, -1.0, 10**400, "1")],
+    [
+        *(None, 5, [], "model", {"model": None}, {"model": 5}, {"model": [1]}),
+        {"modle": {"hidden": 5}},
+        *({"model": {"hidden": v}} for v in HIDDEN),
+        *({"train": {"lr": v}} for v in (math.nan, math.inf, -1.0, 10**400, "1")),
+    ],
     ids=repr,
 )
 def test_from_dict_is_strict(values: Any) -> None:

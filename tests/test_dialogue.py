@@ -13,11 +13,11 @@ import time
 from pathlib import Path
 
 import pytest
-from test_cli import CORPORA, ROOT, fails, run
-from test_pipes import TEXT, UNITS, trained
+from support import CORPORA, POLYGLOT, ROOT, every_unit, fails, run, trained
 
 import charlstm
-from charlstm.cli.dialogue import _readable
+from charlstm.cli.streams import valid_utf8
+from charlstm.text.visible import harmless
 
 
 @pytest.fixture(scope="module")
@@ -85,11 +85,11 @@ def test_a_beginning_from_the_options(korean: Path, tmp_path: Path) -> None:
     ]
 
 
-@pytest.mark.parametrize("unit", UNITS)
+@every_unit
 def test_of_every_unit(unit: str, tmp_path: Path) -> None:
     """Hangul, an emoji and Hebrew, gone on from, byte by byte too; nothing typed as well."""
     sets = {"text.unit": unit, "text.valid": 0.0}
-    model = trained(tmp_path / "m.npz", TEXT, 40, **sets)
+    model = trained(tmp_path / "m.npz", POLYGLOT, 40, **sets)
     typed = ":s\n1\n:p\n배가 🚢\n1\n2\n:p\nשלום\n3\n:p\n"
     out, err = talk(model, typed, "-n", "7", "--stop", r"\n", "--rng-seed", "1")
     assert err == []
@@ -104,7 +104,10 @@ def test_a_long_line_is_shown_by_its_end(korean: Path) -> None:
 
 
 def test_what_a_terminal_would_obey() -> None:
-    assert _readable("a\x1b[31m\t\n\x9b가\u200d🚢\udcff") == "a\\x1b[31m\t\n\\x9b가\u200d🚢�"
+    assert (
+        harmless(valid_utf8("a\x1b[31m\t\n\x9b가\u200d🚢\udcff"))
+        == "a\\x1b[31m\t\n\\x9b가\u200d🚢�"
+    )
 
 
 @pytest.mark.parametrize(
@@ -119,6 +122,7 @@ def test_options_that_do_not_go_together(options: list[str]) -> None:
     fails(run("sample", "--interactive", *options), 2, "--interactive")
 
 
+@pytest.mark.whole
 def test_no_standard_input(korean: Path) -> None:
     command = f"{sys.executable} -m charlstm sample --interactive -m {korean} 0<&-"
     process = subprocess.run(["bash", "-c", command], cwd=ROOT, capture_output=True, timeout=60)
@@ -179,6 +183,7 @@ class Terminal:
         os.close(self.master)
 
 
+@pytest.mark.whole
 def test_at_a_terminal(korean: Path) -> None:
     """A prompt; a line that is edited and come back to; Ctrl-C empties it; Ctrl-D ends, with 0."""
     with Terminal("-m", korean, "-n", "4", "--stop", r"\n", "-t", "0") as terminal:
@@ -207,6 +212,7 @@ def test_at_a_terminal(korean: Path) -> None:
         assert terminal.process.wait(timeout=60) == 0
 
 
+@pytest.mark.whole
 def test_ctrl_c_where_nothing_is_asked(korean: Path) -> None:
     """Without a terminal to ask again, it ends the program."""
     with subprocess.Popen(

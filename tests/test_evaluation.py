@@ -8,15 +8,20 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from support import records
 
-import charlstm.evaluation
-from charlstm.cells import CELLS
-from charlstm.config import Config, Setting
-from charlstm.corpus import Corpus
-from charlstm.evaluation import UNKNOWN_NATS, Evaluation, HeldOut, evaluate, surprisals
-from charlstm.model import Model, Unrolled
-from charlstm.training import Training
-from charlstm.vocabulary import UNKNOWN, Characters
+import charlstm.scoring.evaluation
+from charlstm.config.schema import Config, Setting
+from charlstm.nn.cells import CELLS
+from charlstm.nn.model import Model
+from charlstm.nn.shape import Shape
+from charlstm.nn.unrolled import Unrolled
+from charlstm.scoring.evaluation import UNKNOWN_NATS, Evaluation, evaluate, surprisals
+from charlstm.scoring.held_out import HeldOut
+from charlstm.text.corpus import Corpus
+from charlstm.text.units import Characters
+from charlstm.text.vocabulary import UNKNOWN
+from charlstm.training.run import Training
 
 Array = NDArray[Any]
 
@@ -32,7 +37,7 @@ def make(
     **family: Any,
 ) -> Model:
     """A model with weights at random."""
-    model = Model(cell, V, 5, layers, dtype, **family)
+    model = Model(Shape(cell, V, 5, layers, **family), dtype)
     rng = np.random.default_rng(4)
     model.weights.flat[...] = rng.normal(0, scale, model.weights.flat.shape)
     return model
@@ -80,15 +85,15 @@ def test_independent_of_the_segment(
 ) -> None:
     """The state is carried over every edge."""
     model, ids = make(), some_ids(100, low)
-    monkeypatch.setattr(charlstm.evaluation, "SEGMENT", 1000)
+    monkeypatch.setattr(charlstm.scoring.evaluation, "SEGMENT", 1000)
     expected = surprisals(model, ids)
-    monkeypatch.setattr(charlstm.evaluation, "SEGMENT", segment)
+    monkeypatch.setattr(charlstm.scoring.evaluation, "SEGMENT", segment)
     np.testing.assert_allclose(surprisals(model, ids), expected, rtol=0, atol=1e-12)
 
 
 def test_longer_than_a_segment() -> None:
     """The same at the size that is in use."""
-    model, ids = make(), some_ids(2 * charlstm.evaluation.SEGMENT + 5)
+    model, ids = make(), some_ids(2 * charlstm.scoring.evaluation.SEGMENT + 5)
     np.testing.assert_allclose(surprisals(model, ids), naive(model, ids), rtol=0, atol=1e-11)
 
 
@@ -219,8 +224,8 @@ def trained() -> Training:
     keys = {"model.hidden": 24, "train.batch": 8, "train.length": 20, "train.steps": 120}
     config = Config().updated(Setting(k, v, "test") for k, v in keys.items())
     training = Training.start(Corpus.from_text(text), config)
-    records = list(training)
-    assert records[-1].train < 0.7 * records[0].train
+    first, *_, last = records(training)
+    assert last.train < 0.7 * first.train
     return training
 
 
@@ -231,14 +236,14 @@ def exact(model: Model, ids: Array) -> float:
 def measured(held_out: HeldOut, model: Model, T: int) -> float:
     """Nats per character, all streams at once."""
     B = held_out.ids.shape[1]
-    return held_out.nats(model, Unrolled(model, T, B), slice(0, B)) / held_out.characters
+    return held_out.nats(Unrolled(model, T, B)) / held_out.characters
 
 
 @pytest.mark.parametrize("B", [1, 2, 7, 32])
 @pytest.mark.parametrize("T", [3, 20, 64])
 def test_held_out_is_nearly_exact(trained: Training, B: int, T: int) -> None:
     """Many streams with a warm-up measure what one stream does, to a thousandth of a nat."""
-    model, ids = trained.used, trained.corpus.valid
+    model, ids = trained.learner.used, trained.corpus.valid
     expected = exact(model, ids)
     got = measured(HeldOut.of(ids, B), model, T)
     assert got == pytest.approx(expected, abs=1e-6 if B == 1 else 1e-3)
@@ -281,14 +286,16 @@ def test_held_out_limit() -> None:
 
 def test_measuring_leaves_no_trace(trained: Training) -> None:
     """The buffers are handed back as they were found, and measuring again gives the same."""
-    shards = trained.shards
-    assert trained.held_out is not None
+    shards = trained.learner.shards
+    assert trained.learner.held_out is not None
     before = trained.held_out_loss()
-    first = shards.measure(trained.used.weights.flat)
-    nothing = trained.used.weights.flat * 0
+    first = shards.measure(trained.learner.used.weights.flat)
+    nothing = trained.learner.used.weights.flat * 0
     uniform = math.log(len(trained.corpus.vocabulary))
-    assert shards.measure(nothing) == pytest.approx(uniform * trained.held_out.characters, rel=1e-5)
-    assert shards.measure(trained.used.weights.flat) == first
+    assert shards.measure(nothing) == pytest.approx(
+        uniform * trained.learner.held_out.characters, rel=1e-5
+    )
+    assert shards.measure(trained.learner.used.weights.flat) == first
     for unrolled in shards.bench.unrolled.values():
         assert unrolled.model is shards.bench.model
         assert unrolled.training
@@ -347,7 +354,7 @@ def test_a_word_outside_is_scored_as_unk() -> None:
 def test_no_byte_is_outside() -> None:
     """Every text is bytes, and every byte has its cost by the model."""
     v = Corpus.from_text("abc", 0.0, unit="byte").vocabulary
-    model = Model("lstm", 256, 4, 1, np.float64)
+    model = Model(Shape("lstm", 256, 4), np.float64)
     result = evaluate(model, v.encode("한\udcff!"), v)
     assert (result.units, result.unknown, result.unit) == (4, 0, "byte")
     assert result.perplexity == pytest.approx(256)

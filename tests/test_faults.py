@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from support import posix
 
 pytest.importorskip("termios", reason="the campaigns want signals, pipes and /proc")
 
@@ -16,14 +16,13 @@ from faults import long
 from faults.campaigns import CAMPAIGNS
 from faults.mutations import MUTATIONS, seen
 
-posix = pytest.mark.skipif(os.name != "posix", reason="forks, signals and /proc are POSIX's")
-
+pytestmark = posix
 
 slow = [name for name, campaign in CAMPAIGNS.items() if campaign.always == 0]
 names = [pytest.param(n, marks=pytest.mark.slow if n in slow else ()) for n in CAMPAIGNS]
 
 
-@posix
+@pytest.mark.whole
 @pytest.mark.parametrize("name", names)
 def test_campaign(name: str) -> None:
     if name == "G2 failing calls" and shutil.which("strace") is None:
@@ -35,7 +34,6 @@ def test_campaign(name: str) -> None:
     assert failures == []
 
 
-@posix
 @pytest.mark.long
 @pytest.mark.parametrize("name", CAMPAIGNS)
 def test_long_campaign(name: str) -> None:
@@ -43,14 +41,13 @@ def test_long_campaign(name: str) -> None:
     assert failures == []
 
 
-@posix
 @pytest.mark.long
 @pytest.mark.parametrize("name", MUTATIONS)
 def test_a_missing_safeguard_is_noticed(name: str) -> None:
     assert seen(MUTATIONS[name])
 
 
-@posix
+@pytest.mark.whole
 def test_the_long_run_prints_a_table() -> None:
     script = Path(__file__).parent / "faults" / "long.py"
     process = subprocess.run(
@@ -64,7 +61,7 @@ def test_the_long_run_prints_a_table() -> None:
     assert lines[3].startswith("| G5 configurations | 500 | 0 | 6.0e-03 |")
 
 
-@posix
+@pytest.mark.whole
 def test_the_long_run_keeps_to_its_time(capsys: pytest.CaptureFixture[str]) -> None:
     """Every campaign makes some trials, and no more than the long run would."""
     assert long.main(["power", "mutants", "--minutes", "0.005"]) == 0

@@ -6,9 +6,9 @@ import shlex
 from pathlib import Path
 
 import pytest
-from test_cli import CORPORA, fails, run
+from support import CORPORA, STORY, TINY, fails, run
 
-TINY = ("--steps", "2", "--set", "model.hidden=4")
+SHORT = ("--steps", "2", *TINY)
 
 
 @pytest.mark.parametrize(
@@ -31,14 +31,14 @@ TINY = ("--steps", "2", "--set", "model.hidden=4")
 )
 def test_an_empty_name(arguments: list[str], tmp_path: Path) -> None:
     (tmp_path / "c.txt").write_text("a small ferry\n" * 30)
-    assert run("train", "c.txt", *TINY, "-o", "m.npz", cwd=tmp_path).returncode == 0
+    assert run("train", "c.txt", *SHORT, "-o", "m.npz", cwd=tmp_path).returncode == 0
     env = {"CHARLSTM_MODEL": "m.npz"}
     fails(run(*arguments, cwd=tmp_path, env=env), 2, "an empty name")
 
 
 def test_an_empty_variable_is_none(tmp_path: Path) -> None:
     (tmp_path / "c.txt").write_text("a small ferry\n" * 30)
-    for command in (["train", "c.txt", *TINY], ["sample"], ["evaluate", "c.txt"], ["info"]):
+    for command in (["train", "c.txt", *SHORT], ["sample"], ["evaluate", "c.txt"], ["info"]):
         process = run(*command, cwd=tmp_path, env={"CHARLSTM_MODEL": ""})
         assert process.returncode == 0, process.stderr
     assert (tmp_path / "charlstm.npz").exists()
@@ -57,6 +57,6 @@ def test_a_configuration_that_is_not_known(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["my model.npz", "it's.npz", "m;ls.npz", "plain.npz"])
 def test_a_hint_can_be_typed(name: str, tmp_path: Path) -> None:
-    process = run("train", CORPORA / "lighthouse.txt", *TINY, "-o", name, cwd=tmp_path)
+    process = run("train", STORY, *SHORT, "-o", name, cwd=tmp_path)
     hint = process.stderr.decode().splitlines()[-1].rpartition("try: ")[2]
     assert shlex.split(hint) == ["charlstm", "sample", "-m", name]

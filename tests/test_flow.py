@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,14 +11,16 @@ import numpy as np
 import pytest
 import reference
 from numpy.typing import NDArray
+from support import STORY, fails, run
 
 import charlstm
-from charlstm.cells import CELLS
-from charlstm.config import Config, Setting
-from charlstm.corpus import Corpus
-from charlstm.flow import POSITIONS, gradient_flow
-from charlstm.model import Model
-from charlstm.training import Training
+from charlstm.config.schema import Config, Setting
+from charlstm.nn.cells import CELLS
+from charlstm.nn.model import Model
+from charlstm.nn.shape import Shape
+from charlstm.scoring.flow import POSITIONS, gradient_flow
+from charlstm.text.corpus import Corpus
+from charlstm.training.run import Training
 
 Array = NDArray[Any]
 V, K, EPSILON = 6, 4, 1e-5
@@ -28,7 +29,7 @@ every_cell = pytest.mark.parametrize("cell", list(CELLS))
 
 
 def make(cell: str, layers: int = 1, spread: float = 0.6, **family: Any) -> Model:
-    model = Model(cell, V, tuple(range(2, 2 + layers)), layers, np.float64, **family)
+    model = Model(Shape(cell, V, tuple(range(2, 2 + layers)), layers, **family), np.float64)
     model.weights.flat[...] = np.random.default_rng(5).normal(0, spread, model.weights.flat.shape)
     return model
 
@@ -55,11 +56,11 @@ class Nudged:
 def loss(model: Model, ids: Array, state: Any, when: int, layer: int, cell: Any) -> float:
     """Nats of the last of ids, where in step `when` the `layer` is stepped by `cell`."""
     n = reference.STATES[model.cell.name]
-    states = [tuple(state[k * n : (k + 1) * n]) for k in range(model.layers)]
+    states = [tuple(state[k * n : (k + 1) * n]) for k in range(model.shape.layers)]
     w: Any = model.weights
     for t, x in enumerate(reference.one_hot(ids[:-1, None], V)):
-        x = x @ w["E"] if model.D else x
-        for k in range(model.layers):
+        x = x @ w["E"] if model.shape.embedding else x
+        for k in range(model.shape.layers):
             step = cell if (t, k) == (when, layer) else reference.CELLS[model.cell.name]
             states[k] = step(x, states[k], *(w[f"layer{k}.{m}"] for m in ("Wx", "Wh", "b")))
             x = states[k][0]
@@ -77,7 +78,7 @@ def test_against_central_differences(cell: str, layers: int, family: dict[str, A
     ids[2] = -1  # read as unknown
     flow = gradient_flow(model, ids, K)
     assert flow.positions == 3
-    assert list(flow.norms) == model.state_names
+    assert list(flow.norms) == list(model.shape.states)
     state: Any = model.zero_state(1)
     norms = np.zeros((len(state), K + 1))
     n = len(model.cell.states)
@@ -86,7 +87,7 @@ def test_against_central_differences(cell: str, layers: int, family: dict[str, A
         for s in range(len(state)):
             for lag in range(K + 1):
                 quotients = []
-                for at in range(model.widths[s // n]):
+                for at in range(model.shape.widths[s // n]):
                     ends = [
                         loss(model, piece, state, K - lag, s // n, Nudged(cell, s % n, at, by))
                         for by in (EPSILON, -EPSILON)
@@ -101,11 +102,11 @@ def test_against_central_differences(cell: str, layers: int, family: dict[str, A
 def test_known_by_hand() -> None:
     """One unit, one layer: an RNN's dh falls by Wh (1 - h^2) at every step, and an LSTM whose
     gates do not look at anything else passes dc on by its forget gate."""
-    rnn = Model("rnn", 2, 1, 1, np.float64)
+    rnn = Model(Shape("rnn", 2, 1), np.float64)
     rnn.weights["layer0.Wh"][...], rnn.weights["Wy"][0] = 0.5, 1.0
     norms = gradient_flow(rnn, np.zeros(8, int), 6).norms["layer0.h"]
     np.testing.assert_allclose(norms, 0.5 * 0.5 ** np.arange(7))
-    lstm = Model("lstm", 2, 1, 1, np.float64)
+    lstm = Model(Shape("lstm", 2, 1), np.float64)
     lstm.weights["layer0.b"][1], lstm.weights["Wy"][0] = 3.0, 1.0
     norms = gradient_flow(lstm, np.zeros(8, int), 6).norms["layer0.c"]
     np.testing.assert_allclose(norms, 0.25 / (1 + np.exp(-3.0)) ** np.arange(7))
@@ -159,7 +160,7 @@ def test_unknown_targets(unit: str, positions: int) -> None:
 
 def test_from_the_command_line(tmp_path: Path) -> None:
     """A table with a line for each lag, or JSON, of what the library gives."""
-    text = (Path(__file__).parent.parent / "corpora" / "lighthouse.txt").read_text("utf-8")[:2000]
+    text = STORY.read_text("utf-8")[:2000]
     (tmp_path / "corpus.txt").write_text(text, encoding="utf-8")
     settings = {"train.steps": 20, "model.hidden": [9, 7], "model.layers": 2}
     for _ in charlstm.train(tmp_path / "corpus.txt", tmp_path / "m.npz", settings=settings):
@@ -168,15 +169,10 @@ def test_from_the_command_line(tmp_path: Path) -> None:
     assert isinstance(flow, charlstm.GradientFlow)
     assert flow.positions == (len(text) - 1) // 51
 
-    def info(*more: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [sys.executable, "-m", "charlstm", "info", "m.npz", "--gradient-flow", *more],
-            cwd=tmp_path,
-            capture_output=True,
-            text=True,
-        )
+    def info(*more: str) -> subprocess.CompletedProcess[bytes]:
+        return run("info", "m.npz", "--gradient-flow", *more, cwd=tmp_path)
 
-    lines = info("corpus.txt").stdout.splitlines()
+    lines = info("corpus.txt").stdout.decode().splitlines()
     names = ["layer0.h", "layer0.c", "layer1.h", "layer1.c"]
     assert lines[0].replace("of lag 0", "").split() == ["lag", *names]
     assert len(lines) == 52
@@ -189,10 +185,8 @@ def test_from_the_command_line(tmp_path: Path) -> None:
         )
     assert json.loads(info("corpus.txt", "--json").stdout) == flow.to_dict()
     (tmp_path / "short.txt").write_text("short")
-    short = info("short.txt")
-    assert short.returncode == 3
-    assert "has 5 characters" in short.stderr
-    assert info("gone.txt").returncode == 2
+    fails(info("short.txt"), 3, "has 5 characters")
+    fails(info("gone.txt"), 2)
 
 
 def test_a_file_of_bytes(tmp_path: Path) -> None:
@@ -202,12 +196,7 @@ def test_a_file_of_bytes(tmp_path: Path) -> None:
     settings = {"train.steps": 2, "model.hidden": 5, "text.unit": "byte"}
     for _ in charlstm.train(tmp_path / "t", tmp_path / "m.npz", settings=settings):
         pass
-    process = subprocess.run(
-        [sys.executable, "-m", "charlstm", "info", "m.npz", "--gradient-flow", "t", "--json"],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-    )
+    process = run("info", "m.npz", "--gradient-flow", "t", "--json", cwd=tmp_path)
     assert process.returncode == 0, process.stderr
     text = data.decode("utf-8", "surrogateescape")
     flow = charlstm.gradient_flow(charlstm.load(tmp_path / "m.npz"), text)

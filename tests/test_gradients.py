@@ -20,12 +20,14 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-import charlstm.layers
-import charlstm.recurrent
-from charlstm.cells import CELLS
-from charlstm.layers import Draws, Drops
-from charlstm.model import KEEP_ALL, Hidden, Model, State, Unrolled
-from charlstm.parameters import Parameters
+import charlstm.nn.arrays
+import charlstm.nn.recurrent
+from charlstm.nn.arrays import Parameters
+from charlstm.nn.cells import CELLS
+from charlstm.nn.dropout import KEEP_ALL, Draws, Drops
+from charlstm.nn.model import Model
+from charlstm.nn.shape import Shape, State
+from charlstm.nn.unrolled import Unrolled
 
 Array = NDArray[Any]
 
@@ -72,14 +74,14 @@ def make_case(
     dstate: bool = False,
     unknown: bool = False,
     steps: int = T,
-    hidden: Hidden = H,
+    hidden: int | tuple[int, ...] = H,
     embedding: int = 0,
     tie: bool = False,
 ) -> Case:
     """A case with repeated characters and one that never occurs; with `unknown`, also with
     characters outside the vocabulary."""
     rng = np.random.default_rng([layers, *map(ord, cell)])
-    model = Model(cell, V, hidden, layers, np.float64, embedding=embedding, tie=tie)
+    model = Model(Shape(cell, V, hidden, layers, embedding=embedding, tie=tie), np.float64)
     model.weights.flat[...] = rng.normal(0.0, 0.6, model.weights.flat.shape)
     ids = rng.integers(0, V - 1, (steps, B))  # V - 1 is absent
     ids[1:2] = ids[0, 0]  # a character in all streams at once, and again
@@ -121,8 +123,8 @@ def errors(case: Case) -> dict[str, float]:
     _, dbefore = unrolled.loss_and_gradient(case.targets, gradient, case.scale, case.dstate)
     probe = Unrolled(model, len(case.ids), B, training=False, drops=case.drops)
     found = {}
-    analytic = {**gradient, **dict(zip(model.state_names, dbefore, strict=True))}
-    points = {**model.weights, **dict(zip(model.state_names, case.state, strict=True))}
+    analytic = {**gradient, **dict(zip(model.shape.states, dbefore, strict=True))}
+    points = {**model.weights, **dict(zip(model.shape.states, case.state, strict=True))}
     for name, x in points.items():
         found[name] = relative_error(numeric(lambda: case.objective(probe), x), analytic[name])
     assert not any(np.isnan(list(found.values()))), "a gradient was left unwritten"
@@ -138,9 +140,9 @@ def assert_derivative(case: Case) -> None:
 def work_in_pieces(monkeypatch: pytest.MonkeyPatch, cell: str, steps: int) -> None:
     """Make the memory that a piece of work may take so small that only `steps` steps of the loop
     over time, and a few positions of the softmax, are done at a time."""
-    step_bytes = getattr(CELLS[cell], "activations", 1) * B * H * 8
-    monkeypatch.setattr(charlstm.recurrent, "CACHE_BYTES", steps * step_bytes, raising=False)
-    monkeypatch.setattr(charlstm.layers, "CACHE_BYTES", 1, raising=False)
+    step_bytes = len(CELLS[cell].activations) * B * H * 8
+    monkeypatch.setattr(charlstm.nn.recurrent, "CACHE_BYTES", steps * step_bytes)
+    monkeypatch.setattr(charlstm.nn.arrays, "BLOCK_BYTES", 1)
 
 
 # --- the gradients -------------------------------------------------------------------------------
@@ -279,7 +281,7 @@ def test_characters_that_do_not_occur_get_no_gradient(cell: str) -> None:
 def test_large_vocabularies(size: int, unknown: bool) -> None:
     """Ids keep apart, and apart from unknown ones, where they fill the range of a short integer.
     Only the rows of the characters that occur are differentiated, and two that do not."""
-    model = Model("rnn", size, 1, 1, np.float64)
+    model = Model(Shape("rnn", size, 1), np.float64)
     model.initialise(np.random.default_rng(1))
     model.weights.flat *= 0.5
     present = [0, size // 2, size - 2, size - 1]
@@ -380,7 +382,7 @@ def test_the_check_catches_a_wrong_derivative(
     by a margin."""
     monkeypatch.setitem(CELLS, "wrong", mistake(type(CELLS[cell])))
     right = make_case(cell, 1)
-    model = Model("wrong", V, H, 1, np.float64, right.model.weights.flat)
+    model = Model(Shape("wrong", V, H), np.float64, right.model.weights.flat)
     wrong = replace(right, model=model)
     values = [case.objective(Unrolled(case.model, T, B)) for case in (right, wrong)]
     assert values[0] == values[1]

@@ -12,25 +12,63 @@ from typing import Any
 
 import click
 import pytest
+from support import ROOT, STORY
 
 import charlstm
-from charlstm.checkpoint import _PROGRESS
+import docs
 from charlstm.cli import COMMANDS, cli, main
-from charlstm.config import bundled
-from charlstm.corpus import MIN_HELD_OUT
-from charlstm.optimizers import OPTIMIZERS
+from charlstm.config.schema import KEYS
+from charlstm.config.sources import bundled
+from charlstm.nn.optimizers import OPTIMIZERS
+from charlstm.storage.progress import Progress
+from charlstm.text.corpus import MIN_HELD_OUT
 
-ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "charlstm"
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-
-ROOMS = [
-    *("errors", "arrays", "cells", "parameters", "optimizers"),
-    *("config", "visible", "vocabulary", "sniff", "corpus", "recurrent", "layers", "model"),
-    *("lock", "files", "archive", "checkpoint", "evaluation", "flow", "patterns", "sampling"),
-    *("shards", "ranks", "training", "api", "cli"),
+PAGES = [
+    *(path for path in ROOT.glob("*.md")),
+    *(path for path in (ROOT / "docs").glob("*.md")),
+    ROOT / "configs" / "README.md",
 ]
-"""Every file of the package, from the ground up."""
+
+HOUSE = {
+    "": ["_version", "errors"],
+    "nn": [
+        *("arrays", "products", "cells", "shape", "recurrent", "dropout", "input", "output"),
+        *("model", "unrolled", "stepper", "optimizers"),
+    ],
+    "config": ["fields", "yaml_subset", "schema", "sources"],
+    "text": [
+        *("visible", "normal_forms", "vocabulary", "units", "census", "encodings"),
+        *("reading", "seams", "ids", "split", "corpus"),
+    ],
+    "storage": ["lock", "files", "archive", "progress", "checkpoint"],
+    "scoring": ["evaluation", "held_out", "flow"],
+    "generation": [
+        *("regex", "nfa", "matcher"),
+        *("numbers", "choose", "ending", "source", "scores", "batch", "sampler", "beam"),
+    ],
+    "training": [
+        *("events", "plan", "ranks", "shards", "resume", "saving", "learner"),
+        *("evaluations", "run"),
+    ],
+    "api": [],
+    "cli": [
+        *("streams", "options", "log", "seeds", "dialogue"),
+        *("train", "sample", "evaluate", "info"),
+    ],
+}
+"""The folders of the package and the files in each, from the ground up."""
+
+FLOORS = [
+    ".".join(filter(None, [folder, name]))
+    for folder, names in HOUSE.items()
+    for name in names or [""]
+]
+"""Every file of the package, from the ground up; a file imports only from lower floors."""
+
+AROUND = {"__init__", "__main__", *(f"{folder}.__init__" for folder in HOUSE if folder != "api")}
+"""Files without a floor: they name what stands in the house."""
 
 RUNTIME = {"numpy", "click", "tqdm", "yaml"}
 OPTIONAL = {"mpi4py": "ranks.py"}
@@ -55,21 +93,34 @@ def files() -> list[Path]:
     return sorted(PACKAGE.rglob("*.py"))
 
 
+def module(path: Path) -> str:
+    """The dotted name of a file inside the package."""
+    return ".".join(path.relative_to(PACKAGE).with_suffix("").parts)
+
+
+def anchor(title: str) -> str:
+    """The name by which a link finds a heading."""
+    return re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-")
+
+
 def test_every_file_has_its_floor() -> None:
-    names = {p.relative_to(PACKAGE).parts[0].removesuffix(".py") for p in files()}
-    assert names == {*ROOMS, "__init__", "__main__"}
+    assert {module(path) for path in files()} - AROUND == set(FLOORS)
 
 
 @pytest.mark.parametrize("path", files(), ids=lambda p: str(p.relative_to(PACKAGE)))
 def test_a_file_imports_only_from_below(path: Path) -> None:
-    room = path.relative_to(PACKAGE).parts[0].removesuffix(".py")
-    if room in ("__init__", "__main__"):
+    own = {name.removeprefix("charlstm.") for name in imports(path) if name.startswith("charlstm.")}
+    if (here := module(path)) in AROUND:
         return
-    own = [name.split(".")[1] for name in imports(path) if name.startswith("charlstm.")]
-    for name in own:
-        if name == "__version__" or (name == "cli" and room == "cli"):
-            continue
-        assert ROOMS.index(name) < ROOMS.index(room), f"{room} imports {name}"
+    for name in own & set(FLOORS):
+        assert FLOORS.index(name) < FLOORS.index(here), f"{here} imports {name}"
+    assert own - set(FLOORS) <= set(HOUSE), f"{here} imports {own}"
+
+
+@pytest.mark.parametrize("path", sorted((PACKAGE / "nn").glob("*.py")), ids=lambda p: p.stem)
+def test_the_network_imports_numpy_alone(path: Path) -> None:
+    names = {name for name in imports(path) if not name.startswith("charlstm.nn")}
+    assert {name.split(".")[0] for name in names} - set(sys.stdlib_module_names) <= {"numpy"}
 
 
 @pytest.mark.parametrize("path", files(), ids=lambda p: str(p.relative_to(PACKAGE)))
@@ -95,20 +146,88 @@ def command_of(name: str) -> click.Command:
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_every_option_is_in_the_readme(command: str) -> None:
+def test_every_option_is_on_the_page_of_its_command(command: str) -> None:
     assert f"charlstm {command}" in README
+    page = (ROOT / "docs" / f"{command}.md").read_text(encoding="utf-8")
+    assert f"charlstm {command}" in page
     for parameter in command_of(command).params:
         if isinstance(parameter, click.Option):
             for name in parameter.opts + parameter.secondary_opts:
-                assert re.search(rf"{name}\b", README), f"{command} {name}"
+                assert re.search(rf"^\| `[^`]*(?<![\w-]){name}\b", page, re.M), f"{command} {name}"
+
+
+def test_every_key_is_in_the_reference() -> None:
+    """Each section of the configuration has a table with all its keys, none without a meaning."""
+    reference = (ROOT / "docs" / "configuration.md").read_text(encoding="utf-8")
+    for key in KEYS:
+        section, _, name = key.partition(".")
+        table = reference.partition(f"<!-- keys: {section} -->")[2].partition("<!-- end -->")[0]
+        assert re.search(rf"^\| `{name}` \| `[^`]+` \| [^|]+ \| \w[^|]+ \|$", table, re.M), key
+
+
+def test_generated_tables_are_current() -> None:
+    """If not, run `python tests/docs.py`."""
+    assert [path.name for path in docs.outdated()] == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: str(p.relative_to(ROOT)))
+def test_what_a_page_names_exists(page: Path) -> None:
+    """Links lead to files and headings, and paths in backticks to files."""
+    text = re.sub(r"^```.*?^```", "", page.read_text(encoding="utf-8"), flags=re.M | re.S)
+    for target in re.findall(r"\]\(([^)]*)\)", text):
+        name, _, heading = target.partition("#")
+        file = (page.parent / name).resolve() if name else page
+        assert file.exists(), target
+        if heading:
+            titles = re.findall(r"^#+ (.*)", file.read_text(encoding="utf-8"), re.M)
+            assert heading in [anchor(title) for title in titles], target
+    for code in re.findall(r"`([^`\n]+)`", text):
+        for name in re.findall(r"\b(?:charlstm|configs|corpora|docs|tests)/[\w./-]*\w", code):
+            assert (ROOT / name).exists(), name
+
+
+def test_the_index_lists_every_page() -> None:
+    index = (ROOT / "docs" / "README.md").read_text(encoding="utf-8")
+    for page in (ROOT / "docs").glob("*.md"):
+        assert page.name == "README.md" or f"]({page.name})" in index, page.name
+
+
+def test_the_architecture_names_every_file_once() -> None:
+    """In its table; of the files of the package, those with nothing but a docstring aside."""
+    text = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| `([\w/]+\.py)` \| \d+ \| \S", text, re.M)
+    code = [path for path in files() if len(ast.parse(path.read_text(encoding="utf-8")).body) > 1]
+    assert sorted(rows) == sorted(str(path.relative_to(PACKAGE)) for path in code)
+
+
+def test_the_notation_quotes_the_cells() -> None:
+    """The lines of code on the page stand in the package."""
+    text = (ROOT / "docs" / "notation.md").read_text(encoding="utf-8")
+    cells = " ".join((PACKAGE / "nn" / "cells.py").read_text(encoding="utf-8").split())
+    lines = re.findall(r"`(np\.[^`]*)`", text) + re.findall(r"^    (np\..*)", text, re.M)
+    assert len(lines) >= 4
+    for line in lines:
+        assert " ".join(line.split()) in cells, line
+
+
+def test_the_readme_is_short() -> None:
+    assert len(README.splitlines()) <= 180
+    assert len(re.findall(r"^```console$", README, re.M)) == 5
+
+
+def test_the_figures_of_the_readme_stand_in_the_docs() -> None:
+    """Its table is a summary: the page that a row links to has every figure of the row."""
+    rows = re.findall(r"^\|[^|]*\|([^|]*)\|([^|]*)\| \[\w+\]\((\S+)\) \|$", README, re.M)
+    assert len(rows) >= 5
+    for reached, beside, target in rows:
+        page = (ROOT / target).read_text(encoding="utf-8")
+        for figure in re.findall(r"\d[\d.,]*k?", f"{reached} {beside.partition(':')[2]}"):
+            assert re.search(rf"\b{re.escape(figure)}\b", page), figure
 
 
 def test_every_command_is_listed() -> None:
     """The table that --help is made of has all modules with a command, and nothing else."""
-    assert {p.stem for p in (PACKAGE / "cli").glob("*.py")} == {
-        *COMMANDS,
-        *("__init__", "dialogue", "log", "options", "streams"),
-    }
+    assert set(COMMANDS) <= set(HOUSE["cli"])
     assert cli.list_commands(click.Context(cli)) == list(COMMANDS)
     assert cli.get_command(click.Context(cli), "trian") is None
     for name, text in COMMANDS.items():
@@ -125,7 +244,7 @@ def test_help_is_light(arguments: list[str]) -> None:
 import sys
 from charlstm.cli import main
 assert main({arguments}) == 0
-loaded = {{"numpy", "yaml", "tqdm", "charlstm.config", "charlstm.api"}} & set(sys.modules)
+loaded = {{"numpy", "yaml", "tqdm", "charlstm.config.schema", "charlstm.api"}} & set(sys.modules)
 commands = {{name for name in {list(COMMANDS)} if f"charlstm.cli.{{name}}" in sys.modules}}
 assert not loaded, loaded
 assert commands <= {{{arguments[0]!r}}}, commands
@@ -150,18 +269,21 @@ def test_a_command_that_is_missing(
         assert what in line
 
 
-def test_every_configuration_is_in_the_readme() -> None:
-    """And what it reached in the one beside it."""
-    reached = (ROOT / "configs" / "README.md").read_text(encoding="utf-8")
+def test_every_configuration_is_listed() -> None:
+    """What it is, and what it reached."""
+    text = (ROOT / "configs" / "README.md").read_text(encoding="utf-8")
+    what, _, reached = text.partition("## What they reached")
     assert len(bundled()) >= 4
     for name in bundled():
-        assert f"| `{name}` |" in README
+        assert f"| `{name}` |" in what
         assert f"| `{name}` |" in reached
 
 
 def test_the_version_is_in_the_changelog() -> None:
     changes = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
-    assert f"## {charlstm.__version__}" in changes
+    assert f"## {charlstm.__version__}, 20" in changes
+    citation = (ROOT / "CITATION.cff").read_text(encoding="utf-8")
+    assert f"\nversion: {charlstm.__version__}\n" in citation
 
 
 def block(marker: str, text: str) -> str:
@@ -185,7 +307,7 @@ def test_the_reader_of_checkpoints_in_the_docs_agrees_with_evaluate(
     tmp_path: Path, keys: dict[str, Any]
 ) -> None:
     """A script of NumPy alone gets the figure that evaluate gets."""
-    text = (ROOT / "corpora" / "lighthouse.txt").read_text(encoding="utf-8")
+    text = STORY.read_text(encoding="utf-8")
     (tmp_path / "corpus.txt").write_text(text, encoding="utf-8")
     (tmp_path / "other.txt").write_text(text[-700:], encoding="utf-8")
     training = charlstm.train(
@@ -209,7 +331,15 @@ def test_the_reader_of_checkpoints_in_the_docs_agrees_with_evaluate(
 def test_the_format_is_documented() -> None:
     """Every key that a checkpoint has in its metadata, and every group of its members."""
     docs = (ROOT / "docs" / "checkpoint-format.md").read_text(encoding="utf-8")
-    for key in [*_PROGRESS, "format", "version", "vocabulary", "streams", "config", "good"]:
+    for key in [
+        *Progress.__dataclass_fields__,
+        "format",
+        "version",
+        "vocabulary",
+        "streams",
+        "config",
+        "good",
+    ]:
         assert f"`{key}`" in docs, key
     for name in {sums for optimizer in OPTIMIZERS.values() for sums in optimizer.sums}:
         assert f"`optimizer/{name}/…`" in docs
@@ -243,7 +373,7 @@ class TestCorpora:
         assert (ROOT / "corpora" / "hello.txt").read_bytes() == b"hello"
 
     def test_english(self) -> None:
-        text = (ROOT / "corpora" / "lighthouse.txt").read_text(encoding="utf-8")
+        text = STORY.read_text(encoding="utf-8")
         assert len(text) >= 40_000
         assert text.isascii()
 

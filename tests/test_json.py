@@ -8,11 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from test_cli import run
-from test_pipes import TEXT, trained
+from support import POLYGLOT, run, trained
 
-from charlstm.checkpoint import read_checkpoint, write_checkpoint
 from charlstm.cli.streams import to_json
+from charlstm.storage.checkpoint import read_checkpoint, write_checkpoint
 
 
 def refuse(constant: str) -> Any:
@@ -32,7 +31,7 @@ def test_null_stands_for_what_is_not_finite() -> None:
 @pytest.fixture(scope="module")
 def hopeless(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A model whose perplexity is more than a number holds."""
-    path = trained(tmp_path_factory.mktemp("hopeless") / "m.npz", TEXT, 3)
+    path = trained(tmp_path_factory.mktemp("hopeless") / "m.npz", POLYGLOT, 3)
     checkpoint = read_checkpoint(path)
     checkpoint.model().weights["by"][0] = 1e6
     write_checkpoint(path, checkpoint)

@@ -10,29 +10,26 @@ import os
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
+from support import ROOT, STORY, posix, wait_for
 
 import charlstm
-import charlstm.lock
-from charlstm.checkpoint import read_checkpoint
+import charlstm.storage.lock
 from charlstm.errors import BusyError, OutputError, UsageError
-from charlstm.lock import Lock
-from charlstm.training import Training
+from charlstm.storage.checkpoint import read_checkpoint
+from charlstm.storage.lock import Lock
+from charlstm.training.run import Training
 
-ROOT = Path(__file__).parent.parent
-STORY = ROOT / "corpora" / "lighthouse.txt"
 ENDLESS = ("--epochs", "100000", "--set", "train.patience=null", "--save-every", "1h", "-q")
-posix = pytest.mark.skipif(os.name != "posix", reason="needs POSIX")
 
 HOLD = """
 import sys
-from charlstm.lock import Lock
+from charlstm.storage.lock import Lock
 lock = Lock(sys.argv[1])
 print("held", flush=True)
 sys.stdin.read()
@@ -65,13 +62,6 @@ def start(*arguments: str | Path) -> subprocess.Popen[str]:
         stderr=subprocess.PIPE,
         text=True,
     )
-
-
-def wait_for(path: Path) -> None:
-    deadline = time.monotonic() + 60
-    while not path.exists() and time.monotonic() < deadline:
-        time.sleep(0.01)
-    assert path.exists()
 
 
 class TestLock:
@@ -139,7 +129,7 @@ class TestLock:
     def test_a_child_does_not_end_it(self, tmp_path: Path) -> None:
         """A forked child that ends leaves the lock to its parent."""
         script = (
-            "import os, sys; from charlstm.lock import Lock; lock = Lock(sys.argv[1])\n"
+            "import os, sys; from charlstm.storage.lock import Lock; lock = Lock(sys.argv[1])\n"
             "child = os.fork()\n"
             "if child == 0: sys.exit()\n"
             "os.waitpid(child, 0)\n"
@@ -198,7 +188,7 @@ class TestLock:
             def refuse(*_: Any) -> None:
                 raise OSError(code, os.strerror(code))
 
-            monkeypatch.setattr(charlstm.lock.fcntl, "flock", refuse)
+            monkeypatch.setattr("charlstm.storage.lock.fcntl.flock", refuse)
 
         says(errno.ENOSYS)
         settings = {"train.steps": 2}
@@ -217,7 +207,7 @@ class TestLock:
         no lock, and the one that stands at the path is taken instead."""
         path = tmp_path / "m.npz"
         first = [Lock(path)]
-        real, seen = charlstm.lock._lock, []
+        real, seen = charlstm.storage.lock._lock, []
 
         def late(descriptor: int) -> None:
             seen.append(os.fstat(descriptor).st_ino)
@@ -225,7 +215,7 @@ class TestLock:
                 first.pop().release()
             real(descriptor)
 
-        monkeypatch.setattr(charlstm.lock, "_lock", late)
+        monkeypatch.setattr(charlstm.storage.lock, "_lock", late)
         lock = Lock(path)
         assert len(seen) == 2
         assert os.stat(lock.path).st_ino == seen[1]
@@ -243,7 +233,8 @@ class TestRuns:
         path = tmp_path / "m.npz"
         settings = {"train.steps": 4}
         training = charlstm.train(STORY, path, settings=settings)
-        for options in ({}, {"force": True}, {"resume": True}):
+        cases: list[dict[str, Any]] = [{}, {"force": True}, {"resume": True}]
+        for options in cases:
             with pytest.raises(BusyError):
                 charlstm.train(STORY, path, settings=settings, **options)
         steps = iter(training)
@@ -258,7 +249,7 @@ class TestRuns:
         with pytest.raises(BusyError):
             training.save()
         assert len(list(resumed)) == 2
-        assert read_checkpoint(path).progress["step"] == 6
+        assert read_checkpoint(path).progress.step == 6
 
     def test_an_error_lets_go(self, tmp_path: Path) -> None:
         path = tmp_path / "m.npz"
@@ -273,6 +264,7 @@ class TestRuns:
         assert os.listdir(tmp_path) == []
         assert isinstance(training, Training)
 
+    @pytest.mark.whole
     @posix
     def test_the_command_line(self, tmp_path: Path) -> None:
         """The second run ends at once, with one line; kill -9 of the first makes room for it."""

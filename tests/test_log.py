@@ -5,18 +5,18 @@ from __future__ import annotations
 import io
 import json
 import os
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from test_cli import CORPORA, fails, run
+from support import STORY, TINY, fails, run
 
 from charlstm.cli.log import _cut
 from charlstm.errors import UsageError
+from charlstm.storage.progress import Progress, Return, TextIdentity
 
-STORY = CORPORA / "lighthouse.txt"
-RUN = ("train", STORY, "--set", "model.hidden=4", "--set", "train.eval_every=20", "-q")
-RUN += ("--log", "log")
+RUN = ("train", STORY, *TINY, "--set", "train.eval_every=20", "-q", "--log", "log")
 
 
 def lines(path: Path) -> list[dict[str, Any]]:
@@ -77,6 +77,12 @@ def test_a_new_log_for_a_resumed_run(killed: Path) -> None:
     assert [line["step"] for line in lines(killed / "new")] == [60, 70]
 
 
+def progress(step: int, rollbacks: Iterable[Return] = ()) -> Progress:
+    """Of a run that stands after a step."""
+    corpus = TextIdentity("", 1, 1)
+    return Progress(corpus=corpus, ranks=1, random={}, step=step, rollbacks=[*rollbacks])
+
+
 def cut(log: list[tuple[int, ...]], step: int, rollbacks: list[tuple[int, int]]) -> list[int]:
     """The places of the lines that are kept; (step,) or (step returned to, diverged at)."""
     text = b"".join(
@@ -89,8 +95,7 @@ def cut(log: list[tuple[int, ...]], step: int, rollbacks: list[tuple[int, int]])
         for line in log
     )
     file = io.BytesIO(text)
-    rows = [[at, "the loss", to] for at, to in rollbacks]
-    _cut("log", file, {"step": step, "rollbacks": rows, "history": []})
+    _cut("log", file, progress(step, [Return(at, "the loss", to) for at, to in rollbacks]))
     kept = file.getvalue()
     assert text.startswith(kept)
     return list(range(len(kept.splitlines())))
@@ -123,7 +128,6 @@ def test_returns_to_a_good_state(
 
 def test_a_last_line_without_its_end() -> None:
     """A whole one gets it, the beginning of one goes."""
-    progress = {"step": 9, "rollbacks": [], "history": []}
     whole = b'{"step": 5, "train": 1.0, "valid": null}'
     for text, kept in [
         (whole, whole + b"\n"),
@@ -132,7 +136,7 @@ def test_a_last_line_without_its_end() -> None:
         (b"", b""),
     ]:
         file = io.BytesIO(text)
-        _cut("log", file, progress)
+        _cut("log", file, progress(9))
         assert file.getvalue() == kept
     with pytest.raises(UsageError, match="line 1"):
-        _cut("log", io.BytesIO(b"x"), progress)
+        _cut("log", io.BytesIO(b"x"), progress(9))

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import tracemalloc
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -16,13 +17,17 @@ import pytest
 import reference
 from numpy.typing import NDArray
 
-import charlstm.layers
-import charlstm.recurrent
-from charlstm.cells import CELLS
-from charlstm.config import Config, Setting
-from charlstm.layers import Draws, Drops, Mask
-from charlstm.model import Model, State, Stepper, Unrolled
-from charlstm.training import embedding_start
+import charlstm.nn.arrays
+import charlstm.nn.recurrent
+from charlstm.config.schema import Config, Setting
+from charlstm.nn.arrays import Parameters
+from charlstm.nn.cells import CELLS
+from charlstm.nn.dropout import Draws, Dropout, Drops
+from charlstm.nn.model import Model
+from charlstm.nn.shape import Shape, State
+from charlstm.nn.stepper import Stepper
+from charlstm.nn.unrolled import Unrolled
+from charlstm.training.plan import embedding_start
 
 Array = NDArray[Any]
 Float = type[np.floating[Any]]
@@ -39,7 +44,7 @@ def make_model(
 ) -> Model:
     """A model with weights that put every gate to use, biases too. The same numbers, rounded,
     whatever the dtype."""
-    model = Model(cell, V, H, layers, dtype)
+    model = Model(Shape(cell, V, H, layers), dtype)
     model.weights.flat[...] = np.random.default_rng(seed).normal(0, 0.6, model.weights.flat.shape)
     return model
 
@@ -132,8 +137,8 @@ def test_equals_the_reference(
     """Logits, loss and state are those of the naive model, with and without unknown characters,
     with the work done at once and in pieces of one step and a few positions."""
     if small_pieces:
-        monkeypatch.setattr(charlstm.recurrent, "CACHE_BYTES", 1, raising=False)
-        monkeypatch.setattr(charlstm.layers, "CACHE_BYTES", 1, raising=False)
+        monkeypatch.setattr(charlstm.nn.recurrent, "CACHE_BYTES", 1)
+        monkeypatch.setattr(charlstm.nn.arrays, "BLOCK_BYTES", 1)
     model = make_model(cell, layers, V, H)
     state = make_state(model, B)
     unrolled = Unrolled(model, T, B)
@@ -227,8 +232,8 @@ def test_fewer_steps_than_there_is_room_for(
     state, dstate = make_state(model), make_state(model, seed=3)
     expected = pass_over(model, ids[:steps], targets[:steps], state, dstate)
     assert_same(pass_over(model, ids[:steps], targets[:steps], state, dstate, T=T), expected)
-    step_bytes = getattr(CELLS[cell], "activations", 1) * B * H * 8
-    monkeypatch.setattr(charlstm.recurrent, "CACHE_BYTES", 3 * step_bytes, raising=False)
+    step_bytes = len(CELLS[cell].activations) * B * H * 8
+    monkeypatch.setattr(charlstm.nn.recurrent, "CACHE_BYTES", 3 * step_bytes)
     unrolled = Unrolled(model, T, B)
     unrolled.forward(*(make_text(seed=9)[0], make_state(model, seed=8)))
     unrolled.loss_and_gradient(targets, model.weights.like(), 1.0, make_state(model, seed=7))
@@ -402,7 +407,7 @@ every_end = pytest.mark.parametrize("ends", ENDS)
 def make_relative(cell: str, layers: int, ends: str, dtype: Float = np.float64) -> Model:
     """A model of the family with layers of different widths, and weights at random."""
     hidden = [*range(2, layers + 1), H]
-    model = Model(cell, V, hidden[-layers:], layers, dtype, **ENDS[ends])
+    model = Model(Shape(cell, V, hidden[-layers:], layers, **ENDS[ends]), dtype)
     model.weights.flat[...] = np.random.default_rng(0).normal(0, 0.6, model.weights.flat.shape)
     return model
 
@@ -425,11 +430,13 @@ def test_the_family_equals_the_reference(
         after = unrolled.forward(ids, state, draws)
         masks: dict[str, Array] = {}
         if draws is not None:
-            for k, dropout in unrolled.dropouts.items():
-                factors = dropout.mask.factors[:T]
-                masks[f"x{k}"] = np.broadcast_to(factors, (T, *factors.shape[1:]))
-            masks |= {f"Wh{k}": mask.factors for k, mask in enumerate(unrolled.Wh_masks)}
-            assert len(masks) == 2 * layers + (1 if model.D else 0)
+            for k, dropout in enumerate(unrolled.dropouts):
+                if (factors := dropout.factors) is not None:
+                    masks[f"x{k}"] = np.broadcast_to(factors, (T, *factors.shape[1:]))
+            for k, layer in enumerate(unrolled.layers):
+                if (factors := layer.weight_dropout.factors) is not None:
+                    masks[f"Wh{k}"] = factors
+            assert len(masks) == 2 * layers + (1 if model.shape.embedding else 0)
         assert ((unrolled.ids < 0) & (ids >= 0)).any() == (draws is not None)
         read = unrolled.ids.copy()
         logits, expected = reference.forward(cell, layers, model.weights, read, state, masks)
@@ -481,7 +488,7 @@ def test_stepping_through_the_family(cell: str, layers: int, ends: str, streams:
 
 def test_names_and_shapes_of_the_family() -> None:
     """Tying leaves out an array, and puts a smaller one where widths differ."""
-    model = Model("gru", 9, (5, 3), 2, embedding=4, tie=True)
+    model = Model(Shape("gru", 9, (5, 3), 2, embedding=4, tie=True))
     assert {name: w.shape for name, w in model.weights.items()} == {
         "E": (9, 4),
         "layer0.Wx": (3, 4, 5),
@@ -493,15 +500,16 @@ def test_names_and_shapes_of_the_family() -> None:
         "Wp": (3, 4),
         "by": (9,),
     }
-    assert (model.H, model.widths, model.Wy.shape) == (3, (5, 3), (9, 3))
+    assert (model.H, model.shape.widths, model.Wy.shape) == (3, (5, 3), (9, 3))
     assert [s.shape for s in model.zero_state(2)] == [(2, 5), (2, 3)]
-    assert "Wp" not in Model("gru", 9, (5, 4), 2, embedding=4, tie=True).weights
+    assert "Wp" not in Model(Shape("gru", 9, (5, 4), 2, embedding=4, tie=True)).weights
     again = model.with_weights(model.weights.flat)
-    assert (again.D, again.tie, again.widths) == (4, True, (5, 3))
+    assert again.shape == model.shape
+    assert (again.shape.embedding, again.shape.tie, again.shape.widths) == (4, True, (5, 3))
     with pytest.raises(ValueError, match="2 widths for 1 layers"):
-        Model("gru", 9, (5, 3), 1)
+        Shape("gru", 9, (5, 3), 1)
     with pytest.raises(ValueError, match="embedding"):
-        Model("gru", 9, 5, 1, tie=True)
+        Shape("gru", 9, 5, 1, tie=True)
 
 
 @pytest.mark.parametrize(
@@ -523,7 +531,7 @@ def test_how_an_embedding_begins(keys: dict[str, Any], deviation: float, start: 
     set_ = {"model.embedding": 48, "model.start": start, **keys}
     config = Config().updated(Setting(key, value, "test") for key, value in set_.items())
     tie = config.model.tie
-    model = Model("lstm", 200, (64, 16), 2, embedding=48, tie=tie)
+    model = Model(Shape("lstm", 200, (64, 16), 2, embedding=48, tie=tie))
     model.initialise(np.random.default_rng(0), 1.0, start, embedding_start(config))
     assert float(model.weights["E"].std()) == pytest.approx(deviation, rel=0.03)
     if start == "normal":
@@ -539,8 +547,8 @@ def test_how_an_embedding_begins(keys: dict[str, Any], deviation: float, start: 
 def test_a_mask_keeps_the_mean() -> None:
     """Zeros in the share p, and 1 / (1 - p) elsewhere, in blocks of any number."""
     for p in (0.1, 0.5, 0.9):
-        mask = Mask(p, (50, 40, 300), np.float32)
-        factors = mask.draw(Draws(3).generator(1), 50)
+        dropout = Dropout(p, 1, (50, 40, 300), np.float32)
+        factors = dropout.draw(Draws(3).generator(1), 50)
         assert set(np.unique(factors).tolist()) == {0.0, float(np.float32(1.0 / (1.0 - p)))}
         assert float((factors == 0.0).mean()) == pytest.approx(p, abs=0.003)
         assert float(factors.mean()) == pytest.approx(1.0, abs=0.02)
@@ -551,8 +559,8 @@ def test_a_mask_is_its_places() -> None:
     array of any length too."""
 
     def drawn(seed: int, step: int, stream: int, place: int, n: int = 6) -> bytes:
-        mask = Mask(0.5, (8, 3, 5), np.float32)
-        return mask.draw(Draws(seed, step, stream).generator(place), n).tobytes()
+        dropout = Dropout(0.5, 0, (8, 3, 5), np.float32)
+        return dropout.draw(Draws(seed, step, stream).generator(place), n).tobytes()
 
     places = [
         (0, 0, 0, 0),
@@ -575,9 +583,11 @@ def test_variational_dropout_is_constant_over_time() -> None:
     for variational in (False, True):
         unrolled = Unrolled(model, T, 40, drops=Drops(0.5, variational))
         unrolled.forward(ids, model.zero_state(40), Draws(0))
-        assert set(unrolled.dropouts) == {0, 1, 2}
-        for k in (1, 2):  # hidden states are never zero themselves
-            gone = unrolled.x[k] == 0.0  # (T, B, n)
+        assert all(dropout.factors is not None for dropout in unrolled.dropouts)
+        assert len(unrolled.dropouts) == 3
+        entered: Any = unrolled.layers[1].input
+        for x in (entered.x, unrolled.shown):  # hidden states are never zero themselves
+            gone = x == 0.0  # (T, B, n)
             assert (gone == gone[0]).all() == variational
             assert len({stream.tobytes() for stream in gone[0].T}) > 1
             assert 0.3 < gone.mean() < 0.7
@@ -585,7 +595,7 @@ def test_variational_dropout_is_constant_over_time() -> None:
 
 def test_dropping_allocates_nothing_that_grows() -> None:
     """All masks live in buffers: five passes need no more than a megabyte on the way."""
-    model = Model("lstm", 65, (64, 64), 2, embedding=64, tie=True)
+    model = Model(Shape("lstm", 65, (64, 64), 2, embedding=64, tie=True))
     ids, targets = make_text(16, 256, 65)
     unrolled = Unrolled(model, 16, 256, drops=ALL_DROPS)
     gradient, state = model.weights.like(), model.zero_state(256)
@@ -604,7 +614,7 @@ def test_dropping_allocates_nothing_that_grows() -> None:
 def with_another_character(model: Model) -> Model:
     """The model over one character more, which shows in no hidden state and is never expected:
     its rows of Wx are zero and its logit is far below the others."""
-    larger = Model(model.cell.name, model.V + 1, model.H, model.layers, model.dtype)
+    larger = Model(replace(model.shape, V=model.V + 1), model.dtype)
     for name, w in model.weights.items():
         if name == "layer0.Wx":
             larger.weights[name][:, :-1] = w
@@ -785,7 +795,7 @@ def test_weights_may_change_between_passes(cell: str) -> None:
 
 def test_names_and_shapes_of_weights_and_state() -> None:
     """What a checkpoint stores, in its order."""
-    model = Model("lstm", V, H, 2)
+    model = Model(Shape("lstm", V, H, 2))
     assert {name: w.shape for name, w in model.weights.items()} == {
         "layer0.Wx": (4, V, H),
         "layer0.Wh": (4, H, H),
@@ -796,9 +806,9 @@ def test_names_and_shapes_of_weights_and_state() -> None:
         "Wy": (V, H),
         "by": (V,),
     }
-    assert model.state_names == ["layer0.h", "layer0.c", "layer1.h", "layer1.c"]
-    assert Model("gru", V, H, 3).state_names == ["layer0.h", "layer1.h", "layer2.h"]
-    assert Model("rnn", V, H).state_names == ["layer0.h"]
+    assert [*model.shape.states] == ["layer0.h", "layer0.c", "layer1.h", "layer1.c"]
+    assert [*Shape("gru", V, H, 3).states] == ["layer0.h", "layer1.h", "layer2.h"]
+    assert [*Shape("rnn", V, H).states] == ["layer0.h"]
     assert model.weights.flat.dtype == np.float32
 
 
@@ -807,9 +817,9 @@ def test_names_and_shapes_of_weights_and_state() -> None:
 def test_the_zero_state(cell: str, layers: int) -> None:
     """Zeros of the model's dtype, an array of its own for every name."""
     for dtype in (np.float32, np.float64):
-        model = Model(cell, V, H, layers, dtype)
+        model = Model(Shape(cell, V, H, layers), dtype)
         state = model.zero_state(4)
-        assert len(state) == len(model.state_names)
+        assert len(state) == len(model.shape.states)
         assert not any(s.any() for s in state)
         assert {(s.shape, s.dtype) for s in state} == {((4, H), np.dtype(dtype))}
         assert len({s.ctypes.data for s in state}) == len(state)
@@ -820,7 +830,7 @@ def test_the_zero_state(cell: str, layers: int) -> None:
 def test_initialise(cell: str, layers: int) -> None:
     """Weights fill ±1/sqrt(H) evenly; biases are zero but for the forget gate's, which only an
     LSTM has, in every layer."""
-    model = Model(cell, 50, 64, layers)
+    model = Model(Shape(cell, 50, 64, layers))
     model.weights.flat[...] = np.nan
     model.initialise(np.random.default_rng(3), forget_bias=1.5)
     bound = 1.0 / 8.0
@@ -844,7 +854,7 @@ def test_initialise(cell: str, layers: int) -> None:
 def test_initialise_is_the_generators_doing(cell: str) -> None:
     """The same generator gives the same weights, another one others, and the forget gate's bias
     is 1 unless said."""
-    models = [Model(cell, V, H, 2) for _ in range(3)]
+    models = [Model(Shape(cell, V, H, 2)) for _ in range(3)]
     for model, seed in zip(models, (5, 5, 6), strict=True):
         model.initialise(np.random.default_rng(seed))
     same, again, other = (model.weights for model in models)
@@ -962,3 +972,12 @@ def assert_bounded(run: Any, limit: int) -> None:
         tracemalloc.stop()
     assert peak - before <= limit
     assert after - before <= 1 << 14
+
+
+def test_an_array_is_written_into_not_replaced() -> None:
+    """A replaced array would no longer lie in the flat vector."""
+    weights = Parameters({"a": (2, 3), "b": (4,)}, np.float64)
+    weights["b"][...] = 1.0
+    assert weights.flat.tolist() == [0.0] * 6 + [1.0] * 4
+    with pytest.raises(TypeError, match="b lies in `flat`"):
+        weights["b"] = np.zeros(4)

@@ -6,16 +6,15 @@ import random
 import re
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from support import CORPORA
 
 from corpora import names
 
-ROOT = Path(__file__).parent.parent
-CORPUS = ROOT / "corpora" / "names.txt"
+CORPUS = CORPORA / "names.txt"
 
 ONSET = "(?:br|dr|fl|gr|kl|sk|st|th|tr|[bdfghklmnprstv])"
 SHAPE = {
@@ -60,7 +59,7 @@ def test_the_shipped_corpus_is_what_the_generator_makes() -> None:
     text = CORPUS.read_bytes().decode("ascii")
     command = [
         sys.executable,
-        str(ROOT / "corpora" / "names.py"),
+        str(CORPORA / "names.py"),
         "-n",
         str(n),
         "--seed",

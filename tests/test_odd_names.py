@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 
 import pytest
-from test_cli import fails, run
+from support import fails, run
 
 NAME = os.fsdecode(b"y\xff.npz")
 SHOWN = r"y\xff.npz"

@@ -15,9 +15,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-import charlstm.optimizers
-from charlstm.config import KEYS, TrainConfig
-from charlstm.optimizers import (
+import charlstm.nn.optimizers
+from charlstm.config.schema import KEYS, TrainConfig
+from charlstm.nn.optimizers import (
     BLOCK,
     OPTIMIZERS,
     SCHEDULES,
@@ -315,7 +315,7 @@ def test_in_blocks_or_whole_is_the_same(name: str, size: int, block: int) -> Non
     results = []
     with pytest.MonkeyPatch.context() as patch:
         for length in (10**6, block):
-            patch.setattr(charlstm.optimizers, "BLOCK", length)
+            patch.setattr(charlstm.nn.optimizers, "BLOCK", length)
             w = np.linspace(-1.0, 1.0, size, dtype=np.float32)
             optimizer = OPTIMIZERS[name](w)
             for row in g:

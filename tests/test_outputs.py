@@ -14,16 +14,15 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from test_cli import ROOT, fails, run
+from support import ROOT, TINY, fails, posix, run
 
 import charlstm
-from charlstm.checkpoint import read_checkpoint, rescued, write_checkpoint
 from charlstm.errors import OutputError, UsageError
-from charlstm.files import claim, replacing
+from charlstm.storage.checkpoint import read_checkpoint, rescued, write_checkpoint
+from charlstm.storage.files import claim, replacing
 
-posix = pytest.mark.skipif(os.name != "posix", reason="needs POSIX")
 root = pytest.mark.skipif(os.name != "posix" or os.geteuid() != 0, reason="needs root")
-TINY = ("--steps", "3", "--set", "model.hidden=4", "-q")
+SHORT = ("--steps", "3", *TINY, "-q")
 
 
 @pytest.fixture
@@ -57,7 +56,7 @@ class TestApart:
         before = contents(folder)
         read = ("c.txt", "--valid", "v.txt", "-c", "./y.yaml")
         for spelling in spellings(name):
-            process = run("train", *read, option, spelling, *TINY, "--force", cwd=folder)
+            process = run("train", *read, option, spelling, *SHORT, "--force", cwd=folder)
             fails(process, 2, spelling, "name another file")
         assert contents(folder) == before
 
@@ -79,7 +78,7 @@ class TestApart:
     def test_the_log_is_not_the_model(self, folder: Path, exists: bool) -> None:
         names = ["m.npz", "./m.npz", "here/m.npz"]
         if exists:
-            assert run("train", "c.txt", "-o", "m.npz", *TINY, cwd=folder).returncode == 0
+            assert run("train", "c.txt", "-o", "m.npz", *SHORT, cwd=folder).returncode == 0
             (folder / "hard").hardlink_to(folder / "m.npz")
             names.append("hard")
         before = contents(folder)
@@ -91,9 +90,9 @@ class TestApart:
 
     def test_from_python(self, folder: Path) -> None:
         before = contents(folder)
-        for more in ({"output": folder / "c.txt"}, {"output": folder / "v.txt"}):
+        for output in (folder / "c.txt", folder / "v.txt"):
             with pytest.raises(UsageError, match="too; name another file"):
-                charlstm.train(folder / "c.txt", valid=folder / "v.txt", force=True, **more)
+                charlstm.train(folder / "c.txt", output, valid=folder / "v.txt", force=True)
         with pytest.raises(UsageError, match="a configuration too"):
             charlstm.train(
                 folder / "c.txt", folder / "y.yaml", config=str(folder / "y.yaml"), force=True
@@ -106,20 +105,20 @@ class TestAskedFor:
 
     def test_a_log_that_exists(self, folder: Path) -> None:
         (folder / "log").write_text("a diary\n")
-        message = fails(run("train", "c.txt", *TINY, "--log", "log", cwd=folder), 2, "log exists")
+        message = fails(run("train", "c.txt", *SHORT, "--log", "log", cwd=folder), 2, "log exists")
         assert "--force" in message and "--log FILE" in message
         assert (folder / "log").read_text() == "a diary\n"
         assert not (folder / "charlstm.npz").exists()
-        assert run("train", "c.txt", *TINY, "--log", "log", "--force", cwd=folder).returncode == 0
+        assert run("train", "c.txt", *SHORT, "--log", "log", "--force", cwd=folder).returncode == 0
         assert (folder / "log").read_text().startswith('{"step": 3, ')
 
     def test_a_log_that_is_a_folder(self, folder: Path) -> None:
-        fails(run("train", "c.txt", *TINY, "--log", ".", cwd=folder), 2, "is a directory")
+        fails(run("train", "c.txt", *SHORT, "--log", ".", cwd=folder), 2, "is a directory")
 
     @posix
     def test_a_log_may_be_a_stream(self, folder: Path) -> None:
         for name in ("/dev/null", "/dev/stderr"):
-            process = run("train", "c.txt", *TINY, "--log", name, "--force", cwd=folder)
+            process = run("train", "c.txt", *SHORT, "--log", name, "--force", cwd=folder)
             assert process.returncode == 0, process.stderr
         assert process.stderr.startswith(b'{"step": 3, ')
         assert stat.S_ISCHR(os.stat("/dev/null").st_mode)
@@ -150,7 +149,7 @@ def test_only_files_are_replaced(folder: Path, make: Callable[[Path], None]) -> 
     (folder / "link").symlink_to("node")
     for name in ("node", "link"):
         for how in ([], ["--force"], ["--resume"]):
-            process = run("train", "c.txt", "-o", name, *TINY, *how, cwd=folder)
+            process = run("train", "c.txt", "-o", name, *SHORT, *how, cwd=folder)
             message = fails(process, 2, "only a file can be replaced")
             assert "--force" not in message
     assert stat.S_IFMT(node.stat().st_mode) == kind
@@ -179,9 +178,9 @@ class TestPermissions:
 
     @posix
     def test_of_a_run(self, folder: Path) -> None:
-        assert run("train", "c.txt", *TINY, cwd=folder).returncode == 0
+        assert run("train", "c.txt", *SHORT, cwd=folder).returncode == 0
         (folder / "charlstm.npz").chmod(0o600)
-        for how in (["--resume", "--steps", "5", "-q"], ["--force", *TINY]):
+        for how in (["--resume", "--steps", "5", "-q"], ["--force", *SHORT]):
             assert run("train", "c.txt", *how, cwd=folder).returncode == 0
             assert stat.S_IMODE((folder / "charlstm.npz").stat().st_mode) == 0o600
 
@@ -190,7 +189,7 @@ class TestPermissions:
         self, folder: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """Not when it is made, nor before anything of it is changed."""
-        path, modes = folder / "private", []
+        path, modes = folder / "private", list[int]()
         path.write_text("old")
         path.chmod(0o640)
 
@@ -268,7 +267,7 @@ class TestRename:
 
     @root
     def test_a_mounted_file(self, folder: Path, mounted: Path) -> None:
-        process = run("train", "c.txt", *TINY, "--force", "-o", mounted, cwd=folder)
+        process = run("train", "c.txt", *SHORT, "--force", "-o", mounted, cwd=folder)
         fails(process, 6, "cannot be replaced: it is a mount of its own", "-o FILE")
         assert b"trained on" not in process.stderr
 
@@ -283,7 +282,9 @@ class TestRename:
 
         def claimed(user: int) -> str:
             """What another user is told."""
-            script = f"import os, sys; from charlstm.files import claim; os.setuid({user})\n"
+            script = (
+                f"import os, sys; from charlstm.storage.files import claim; os.setuid({user})\n"
+            )
             # coverage could not write its data as another user, and would say so
             env = {k: v for k, v in os.environ.items() if not k.startswith("COVERAGE_")}
             process = subprocess.run(
@@ -346,7 +347,7 @@ class TestLastSave:
         e = self.trained(folder, monkeypatch, "m.npz")
         place = folder / "m.rescued-2.npz"
         assert f"; the model is saved as {place}; " in str(e)
-        assert read_checkpoint(place).progress["step"] == 5
+        assert read_checkpoint(place).progress.step == 5
         assert (folder / "m.rescued.npz").read_text() == "an older one"
 
     def test_elsewhere(
@@ -360,7 +361,7 @@ class TestLastSave:
         e = self.trained(folder, monkeypatch, str(folder))
         (place,) = spare.glob("charlstm-*/m.npz")
         assert f"; the model is saved as {place}; " in str(e)
-        assert read_checkpoint(place).progress["step"] == 5
+        assert read_checkpoint(place).progress.step == 5
 
     def test_nowhere(
         self,

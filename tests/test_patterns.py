@@ -13,18 +13,20 @@ from typing import Any
 
 import numpy as np
 import pytest
+from generating import beam, sampler
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_cli import CORPORA, fails, run
-from test_pipes import TEXT, every_unit, random_model, trained
+from support import CORPORA, POLYGLOT, every_unit, fails, random_model, run, trained
 
-from charlstm.corpus import Corpus
 from charlstm.errors import UsageError
-from charlstm.evaluation import surprisals
-from charlstm.model import Model, Stepper
-from charlstm.patterns import NEVER, Matcher
-from charlstm.sampling import Completer, Seed, beam
-from charlstm.vocabulary import Vocabulary
+from charlstm.generation.ending import Seed
+from charlstm.generation.matcher import NEVER, Matcher
+from charlstm.nn.model import Model
+from charlstm.nn.shape import Shape
+from charlstm.nn.stepper import Stepper
+from charlstm.scoring.evaluation import surprisals
+from charlstm.text.corpus import Corpus
+from charlstm.text.vocabulary import Vocabulary
 
 CHARACTERS = Corpus.from_text("ab1 _-가é\n" * 9, 0.0).vocabulary
 BYTES = Corpus.from_text("ab1\n" * 9, 0.0, unit="byte").vocabulary
@@ -171,8 +173,8 @@ def test_all_that_is_generated_matches(unit: str, expression: str, options: dict
     for length in (9, 30):
         if matcher.distance[1] > length or (unit == "word" and matcher.distance[1] >= NEVER):
             continue
-        complete = Completer(model, v, 3, length=length, match=matcher, nats=True, **options)
-        found = list(complete([(v.encode(seed), seed) for seed in seeds]))
+        complete = sampler(model, v, 3, length=length, match=matcher, nats=True, **options)
+        found = list(complete([Seed(v.encode(seed), seed) for seed in seeds]))
         for seed, completion in zip(seeds, found, strict=True):
             assert re.fullmatch(matcher.expression, completion.text), completion
             assert completion.stop == "match"
@@ -191,10 +193,8 @@ def test_what_is_allowed_keeps_its_proportions() -> None:
     """The first unit is drawn from the model's distribution over those that can lead to a match."""
     model, v = random_model()
     n = 6000
-    complete = Completer(
-        model, v, 3, length=3, temperature=1.0, match=Matcher("[a-m]x?|[n-z]bc", v)
-    )
-    texts = [c.text for c in complete([(v.encode("the "), "the ")] * n)]
+    complete = sampler(model, v, 3, length=3, temperature=1.0, match=Matcher("[a-m]x?|[n-z]bc", v))
+    texts = [c.text for c in complete([Seed(v.encode("the "), "the ")] * n)]
     stepper = Stepper(model, 1)
     stepper.read(v.encode("the "))
     p = np.exp(stepper.logits[0]) * np.array(
@@ -212,8 +212,8 @@ def test_what_matches_belongs_to_the_seed() -> None:
     """Also where most have ended, and the rest go on in fewer streams."""
     model, v = random_model()
     match = Matcher("[a-m]{1,3}|[n-z ]+", v)
-    complete = Completer(model, v, 5, length=70, match=match, nats=True)
-    seeds = [(v.encode(text), text) for text in ["the sea", "", "a", "the"] * 30]
+    complete = sampler(model, v, 5, length=70, match=match, nats=True)
+    seeds = [Seed(v.encode(text), text) for text in ["the sea", "", "a", "the"] * 30]
     together = list(complete(seeds))
     assert len({c.units for c in together}) > 9
     assert len(complete.idle) > 2
@@ -227,7 +227,7 @@ def test_what_matches_belongs_to_the_seed() -> None:
 def small(seed: int = 7) -> tuple[Model, Vocabulary]:
     """A model of four units whose texts can all be written down."""
     v = Corpus.from_text("ab\nba a\n" * 9, 0.0).vocabulary
-    model = Model("lstm", len(v), 6, 1, np.float64)
+    model = Model(Shape("lstm", len(v), 6), np.float64)
     model.weights.flat[...] = np.random.default_rng(seed).normal(0, 1, model.weights.flat.shape)
     return model, v
 
@@ -269,8 +269,8 @@ def test_the_distribution_of_whole_samples(expression: str) -> None:
 
     go_on("", 1.0)
     assert sum(expected.values()) == pytest.approx(1.0)
-    complete = Completer(model, v, 11, length=length, temperature=1.0, match=Matcher(expression, v))
-    texts = [c.text for c in complete([(v.encode("b"), "b")] * n)]
+    complete = sampler(model, v, 11, length=length, temperature=1.0, match=Matcher(expression, v))
+    texts = [c.text for c in complete([Seed(v.encode("b"), "b")] * n)]
     assert set(texts) <= set(expected)
     chi, rare, degrees = 0.0, [0.0, 0.0], -1
     for text, p in expected.items():
@@ -294,7 +294,7 @@ def test_a_wide_beam_finds_the_best_match(expression: str, seed: int) -> None:
     it is as long as it may be."""
     model, v = small(seed)
     length, costs = 4, {}
-    begin: Seed = (v.encode("b"), "b")
+    begin = Seed(v.encode("b"), "b")
     all_texts = ["".join(t) for n in range(length + 1) for t in itertools.product("ab ", repeat=n)]
     can_match = [t for t in all_texts if re.fullmatch(expression, t)]
     for text in can_match:
@@ -316,11 +316,11 @@ def test_a_wide_beam_finds_the_best_match(expression: str, seed: int) -> None:
 def test_without_line_ends(expression: str, text: str | None) -> None:
     """A text ends where nothing can follow, and else when it is as long as it may be."""
     v = Corpus.from_text("abc" * 20, 0.0).vocabulary
-    model = Model("gru", 3, 5, 1, np.float64)
+    model = Model(Shape("gru", 3, 5), np.float64)
     model.initialise(np.random.default_rng(0))
-    complete = Completer(model, v, 0, length=9, match=Matcher(expression, v))
+    complete = sampler(model, v, 0, length=9, match=Matcher(expression, v))
     for seed in ("", "ab"):
-        found = [c.text for c in complete([(v.encode(seed), seed)] * 5)]
+        found = [c.text for c in complete([Seed(v.encode(seed), seed)] * 5)]
         assert all(re.fullmatch(expression, t) for t in found)
         assert text is None or found == [text] * 5
 
@@ -363,15 +363,16 @@ def test_what_cannot_be_matched(monkeypatch: pytest.MonkeyPatch) -> None:
     """An error before anything is drawn."""
     model, v = random_model()
     for expression, part in (("ü+", "no text that matches"), ("a{9}", "at least 9 characters")):
-        complete = Completer(model, v, 0, length=8, match=Matcher(expression, v))
+        complete = sampler(model, v, 0, length=8, match=Matcher(expression, v))
         with pytest.raises(UsageError, match=part):
-            next(complete([(v.encode("a"), "a")]))
+            next(complete([Seed(v.encode("a"), "a")]))
     with pytest.raises(UsageError, match="no text that matches"):
         Matcher("a\nb", v).start("", 9)
     of_bytes = random_model("byte")[1]
     with pytest.raises(UsageError, match="at least 12 bytes"):
         Matcher("🚢{3}", of_bytes).start("", 9)
-    monkeypatch.setattr("charlstm.patterns.MAX_STATES", 300)
+    for home in ("nfa", "matcher"):
+        monkeypatch.setattr(f"charlstm.generation.{home}.MAX_STATES", 300)
     with pytest.raises(UsageError, match="too large"):
         Matcher(r"\w{3}", of_bytes)
 
@@ -406,7 +407,7 @@ def test_on_the_command_line(tmp_path: Path) -> None:
 def test_many_scripts_on_the_command_line(unit: str, tmp_path: Path) -> None:
     """Hangul, emoji and Hebrew, in the expression and in the seeds, from a file and from a pipe."""
     sets = {"text.unit": unit, "text.valid": 0.0}
-    model = trained(tmp_path / "m.npz", TEXT, 40, **sets)
+    model = trained(tmp_path / "m.npz", POLYGLOT, 40, **sets)
     (tmp_path / "seed").write_text("은여울 나루에 ", encoding="utf-8")
     expression = "(배가|שלום|🚢)( (🚢|עולם|나루에)){1,3}"
     common = ("sample", "-m", model, "--match", expression, "--no-echo")

@@ -16,26 +16,34 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_cli import CORPORA, ROOT, fails, run
+from support import (
+    CORPORA,
+    POLYGLOT,
+    ROOT,
+    STORY,
+    UNITS,
+    every_unit,
+    fails,
+    random_model,
+    run,
+    trained,
+)
 
 import charlstm
-import charlstm.evaluation
+import charlstm.scoring.evaluation
 from charlstm.api import LanguageModel
-from charlstm.cells import CELLS
 from charlstm.cli import COMMANDS
 from charlstm.cli.options import Number
-from charlstm.config import Setting, _keys, check
-from charlstm.corpus import Corpus, read_lines
+from charlstm.config.schema import KEYS, Setting, check
 from charlstm.errors import ConfigError
-from charlstm.evaluation import UNKNOWN_NATS, LineScorer, evaluate, surprisals
-from charlstm.model import Model
-from charlstm.visible import escaped
-from charlstm.vocabulary import Vocabulary
-
-UNITS = ("char", "byte", "word")
-every_unit = pytest.mark.parametrize("unit", UNITS)
-
-TEXT = "the sea was calm\nand the boat went out\n\n은여울 나루에 배가 🚢\nשלום עולם\n" * 5
+from charlstm.nn.cells import CELLS
+from charlstm.nn.model import Model
+from charlstm.nn.shape import Shape
+from charlstm.scoring.evaluation import UNKNOWN_NATS, LineScorer, evaluate, surprisals
+from charlstm.text.corpus import Corpus
+from charlstm.text.reading import read_lines
+from charlstm.text.visible import escaped
+from charlstm.text.vocabulary import Vocabulary
 
 LINES = [
     "the boat",
@@ -48,32 +56,14 @@ LINES = [
 ]
 
 
-def random_model(
-    unit: str = "char", cell: str = "lstm", dtype: Any = np.float64, **family: Any
-) -> Any:
-    """A vocabulary and a model with weights at random."""
-    v = Corpus.from_text(TEXT, 0.0, unit=unit, **family.pop("text", {})).vocabulary
-    model = Model(cell, len(v), 6, family.pop("layers", 1), dtype, **family)
-    model.weights.flat[...] = np.random.default_rng(2).normal(0, 0.7, model.weights.flat.shape)
-    return model, v
-
-
 def alone(model: Model, v: Vocabulary, line: str) -> Any:
     """The nats of one line, as the rule says."""
     return surprisals(model, v.encode(f"\n{line}\n"), charged=v.charged)
 
 
-def trained(path: Path, corpus: str, steps: int = 120, **sets: Any) -> Path:
-    changes = {"train.steps": steps, "train.workers": 1, "model.hidden": 32, **sets}
-    (path.parent / "corpus").write_text(corpus, encoding="utf-8")
-    for _ in charlstm.train(path.parent / "corpus", path, settings=changes):
-        pass
-    return path
-
-
 @pytest.fixture(scope="session")
 def english(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    corpus = (CORPORA / "lighthouse.txt").read_text(encoding="utf-8")
+    corpus = STORY.read_text(encoding="utf-8")
     return trained(tmp_path_factory.mktemp("en") / "en.npz", corpus)
 
 
@@ -87,7 +77,7 @@ def korean(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def of_unit(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A model of each unit."""
     path = tmp_path_factory.mktemp("unit") / "m.npz"
-    return trained(path, TEXT, 60, **{"text.unit": request.param, "text.valid": 0.0})
+    return trained(path, POLYGLOT, 60, **{"text.unit": request.param, "text.valid": 0.0})
 
 
 # --- the score of a line -----------------------------------------------------------------------
@@ -116,11 +106,12 @@ def test_any_batch_and_order(
 ) -> None:
     """What stands beside a line changes its score by less than 1e-4 bits."""
     model, v = random_model(dtype=dtype)
-    monkeypatch.setattr(charlstm.evaluation, "WIDTH", width)
-    monkeypatch.setattr(charlstm.evaluation, "STEPS", steps)
+    monkeypatch.setattr(charlstm.scoring.evaluation, "WIDTH", width)
+    monkeypatch.setattr(charlstm.scoring.evaluation, "STEPS", steps)
     rng = np.random.default_rng(width)
     lines = [
-        "".join(rng.choice(list(TEXT[:60].replace("\n", "")), n)) for n in rng.integers(0, 90, 70)
+        "".join(rng.choice(list(POLYGLOT[:60].replace("\n", "")), n))
+        for n in rng.integers(0, 90, 70)
     ]
     lines.append("sea " * 300)
     expected = [alone(model, v, line).sum() / math.log(2) for line in lines]
@@ -140,7 +131,7 @@ def test_no_lines() -> None:
 def test_a_model_without_line_ends() -> None:
     """It was never shown one: as context it is nothing, and as what comes it costs its price."""
     v = Corpus.from_text("abcd" * 9, 0.0).vocabulary
-    model = Model("lstm", 4, 5, 1, np.float64)
+    model = Model(Shape("lstm", 4, 5), np.float64)
     model.initialise(np.random.default_rng(0))
     (nats,) = LineScorer(model, v).surprisals(["abc"])
     assert nats.shape == (4,)
@@ -160,7 +151,7 @@ def test_left_out_characters_cost_their_price() -> None:
 
 
 @settings(max_examples=60, deadline=None)
-@given(st.lists(st.text(st.characters(exclude_characters="\n", exclude_categories=("Cs",)))))
+@given(st.lists(st.text(st.characters(exclude_characters="\n", exclude_categories=["Cs"]))))
 def test_any_lines(lines: list[str]) -> None:
     model, v = random_model()
     for line, nats in zip(lines, LineScorer(model, v).surprisals(lines), strict=True):
@@ -177,7 +168,7 @@ def test_any_lines(lines: list[str]) -> None:
 def test_read_lines(data: str, block: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A line ends at a line feed and nowhere else; the last one need not have one. A carriage
     return before it is no part of the text, but of the bytes."""
-    monkeypatch.setattr("charlstm.corpus.BLOCK", block)
+    monkeypatch.setattr("charlstm.text.reading.BLOCK", block)
     (tmp_path / "t").write_bytes(data.encode())
     lines = [line for batch in read_lines(tmp_path / "t") for line in batch]
     expected = data.split("\n")[:-1] if data.endswith("\n") or not data else data.split("\n")
@@ -186,6 +177,7 @@ def test_read_lines(data: str, block: int, tmp_path: Path, monkeypatch: pytest.M
     assert not any(line.bad for line in lines)
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize("options", [["--lines"], ["--above", "-1"], ["--lines", "--chars"]])
 def test_a_line_is_answered_at_once(english: Path, options: list[str]) -> None:
     """Before the next one comes."""
@@ -255,7 +247,7 @@ def test_nothing_to_score(english: Path) -> None:
 def test_bytes_that_are_no_text(tmp_path: Path) -> None:
     """A model of bytes passes any line on as it is."""
     data = b"caf\xe9 \xff\xfe\nplain\n"
-    path = trained(tmp_path / "m.npz", TEXT, 20, **{"text.unit": "byte", "text.valid": 0.0})
+    path = trained(tmp_path / "m.npz", POLYGLOT, 20, **{"text.unit": "byte", "text.valid": 0.0})
     assert run("evaluate", "--above", "0", "-m", path, stdin=data).stdout == data
     rows = run("evaluate", "--lines", "-m", path, stdin=data).stdout.splitlines()
     assert [row.split(b"\t", 2)[2] for row in rows] == data.splitlines()
@@ -294,7 +286,7 @@ def test_filters(of_unit: Path) -> None:
 
 def test_a_threshold_of_a_reference(english: Path, tmp_path: Path) -> None:
     """At most a share 1 - Q of the reference's own lines passes, and what is stranger than all."""
-    story = (CORPORA / "lighthouse.txt").read_text(encoding="utf-8").replace("\n", " ")
+    story = STORY.read_text(encoding="utf-8").replace("\n", " ")
     reference = [story[n * 100 : n * 101 + 20] for n in range(50)]
     (tmp_path / "r").write_text("\n".join(reference), encoding="utf-8")
     quantile = ("evaluate", "-m", english, "--reference", tmp_path / "r", "--quantile")
@@ -366,7 +358,7 @@ def test_no_option_takes_nan(command: str) -> None:
 
 def test_no_key_takes_nan() -> None:
     numbers = 0
-    for key, field in _keys().items():
+    for key, field in KEYS.items():
         for value in (math.nan, np.float64("nan")):
             with pytest.raises(ConfigError):
                 check([Setting(key, value, "a test")])
@@ -402,16 +394,16 @@ def test_the_model_that_fits_best(english: Path, korean: Path) -> None:
 
 
 def test_models_that_cannot_be_compared(english: Path, tmp_path: Path) -> None:
-    words = trained(tmp_path / "w.npz", TEXT, 10, **{"text.unit": "word"})
-    others = trained(tmp_path / "o.npz", TEXT + "other\n", 10, **{"text.unit": "word"})
-    bytes_ = trained(tmp_path / "b.npz", TEXT, 10, **{"text.unit": "byte"})
+    words = trained(tmp_path / "w.npz", POLYGLOT, 10, **{"text.unit": "word"})
+    others = trained(tmp_path / "o.npz", POLYGLOT + "other\n", 10, **{"text.unit": "word"})
+    bytes_ = trained(tmp_path / "b.npz", POLYGLOT, 10, **{"text.unit": "byte"})
     for other in (english, others):
         fails(run("evaluate", "--lines", "-m", words, "-m", other, stdin="a"), 2, "models of words")
     fails(run("evaluate", "-m", english, "-m", bytes_, stdin="a"), 2, "--lines")
     process = run("evaluate", "--lines", "-m", english, "-m", bytes_, stdin="나루\n")
     assert process.stdout.startswith(str(bytes_).encode())
     fails(run("evaluate", "--lines", "-m", english, "-m", english, stdin="a"), 2, "twice")
-    ferry = trained(tmp_path / "same.npz", TEXT, 20, **{"text.unit": "word"})
+    ferry = trained(tmp_path / "same.npz", POLYGLOT, 20, **{"text.unit": "word"})
     assert b"\t" in run("evaluate", "--lines", "-m", words, "-m", ferry, stdin="the boat").stdout
 
 
@@ -541,5 +533,5 @@ def test_info_shows_what_is_invisible(tmp_path: Path) -> None:
 def test_errors_and_settings_show_what_is_invisible(english: Path, tmp_path: Path) -> None:
     fails(run("sample", "-m", english, "--seed", "a\u3164b"), 2, r"'\u3164' at position 1")
     sets = {"text.valid": 0.0, "sample.stop": ["a\u200b\n"]}
-    path = trained(tmp_path / "m.npz", TEXT, 2, **sets)
+    path = trained(tmp_path / "m.npz", POLYGLOT, 2, **sets)
     assert r'stop ["a\u200b\n"]' in run("info", path).stdout.decode()

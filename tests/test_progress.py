@@ -8,18 +8,17 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
-from test_cli import CORPORA, ROOT
+from support import ROOT, STORY
 
 import charlstm
-from charlstm.cli.train import _Progress
-from charlstm.training import Training
-
-STORY = CORPORA / "lighthouse.txt"
+from charlstm.cli.train import Display
+from charlstm.training.run import Training
 
 
-def begun(**keys: object) -> Training:
+def begun(**keys: Any) -> Training:
     return charlstm.train(
         STORY, settings={f"train.{k}": v for k, v in keys.items()} | {"model.hidden": 4}
     )
@@ -27,14 +26,15 @@ def begun(**keys: object) -> Training:
 
 def test_the_end_by_the_first_limit() -> None:
     """By steps where that comes first, else by time at the speed so far."""
-    for keys, by_time in [
+    cases: list[tuple[dict[str, Any], bool]] = [
         ({"max_time": "60s"}, True),
         ({"max_time": "60s", "steps": 10}, False),
         ({"max_time": "1s", "steps": 1_000_000, "epochs": None}, True),
         ({"steps": 10}, False),
-    ]:
+    ]
+    for keys, by_time in cases:
         training = begun(**keys)
-        progress = _Progress(training, quiet=True)
+        progress = Display(training, quiet=True)
         record = next(iter(training))
         object.__setattr__(record, "seconds", 0.5)
         seconds = 60 if keys.get("max_time") == "60s" else 1
@@ -42,6 +42,7 @@ def test_the_end_by_the_first_limit() -> None:
         assert progress._end(record) == end
 
 
+@pytest.mark.whole
 @pytest.mark.skipif(os.name != "posix", reason="needs a terminal")
 def test_the_bar_counts_towards_the_time(tmp_path: Path) -> None:
     import fcntl
@@ -75,9 +76,13 @@ def test_the_bar_counts_towards_the_time(tmp_path: Path) -> None:
 
 def test_plain_lines(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("charlstm.cli.train.PLAIN_SECONDS", 0.0)
-    for keys, told in [({"max_time": "60s"}, " s of 60 s, step 1"), ({"steps": 5}, " s, step 1")]:
+    cases: dict[str, dict[str, Any]] = {
+        " s of 60 s, step 1": {"max_time": "60s"},
+        " s, step 1": {"steps": 5},
+    }
+    for line, keys in cases.items():
         training = begun(**keys)
-        progress = _Progress(training, quiet=False)
+        progress = Display(training, quiet=False)
         progress.bar = None
         progress.show(next(iter(training)))
-        assert told in capsys.readouterr().err
+        assert line in capsys.readouterr().err

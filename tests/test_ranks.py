@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import os
 import shutil
 import signal
@@ -10,26 +11,28 @@ import subprocess
 import sys
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from support import ROOT, STORY, run, wait_for
 
 import charlstm.api
-import charlstm.ranks
-import charlstm.training
-from charlstm.arrays import Array
-from charlstm.checkpoint import read_checkpoint
-from charlstm.config import Config, Setting
-from charlstm.corpus import Corpus
+import charlstm.training.ranks
+import charlstm.training.run
+import charlstm.training.saving
+from charlstm.config.schema import Config, Setting
 from charlstm.errors import OutputError, UsageError
-from charlstm.lock import Lock
-from charlstm.ranks import ALONE, LAUNCHED, Alone, ranks
-from charlstm.training import Training
+from charlstm.nn.arrays import Array
+from charlstm.storage.checkpoint import read_checkpoint, write_checkpoint
+from charlstm.storage.lock import Lock
+from charlstm.text.corpus import Corpus
+from charlstm.training.ranks import ALONE, LAUNCHED, Alone, Votes, ranks
+from charlstm.training.run import Training
 
-ROOT = Path(__file__).parent.parent
-TEXT = (ROOT / "corpora" / "lighthouse.txt").read_text(encoding="utf-8")[:6000]
+TEXT = STORY.read_text(encoding="utf-8")[:6000]
 
 
 class Threads(Alone):
@@ -64,7 +67,7 @@ def together(
     """Train on `size` ranks, each in a thread."""
     here = threading.local()
     shared: dict[str, Any] = {"barrier": threading.Barrier(size)}
-    monkeypatch.setattr(charlstm.training, "ranks", lambda: here.ranks)
+    monkeypatch.setattr(charlstm.training.run, "ranks", lambda: here.ranks)
     made: list[Any] = [None] * size
 
     def run(rank: int) -> None:
@@ -90,7 +93,7 @@ def together(
     return made
 
 
-LIMITS = {"train_steps": 80, "train_eval_every": 20, "train_epochs": None}
+LIMITS: dict[str, Any] = {"train_steps": 80, "train_eval_every": 20, "train_epochs": None}
 
 
 DROPS = {"model_dropout": 0.2, "model_weight_drop": 0.2, "model_input_drop": 0.1}
@@ -113,20 +116,28 @@ def test_ranks_are_one_run(
         monkeypatch, size, tmp_path / "all.npz", **{**limits, "train_batch": 6 // size}
     )
     for part in parts:
-        assert part.model.weights.flat.tobytes() == parts[0].model.weights.flat.tobytes()
+        assert (
+            part.learner.model.weights.flat.tobytes()
+            == parts[0].learner.model.weights.flat.tobytes()
+        )
         assert part.progress == parts[0].progress
-    np.testing.assert_allclose(parts[0].model.weights.flat, alone.model.weights.flat, atol=2e-4)
+    np.testing.assert_allclose(
+        parts[0].learner.model.weights.flat, alone.learner.model.weights.flat, atol=2e-4
+    )
     assert parts[0].best_valid == pytest.approx(alone.best_valid, abs=1e-4)
     assert (parts[0].chars, parts[0].epoch) == (alone.chars, alone.epoch)
     one, both = read_checkpoint(tmp_path / "one.npz"), read_checkpoint(tmp_path / "all.npz")
     for s, t in zip(one.state, both.state, strict=True):
         np.testing.assert_allclose(s, t, atol=2e-3)
-    assert both.progress["ranks"] == size
+    assert both.progress.ranks == size
 
 
 def test_resume_is_bit_for_bit(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     whole, parts = tmp_path / "whole.npz", tmp_path / "parts.npz"
     together(monkeypatch, 2, whole, **LIMITS)
+    document = json.loads(run("info", whole, "--json").stdout)
+    t = document["config"]["train"]
+    assert document["trained"]["characters"] == 80 * 2 * t["batch"] * t["length"]
     together(monkeypatch, 2, parts, **{**LIMITS, "train_steps": 33})
     together(monkeypatch, 2, parts, resume=True, **LIMITS)
     assert whole.read_bytes() == parts.read_bytes()
@@ -137,7 +148,7 @@ def test_another_number_of_ranks_is_refused(
 ) -> None:
     path = tmp_path / "m.npz"
     together(monkeypatch, 2, path, **{**LIMITS, "train_steps": 3})
-    monkeypatch.setattr(charlstm.training, "ranks", lambda: ALONE)
+    monkeypatch.setattr(charlstm.training.run, "ranks", lambda: ALONE)
     with pytest.raises(UsageError, match="trained on 2 ranks, this is a run on 1"):
         Training.resume(Corpus.from_text(TEXT), read_checkpoint(path), path)
 
@@ -150,19 +161,20 @@ def test_another_number_of_ranks_can_be_accepted(
     path = tmp_path / "m.npz"
     together(monkeypatch, 2, path, **{**LIMITS, "train_steps": 23})
     before = read_checkpoint(path)
-    monkeypatch.setattr(charlstm.training, "ranks", lambda: ALONE)
+    monkeypatch.setattr(charlstm.training.run, "ranks", lambda: ALONE)
     training = Training.resume(
         Corpus.from_text(TEXT), read_checkpoint(path), path, accept_changes=True
     )
     assert any("this is a run on 1" in notice for notice in training.notices)
     assert training.config.train.batch == 12
-    for s, t in zip(training.state, before.state, strict=True):
+    for s, t in zip(training.learner.state, before.state, strict=True):
         assert np.array_equal(s, t)
-    training.config = training.config.updated([Setting("train.steps", 30, "test")])
+    config = training.config.updated([Setting("train.steps", 30, "test")])
+    training.plan = replace(training.plan, config=config)
     assert len(list(training)) == 7
     after = read_checkpoint(path)
-    assert (after.progress["ranks"], after.config.train.batch) == (1, 12)
-    monkeypatch.setattr(charlstm.training, "ranks", lambda: Threads(1, 5, {}))
+    assert (after.progress.ranks, after.config.train.batch) == (1, 12)
+    monkeypatch.setattr(charlstm.training.run, "ranks", lambda: Threads(1, 5, {}))
     with pytest.raises(UsageError, match="cannot share its 12 streams"):
         Training.resume(Corpus.from_text(TEXT), after, path, accept_changes=True)
 
@@ -177,8 +189,8 @@ def test_settings_given_again_are_fitted_to_the_ranks(
     together(monkeypatch, 2, path, train_batch=60, train_steps=2)
     fitted = read_checkpoint(path).config
     assert fitted.train.batch == 5400 // 2 // 8 // 50
-    monkeypatch.setattr(charlstm.api, "ranks", lambda: Threads(0, 2, {}))
-    monkeypatch.setattr(charlstm.api.Training, "resume", lambda text, checkpoint, *_: checkpoint)
+    for module in (charlstm.api, charlstm.training.run):
+        monkeypatch.setattr(module, "ranks", lambda: Threads(0, 2, {}))
     resumed = charlstm.api.train(text, path, resume=True, settings={"train.batch": 60})
     assert resumed.config == fitted
 
@@ -191,11 +203,11 @@ def test_one_rank_that_ends_ends_all(
     too late to be told, after the next."""
     do = Training._do_step
 
-    def step(self: Training, ends: bool, *wishes: bool) -> Any:
+    def step(self: Training, votes: Votes) -> Any:
         signalled = self.ranks.rank == 1 and self.step == 9
         if signalled and when == "before the exchange":
-            ends = True
-        done = do(self, ends, *wishes)
+            votes = votes._replace(end=True)
+        done = do(self, votes)
         if signalled:
             self.stop()
         return done
@@ -203,31 +215,31 @@ def test_one_rank_that_ends_ends_all(
     monkeypatch.setattr(Training, "_do_step", step)
     made = together(monkeypatch, 2, tmp_path / "m.npz", **LIMITS)
     assert [training.step for training in made] == [steps, steps]
-    assert read_checkpoint(tmp_path / "m.npz").progress["step"] == steps
+    assert read_checkpoint(tmp_path / "m.npz").progress.step == steps
 
 
 def test_a_save_that_fails_on_rank_0_stops_none(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """Only rank 0 knows of it; the others must not wait for it, nor it for them."""
-    write, failed = charlstm.training.write_checkpoint, []
+    failed: list[bool] = []
 
     def once_full(path: Any, checkpoint: Any) -> None:
         if not failed:
             failed.append(True)
             raise OutputError("the disk is full")
-        write(path, checkpoint)
+        write_checkpoint(path, checkpoint)
 
-    monkeypatch.setattr(charlstm.training, "write_checkpoint", once_full)
+    monkeypatch.setattr(charlstm.training.saving, "write_checkpoint", once_full)
     together(
         monkeypatch, 2, tmp_path / "m.npz", **{**LIMITS, "train_steps": 20, "train_save_every": 7}
     )
     assert failed
-    assert read_checkpoint(tmp_path / "m.npz").progress["step"] == 20
+    assert read_checkpoint(tmp_path / "m.npz").progress.step == 20
 
 
 def test_without_a_launcher_nothing_is_imported() -> None:
-    code = "import sys, charlstm.training as t; print(t.ranks().size, 'mpi4py' in sys.modules)"
+    code = "import sys, charlstm.training.run as t; print(t.ranks().size, 'mpi4py' in sys.modules)"
     env = {k: v for k, v in os.environ.items() if k not in LAUNCHED} | {"PYTHONPATH": str(ROOT)}
     done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True)
     assert done.stdout.split() == ["1", "False"], done.stderr
@@ -245,24 +257,27 @@ def test_all_ranks_go_back_together(monkeypatch: pytest.MonkeyPatch, tmp_path: P
     arrays finds that; then they are as one, and their file is that of a run that was resumed."""
     do = Training._do_step
 
-    def step(self: Training, ends: bool, *wishes: bool) -> Any:
-        rollbacks = len(self.progress["rollbacks"])
+    def step(self: Training, votes: Votes) -> Any:
+        rollbacks = len(self.progress.rollbacks)
         if self.step == 33 and not rollbacks and self.ranks.rank == 1:
-            self.state[1][0, 0] = np.nan
+            self.learner.state[1][0, 0] = np.nan
         if self.step == 46 and rollbacks == 1:
-            self.optimizer.state["squares"][-1] = np.inf
-        return do(self, ends, *wishes)
+            self.learner.optimizer.state["squares"][-1] = np.inf
+        return do(self, votes)
 
     monkeypatch.setattr(Training, "_do_step", step)
     whole, parts = tmp_path / "whole.npz", tmp_path / "parts.npz"
     limits = {**LIMITS, "train_eval_every": 15}
     made = together(monkeypatch, 2, whole, **limits)
     for part in made:
-        assert part.model.weights.flat.tobytes() == made[0].model.weights.flat.tobytes()
+        assert (
+            part.learner.model.weights.flat.tobytes()
+            == made[0].learner.model.weights.flat.tobytes()
+        )
         assert part.progress == made[0].progress
-    first, second = made[0].progress["rollbacks"]
+    first, second = made[0].progress.rollbacks
     assert (first[0], first[1][:9], first[2]) == (33, "the state", 30)
-    assert second == [60, "the squares of by", 45]
+    assert second == (60, "the squares of by", 45)
     for stop in (32, 38, 80):
         together(monkeypatch, 2, parts, **{**limits, "train_steps": stop})
         together(monkeypatch, 2, parts, resume=True, **limits)
@@ -281,7 +296,7 @@ mpi = pytest.mark.skipif(
 FAULTY = """
 import os, sys
 from charlstm.cli import main
-from charlstm.training import Training
+from charlstm.training.run import Training
 
 do = Training._do_step
 
@@ -316,6 +331,7 @@ def text(tmp_path: Path) -> Path:
     return path
 
 
+@pytest.mark.whole
 @mpi
 def test_mpi_resumes_bit_for_bit(text: Path, tmp_path: Path) -> None:
     small = [f"--set={k}" for k in ("model.hidden=10", "train.batch=4", "train.length=10")]
@@ -327,9 +343,10 @@ def test_mpi_resumes_bit_for_bit(text: Path, tmp_path: Path) -> None:
     assert mpiexec(2, *run, "-o", str(parts), "--steps", "25").returncode == 0
     assert mpiexec(2, *run, "-o", str(parts), "--steps", "60", "--resume").returncode == 0
     assert whole.read_bytes() == parts.read_bytes()
-    assert read_checkpoint(whole).progress["ranks"] == 2
+    assert read_checkpoint(whole).progress.ranks == 2
 
 
+@pytest.mark.whole
 @mpi
 @pytest.mark.parametrize("fault", ["killed", "raising"])
 @pytest.mark.parametrize("rank", [0, 1])
@@ -346,6 +363,7 @@ def test_a_failing_rank_ends_all(text: Path, tmp_path: Path, fault: str, rank: i
         assert f"charlstm: error: rank {rank}: made to fail" in done.stderr
 
 
+@pytest.mark.whole
 @mpi
 def test_a_signal_saves_and_ends_all(text: Path, tmp_path: Path) -> None:
     output = tmp_path / "m.npz"
@@ -357,14 +375,13 @@ def test_a_signal_saves_and_ends_all(text: Path, tmp_path: Path) -> None:
         stdin=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
-    deadline = time.monotonic() + 30
-    while not output.exists() and time.monotonic() < deadline:
-        time.sleep(0.1)
+    wait_for(output)
     process.send_signal(signal.SIGINT)
     process.wait(10)
-    assert read_checkpoint(output).progress["step"] > 0
+    assert read_checkpoint(output).progress.step > 0
 
 
+@pytest.mark.whole
 @mpi
 def test_standard_input_is_refused() -> None:
     done = mpiexec(2, "-m", "charlstm", "train", "-")
@@ -372,6 +389,7 @@ def test_standard_input_is_refused() -> None:
     assert "standard input reaches one rank only" in done.stderr
 
 
+@pytest.mark.whole
 @mpi
 def test_an_output_that_is_being_written_ends_all(text: Path, tmp_path: Path) -> None:
     """Rank 0 alone has the lock, and says who has it instead."""

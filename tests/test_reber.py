@@ -8,18 +8,18 @@ import subprocess
 import sys
 from collections import defaultdict
 from fractions import Fraction
-from pathlib import Path
 from statistics import mean, stdev
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from support import CORPORA
 
-from charlstm.config import Config, read_config
+from charlstm.config.schema import Config
+from charlstm.config.sources import read_config
 from corpora import reber
 
-ROOT = Path(__file__).parent.parent
-CORPUS = ROOT / "corpora" / "reber.txt"
+CORPUS = CORPORA / "reber.txt"
 
 every_inner = pytest.mark.parametrize("inner", [1, 2, 4])
 
@@ -145,7 +145,7 @@ def test_the_entropy_is_told(arguments: list[str], line: str) -> None:
 def command(*arguments: str) -> str:
     """What `python corpora/reber.py` prints."""
     done = subprocess.run(
-        [sys.executable, str(ROOT / "corpora" / "reber.py"), *arguments],
+        [sys.executable, str(CORPORA / "reber.py"), *arguments],
         capture_output=True,
         check=True,
         text=True,

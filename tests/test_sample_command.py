@@ -11,8 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from test_cli import CORPORA, fails, run
-from test_pipes import trained
+from support import CORPORA, STORY, fails, records, run, trained
 
 import charlstm
 from charlstm.errors import UsageError
@@ -20,13 +19,13 @@ from charlstm.errors import UsageError
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    text = (CORPORA / "lighthouse.txt").read_text(encoding="utf-8")[:20_000]
+    text = STORY.read_text(encoding="utf-8")[:20_000]
     return trained(tmp_path_factory.mktemp("story") / "m.npz", text, 120)
 
 
 @pytest.fixture(scope="module")
 def words(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    text = (CORPORA / "lighthouse.txt").read_text(encoding="utf-8")[:20_000]
+    text = STORY.read_text(encoding="utf-8")[:20_000]
     keys = {"text.unit": "word", "text.min_count": 3}
     return trained(tmp_path_factory.mktemp("words") / "m.npz", text, 60, **keys)
 
@@ -191,7 +190,7 @@ def test_classes_of_posix(model: Path) -> None:
 
 def test_samples_in_training_are_those_of_sample(tmp_path: Path) -> None:
     """With stop texts, count and beginning of the configuration's section `sample`."""
-    text = (CORPORA / "lighthouse.txt").read_text(encoding="utf-8")[:9000]
+    text = STORY.read_text(encoding="utf-8")[:9000]
     (tmp_path / "c.txt").write_text(text)
     settings = {
         "train.steps": 20,
@@ -204,7 +203,8 @@ def test_samples_in_training_are_those_of_sample(tmp_path: Path) -> None:
         "sample.length": 60,
         "sample.temperature": 0.5,
     }
-    *_, record = charlstm.train(tmp_path / "c.txt", tmp_path / "m.npz", settings=settings)
+    training = charlstm.train(tmp_path / "c.txt", tmp_path / "m.npz", settings=settings)
+    *_, record = records(training)
     assert record.sample is not None
     shown = record.sample.split("\nThe lamp")
     assert len(shown) == 3
@@ -222,7 +222,7 @@ def test_a_wrong_rng_seed(model: Path, rng_seed: Any) -> None:
     for ask in (
         lambda: list(loaded.sample("a", rng_seed=rng_seed)),
         lambda: list(loaded.complete(["a"], rng_seed=rng_seed)),
-        lambda: list(loaded.pieces("a", rng_seed=rng_seed)),
+        lambda: list(loaded.sampler(rng_seed=rng_seed).pieces([loaded.seed("a")])),
     ):
         with pytest.raises(UsageError, match=r"rng_seed is .*; give a whole number from 0 up"):
             ask()

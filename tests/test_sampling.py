@@ -2,31 +2,30 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from typing import Any
 
 import numpy as np
 import pytest
+from generating import generate
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-import charlstm.sampling
-from charlstm.cells import CELLS
-from charlstm.corpus import Corpus
-from charlstm.evaluation import surprisals
-from charlstm.model import Model, Stepper
-from charlstm.sampling import (
-    MANY,
-    Chooser,
-    Numbers,
-    Piece,
-    StreamNumbers,
-    cut_,
-    generate,
-    unescape,
-)
-from charlstm.vocabulary import Characters, Vocabulary, code_points
+import charlstm.generation.source
+from charlstm.cli.seeds import unescape
+from charlstm.generation.choose import MANY, Chooser, cut_
+from charlstm.generation.numbers import Numbers, StreamNumbers
+from charlstm.generation.sampler import Piece
+from charlstm.nn.cells import CELLS
+from charlstm.nn.model import Model
+from charlstm.nn.shape import Shape
+from charlstm.nn.stepper import Stepper
+from charlstm.scoring.evaluation import surprisals
+from charlstm.text.corpus import Corpus
+from charlstm.text.units import Characters, code_points
+from charlstm.text.vocabulary import Vocabulary
 
 Array = NDArray[Any]
 
@@ -42,7 +41,7 @@ def make(
     **family: Any,
 ) -> Model:
     """A model with weights at random, over single letters."""
-    model = Model(cell, len(letters), 6, layers, np.float64, **family)
+    model = Model(Shape(cell, len(letters), 6, layers, **family), np.float64)
     rng = np.random.default_rng(3)
     model.weights.flat[...] = rng.normal(0, scale, model.weights.flat.shape)
     return model
@@ -73,13 +72,13 @@ def chooser_of(
     numbers = StreamNumbers(count, Numbers(key))
     for k in range(count):
         numbers.begin(k, first + k)
-    return Chooser(count, V, numbers, **options), numbers
+    return Chooser(count, V, **options), numbers
 
 
 def cycle(letters: str) -> Model:
     """A model that goes through its letters for ever, each after the one before."""
     V = len(letters)
-    model = Model("rnn", V, V, 1, np.float64)
+    model = Model(Shape("rnn", V, V), np.float64)
     w = model.weights
     w["layer0.Wx"][0] = 10 * (2 * np.eye(V) - 1)
     w["Wy"][...] = 100 * np.roll(np.eye(V), 1, axis=0)
@@ -89,11 +88,11 @@ def cycle(letters: str) -> Model:
 # --- choosing ----------------------------------------------------------------------------------
 
 
-def choose(
-    y: Array, temperature: float, top_k: int, top_p: float, rng: np.random.Generator
-) -> Array:
+def choose(y: Array, temperature: float, top_k: int, top_p: float, numbers: Array) -> Array:
     """One draw for each row of y."""
-    return Chooser(*y.shape, rng, temperature, top_k, top_p)(y)
+    K, V = y.shape
+    chooser = Chooser(K, V, temperature=temperature, top_k=top_k, top_p=top_p)
+    return chooser(y, numbers)
 
 
 def softmax(y: Array, temperature: float = 1.0) -> Array:
@@ -103,18 +102,16 @@ def softmax(y: Array, temperature: float = 1.0) -> Array:
 
 def draw(y: Array, n: int, temperature: float = 1.0, top_k: int = 0, top_p: float = 1.0) -> Array:
     """How often each id is drawn in n draws."""
-    ids = choose(np.tile(y, (n, 1)), temperature, top_k, top_p, np.random.default_rng(1))
+    ids = choose(np.tile(y, (n, 1)), temperature, top_k, top_p, np.random.default_rng(1).random(n))
     assert ids.shape == (n,)
     return np.bincount(ids, minlength=len(y))
 
 
 def test_temperature_zero() -> None:
-    """Temperature 0 is the likeliest of each row, the first of equals, and draws nothing."""
+    """Temperature 0 is the likeliest of each row, the first of equals, by whatever number."""
     y = np.array([[0.0, 3.0, 3.0], [5.0, 1.0, 5.0], [-9.0, -8.0, -7.0]])
-    rng = np.random.default_rng(0)
-    before = rng.bit_generator.state
-    assert choose(y, 0.0, 0, 1.0, rng).tolist() == [1, 0, 2]
-    assert rng.bit_generator.state == before
+    for number in (0.0, 0.5, np.nextafter(1.0, 0.0)):
+        assert choose(y, 0.0, 0, 1.0, np.full(3, number)).tolist() == [1, 0, 2]
 
 
 @pytest.mark.parametrize("temperature", [0.3, 1.0, 2.5])
@@ -131,7 +128,7 @@ def test_distribution(temperature: float, dtype: type[np.generic]) -> None:
 def test_rows_are_independent() -> None:
     """Each row is drawn from its own distribution with a random number of its own."""
     y = np.tile(np.log([[0.5, 0.5], [0.9, 0.1]]), (20_000, 1))
-    ids = choose(y, 1.0, 0, 1.0, np.random.default_rng(2)).reshape(-1, 2)
+    ids = choose(y, 1.0, 0, 1.0, np.random.default_rng(2).random(len(y))).reshape(-1, 2)
     assert abs(ids[:, 0].mean() - 0.5) < 0.02
     assert abs(ids[:, 1].mean() - 0.1) < 0.01
     assert abs(np.corrcoef(ids.T)[0, 1]) < 0.03
@@ -142,7 +139,7 @@ def test_input_is_left_alone() -> None:
     for dtype in (np.float32, np.float64):
         y = np.random.default_rng(5).normal(0, 1, (3, 8)).astype(dtype)
         copy = y.copy()
-        choose(y, 0.7, 3, 0.9, np.random.default_rng(0))
+        choose(y, 0.7, 3, 0.9, np.random.default_rng(0).random(3))
         assert (y == copy).all()
 
 
@@ -188,22 +185,12 @@ def test_top_p_is_of_what_top_k_leaves() -> None:
     assert np.flatnonzero(draw(y, 3000, top_k=2, top_p=0.67)).tolist() == [0, 1]
 
 
-class Fixed:
-    """A generator whose numbers are all the same."""
-
-    def __init__(self, value: float) -> None:
-        self.value = value
-
-    def random(self, n: int) -> Array:
-        return np.full(n, self.value)
-
-
-@pytest.mark.parametrize("value", [0.0, 0.5, math.nextafter(1.0, 0.0), 1.0])
+@pytest.mark.parametrize("value", [0.0, 0.5, math.nextafter(1.0, 0.0)])
 @pytest.mark.parametrize("top_k", [0, 2])
 def test_never_of_probability_zero(value: float, top_k: int) -> None:
     """Whatever the random number, what cannot come does not: first, last or in between."""
     y = np.array([[-np.inf, 0.0, -np.inf, 0.0, -np.inf], [-2000.0, 0.0, -2000.0, 0.0, -2000.0]])
-    ids = choose(y, 1.0, top_k, 1.0, Fixed(value))  # type: ignore[arg-type]
+    ids = choose(y, 1.0, top_k, 1.0, np.full(2, value))
     assert ids.tolist() == ([1, 1] if value < 0.5 else [3, 3])
 
 
@@ -218,7 +205,7 @@ def test_never_of_probability_zero(value: float, top_k: int) -> None:
 def test_any_logits(y: list[float], t: float, top_k: int, top_p: float, value: float) -> None:
     """Tiny and huge temperatures and logits give an id without a warning; the tiny, the best."""
     logits = np.array([y], np.float32)
-    (i,) = choose(logits, t, top_k, top_p, Fixed(value))  # type: ignore[arg-type]
+    (i,) = choose(logits, t, top_k, top_p, np.array([value]))
     assert 0 <= i < len(y)
     if t == 5e-324 or top_k == 1 or top_p == 5e-324:
         gap = max(y) - float(logits[0, i])
@@ -227,21 +214,16 @@ def test_any_logits(y: list[float], t: float, top_k: int, top_p: float, value: f
 
 @pytest.mark.parametrize("streams", [1, 2, MANY - 1, MANY, 300])
 @pytest.mark.parametrize(("top_k", "top_p"), [(0, 1.0), (3, 1.0), (0, 0.7), (5, 0.9)])
-@pytest.mark.parametrize("safe", [False, True])
-def test_streams_do_not_see_each_other(streams: int, top_k: int, top_p: float, safe: bool) -> None:
+@pytest.mark.parametrize("plain", [False, True])
+def test_streams_do_not_see_each_other(streams: int, top_k: int, top_p: float, plain: bool) -> None:
     """However many there are, and in whatever memory order, each is drawn as if alone."""
     y = np.random.default_rng(5).normal(0, 3, (streams, 9)).astype(np.float32)
     numbers = np.random.default_rng(6).random(streams)
-
-    class Given:
-        def random(self, n: int) -> Array:
-            return numbers[:n]
-
-    chooser = Chooser(streams, 9, Given(), 1.0, top_k, top_p, safe)  # type: ignore[arg-type]
-    together = chooser(y)
-    assert (together == chooser(np.asfortranarray(y))).all()
-    for row, number, i in zip(y, numbers.tolist(), together.tolist(), strict=True):
-        assert choose(row[None], 1.0, top_k, top_p, Fixed(number)) == [i]  # type: ignore[arg-type]
+    chooser = Chooser(streams, 9, top_k=top_k, top_p=top_p, plain=plain)
+    together = chooser(y, numbers)
+    assert (together == chooser(np.asfortranarray(y), numbers)).all()
+    for row, number, i in zip(y, numbers, together.tolist(), strict=True):
+        assert choose(row[None], 1.0, top_k, top_p, number[None]) == [i]
     assert top_k or top_p < 1 or streams < 100 or len(set(together.tolist())) == 9
 
 
@@ -316,8 +298,8 @@ def test_draws_are_the_choosers(cell: str, options: dict[str, Any], count: int) 
     reader.read(v.encode("ab"))
     stepper, expected = Stepper(model, count, reader.state), [""] * count
     for _ in range(40):
-        ids = chooser(stepper.logits)
-        numbers.advance()
+        ids = chooser(stepper.logits, numbers.next())
+        numbers.advance(np.ones(count, np.bool_))
         expected = [text + LETTERS[i] for text, i in zip(expected, ids, strict=True)]
         stepper.step(ids)
     assert texts(pieces, count) == expected
@@ -437,8 +419,10 @@ def test_seed_longer_than_a_segment(monkeypatch: pytest.MonkeyPatch) -> None:
     text, nats = run()
     assert nats == pytest.approx(surprisals(model, v.encode(seed + text))[-30:].sum(), rel=1e-12)
     for segment in (1, 2, 7, 33, 34, 35):
-        monkeypatch.setattr(charlstm.sampling, "SEGMENT", segment)
-        assert run() == (text, pytest.approx(nats, rel=1e-12))
+        monkeypatch.setattr(charlstm.generation.source, "SEGMENT", segment)
+        again, of_segments = run()
+        assert again == text
+        assert of_segments == pytest.approx(nats, rel=1e-12)
     monkeypatch.undo()
     long = "abcde" * 400
     likeliest = min(LETTERS, key=lambda c: surprisals(model, v.encode(long + c))[-1])
@@ -551,15 +535,20 @@ def test_stop(stops: list[str], text: str, reason: str) -> None:
 def script(rows: list[str], stops: list[str], **options: Any) -> list[Piece]:
     """What is generated when these texts of equal length are drawn, side by side."""
     v = vocabulary("ab")
-    ids = iter(np.array([v.encode(row) for row in rows]).T)
+    steps = iter(np.array([v.encode(row) for row in rows]).T)
+    if len(rows) > 1:  # many draw while they read the seed, too
+        steps = itertools.chain([np.zeros(len(rows), int)], steps)
 
     class Script(Chooser):
-        def __call__(self, logits: Array) -> Array:
-            assert logits.shape == (len(rows), 2)
-            return np.asarray(next(ids))
+        def weigh_(self, p: Array, logits: Array, allowed: Array | None = None) -> None:
+            p[...] = 0.0
+            columns = p.reshape(len(p), -1)
+            columns[0, len(rows) :] = 1.0  # streams without a sample
+            for k, i in enumerate(next(steps)):
+                columns[i, k] = 1.0
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(charlstm.sampling, "Chooser", Script)
+        patch.setattr(charlstm.generation.source, "Chooser", Script)
         return list(
             generate(
                 make(letters="ab"),
@@ -584,7 +573,7 @@ AB = st.text("ab", min_size=10, max_size=10)
 )
 def test_any_stops(rows: list[str], stops: list[str]) -> None:
     """Overlapping stop texts: what comes is each text up to the first that is complete."""
-    pieces = script(rows, stops, temperature=1e12)  # where one stream has no quick way
+    pieces = script(rows, stops)
     assert [p.sample for p in pieces] == sorted(p.sample for p in pieces)
     for k, (row, got) in enumerate(zip(rows, texts(pieces, len(rows)), strict=True)):
         check_stop(row, stops, got, [p.stop for p in pieces if p.sample == k][-1])
@@ -680,7 +669,7 @@ def test_unescape(text: str, expected: str) -> None:
 def trained_on(text: str, **settings: Any) -> tuple[Vocabulary, Model]:
     """The vocabulary of a text, and a model with weights at random over it."""
     v = Corpus.from_text(text, 0.0, **settings).vocabulary
-    model = Model("gru", len(v), 6, 1, np.float64)
+    model = Model(Shape("gru", len(v), 6), np.float64)
     model.weights.flat[...] = np.random.default_rng(3).normal(0, 0.5, model.weights.flat.shape)
     return v, model
 
@@ -716,8 +705,8 @@ def test_every_unit_is_drawn_as_the_model_says(
     chooser, numbers = chooser_of(count, len(keep), key, **options)
     drawn = []
     for _ in range(40):
-        drawn.append(np.array(keep)[chooser(stepper.logits[:, keep])])
-        numbers.advance()
+        drawn.append(np.array(keep)[chooser(stepper.logits[:, keep], numbers.next())])
+        numbers.advance(np.ones(count, np.bool_))
         stepper.step(drawn[-1])
     expected = []
     for ids in np.array(drawn).T.tolist():

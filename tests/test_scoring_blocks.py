@@ -13,29 +13,27 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support import CORPORA, STORY, UNITS
 
 import charlstm
 import charlstm.api
-import charlstm.corpus
-import charlstm.evaluation
+import charlstm.scoring.evaluation
 from charlstm.api import LanguageModel
 from charlstm.cli import main
 
-ROOT = Path(__file__).parent.parent
-STORY = (ROOT / "corpora" / "lighthouse.txt").read_text(encoding="utf-8")
+TEXT = STORY.read_text(encoding="utf-8")
 OTHER = (
-    STORY[:900]
+    TEXT[:900]
     + "한강 zebra é\n\n<unk> of\tit\n"
-    + (ROOT / "corpora" / "ferry.txt").read_text(encoding="utf-8")[:300]
+    + (CORPORA / "ferry.txt").read_text(encoding="utf-8")[:300]
 )
-UNITS = ["char", "byte", "word"]
 
 
 @pytest.fixture(scope="module")
 def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """A small model of each unit; characters and words are normalised, and rare ones left out."""
     folder = tmp_path_factory.mktemp("models")
-    (folder / "c.txt").write_text(STORY[:8000], encoding="utf-8")
+    (folder / "c.txt").write_text(TEXT[:8000], encoding="utf-8")
     for unit in UNITS:
         keys = {"model.hidden": 5, "train.steps": 20, "train.workers": 1, "text.unit": unit}
         keys |= {"text.min_count": 2, "text.normalize": "nfd"}
@@ -62,7 +60,7 @@ def test_blocks_do_not_show(
     """Wherever they end, in words and between a letter and its accent: not in a bit."""
     language = languages[unit]
     ids = language.vocabulary.encode(OTHER)
-    whole = charlstm.evaluation.evaluate(language.model, ids, language.vocabulary)
+    whole = charlstm.scoring.evaluation.evaluate(language.model, ids, language.vocabulary)
     assert language.evaluate(OTHER) == whole
     nats = language.surprisals(OTHER)
     assert whole.nats == pytest.approx(nats.sum(), rel=1e-12)
@@ -89,7 +87,7 @@ def test_short_texts(languages: dict[str, LanguageModel], unit: str) -> None:
 @pytest.mark.parametrize("length", [0, 1, 511, 512, 513, 1024, 1025, 1400])
 def test_at_the_edges_of_segments(languages: dict[str, LanguageModel], length: int) -> None:
     language = languages["char"]
-    text = (STORY * 2)[:length]
+    text = (TEXT * 2)[:length]
     for size in (1, 511, 512, 513):
         blocks = [text[at : at + size] for at in range(0, length, size)]
         assert language.score(blocks) == language.evaluate(text)
@@ -104,7 +102,7 @@ def test_long_lines(
     lines = ["a short one", OTHER.replace("\n", " "), "", "é" * 300, "another"]
     expected = language.evaluate_lines(lines)
     units = [list(scored) for scored in language.units_of_lines(lines)]
-    monkeypatch.setattr(charlstm.evaluation, "LONG", 100)
+    monkeypatch.setattr(charlstm.scoring.evaluation, "LONG", 100)
     monkeypatch.setattr(charlstm.api, "LONG", 100)
     for got, want in zip(language.evaluate_lines(lines), expected, strict=True):
         assert (got.units, got.unknown, got.unit) == (want.units, want.unknown, want.unit)
@@ -146,7 +144,7 @@ def test_what_is_printed(
     assert main([*arguments, *options]) == 0
     whole = capsysbinary.readouterr().out
     assert whole
-    monkeypatch.setattr(charlstm.corpus, "BLOCK", 37)
+    monkeypatch.setattr("charlstm.text.reading.BLOCK", 37)
     assert main([*arguments, *options]) == 0
     blocks = capsysbinary.readouterr().out
     if "--lines" in options:  # which stand beside other lines: roundings, in the last digit shown
@@ -159,16 +157,17 @@ def test_a_gradient_is_followed_in_the_beginning(languages: dict[str, LanguageMo
     """A text that comes in blocks is read as far as it counts, by the unit of the model."""
 
     def blocks() -> Iterator[str]:
-        yield STORY[:5000]
-        yield STORY[5000:20000]
+        yield TEXT[:5000]
+        yield TEXT[5000:20000]
         raise AssertionError("read too far")
 
     for unit in ("char", "byte"):
         language = languages[unit]
         got = charlstm.gradient_flow(language, blocks(), lags=10)
-        assert got.to_dict() == charlstm.gradient_flow(language, STORY, lags=10).to_dict()
+        assert got.to_dict() == charlstm.gradient_flow(language, TEXT, lags=10).to_dict()
 
 
+@pytest.mark.whole
 @pytest.mark.skipif(sys.platform != "linux", reason="kilobytes there")
 @pytest.mark.parametrize("options", [["--json"], ["--lines"], ["--chars"], ["--chars", "--lines"]])
 def test_memory_is_flat(tmp_path: Path, models: dict[str, Path], options: list[str]) -> None:

@@ -19,18 +19,17 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support import CORPORA, ROOT
 
 import charlstm
-import charlstm.corpus
-from charlstm.checkpoint import read_checkpoint, write_checkpoint
 from charlstm.cli import main
-from charlstm.config import Config, Setting, TextConfig
-from charlstm.corpus import Corpus, Streams
+from charlstm.config.schema import Config, Setting, TextConfig
 from charlstm.errors import ConfigError, CorpusError, UsageError
-from charlstm.training import Training
+from charlstm.storage.checkpoint import read_checkpoint, write_checkpoint
+from charlstm.text.corpus import Corpus, Streams
+from charlstm.training.run import Training
 
-ROOT = Path(__file__).parent.parent
-NAMES = (ROOT / "corpora" / "names.txt").read_text(encoding="utf-8")
+NAMES = (CORPORA / "names.txt").read_text(encoding="utf-8")
 SMALL = {"model.hidden": 4, "train.steps": 2, "train.workers": 1}
 
 
@@ -183,8 +182,8 @@ def test_a_held_out_text_of_its_own_closes_the_ring() -> None:
 
 
 def test_a_mapped_text_is_closed_too(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(charlstm.corpus, "IN_MEMORY", 100)
-    monkeypatch.setattr(charlstm.corpus, "BLOCK", 64)
+    monkeypatch.setattr("charlstm.text.ids.IN_MEMORY", 100)
+    monkeypatch.setattr("charlstm.text.ids.CHUNK", 64)
     assert trained_on(Corpus.from_text(NAMES[:-1], 0.0)) == NAMES
 
 
@@ -196,19 +195,20 @@ def test_a_checkpoint_of_an_earlier_version(tmp_path: Path) -> None:
     for _ in charlstm.train(text, path, settings=SMALL):
         pass
     checkpoint = read_checkpoint(path)
-    now = checkpoint.progress["corpus"]["train"]
+    now = checkpoint.progress.corpus.train
     cut = int(len(NAMES) * 0.9)
     assert now < cut
-    checkpoint.progress["corpus"]["train"] = cut
+    older = checkpoint.progress.corpus
+    checkpoint.progress.corpus = older._replace(train=cut)
     write_checkpoint(path, checkpoint)
     training = charlstm.train(text, path, settings={"train.steps": 4}, resume=True)
     assert any(f"on {cut:,} units before and on {now:,} now" in n for n in training.notices)
     assert [record.step for record in training] == [3, 4]
-    assert read_checkpoint(path).progress["corpus"]["train"] == now
+    assert read_checkpoint(path).progress.corpus.train == now
     again = charlstm.train(text, path, settings={"train.steps": 5}, resume=True)
     assert not any("before and on" in n for n in again.notices)
     list(again)
-    checkpoint.progress["corpus"]["train"] = cut - 1
+    checkpoint.progress.corpus = older._replace(train=cut - 1)
     write_checkpoint(path, checkpoint)
     with pytest.raises(UsageError, match="not the one"):
         charlstm.train(text, path, resume=True)
@@ -227,8 +227,9 @@ def test_lines_are_drawn(
     read."""
     text = NAMES[:6000].rpartition("\n")[0] + "\n"
     whole = Corpus.from_text(text, valid, unit=unit, split="lines")
-    monkeypatch.setattr(charlstm.corpus, "BLOCK", block)
-    monkeypatch.setattr(charlstm.corpus, "IN_MEMORY", 500)
+    monkeypatch.setattr("charlstm.text.reading.BLOCK", block)
+    monkeypatch.setattr("charlstm.text.ids.CHUNK", block)
+    monkeypatch.setattr("charlstm.text.ids.IN_MEMORY", 500)
     corpus = Corpus.from_text(text, valid, unit=unit, split="lines")
     assert corpus.train.tolist() == whole.train.tolist()
     assert corpus.valid.tolist() == whole.valid.tolist()
@@ -259,8 +260,8 @@ def test_the_seed_draws_them() -> None:
 @pytest.mark.parametrize("unit", ["char", "byte", "word"])
 def test_lines_are_shuffled_some_at_a_time(monkeypatch: pytest.MonkeyPatch, unit: str) -> None:
     """Of a large text; no line is cut or lost where the parts meet, be it longer than a part."""
-    monkeypatch.setattr(charlstm.corpus, "SHUFFLED", 50)
-    monkeypatch.setattr(charlstm.corpus, "BLOCK", 64)
+    monkeypatch.setattr("charlstm.text.split.SHUFFLED", 50)
+    monkeypatch.setattr("charlstm.text.ids.CHUNK", 64)
     text = NAMES[:2000].rpartition("\n")[0] + "\n" + "a long line " * 20 + "\n" + "emil"
     corpus = Corpus.from_text(text, 0.3, unit=unit, split="lines")
     parts = [corpus.vocabulary.decode(ids.tolist()) for ids in (corpus.train, corpus.valid)]
@@ -348,8 +349,8 @@ def test_a_sorted_list_of_syllables_is_told(unit: str) -> None:
 
 def test_a_sorted_list_that_is_mapped(monkeypatch: pytest.MonkeyPatch) -> None:
     """Of a large text some windows are looked at."""
-    monkeypatch.setattr(charlstm.corpus, "WINDOW", 500)
-    monkeypatch.setattr(charlstm.corpus, "IN_MEMORY", 1000)
+    monkeypatch.setattr("charlstm.text.split.WINDOW", 500)
+    monkeypatch.setattr("charlstm.text.ids.IN_MEMORY", 1000)
     assert unlike("\n".join(sorted(NAMES.split())))
     assert not unlike(NAMES)
 
@@ -358,7 +359,7 @@ def test_a_sorted_list_that_is_mapped(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_ordinary_texts_are_alike(unit: str) -> None:
     """Prose, code, documents and logs have tails like the rest."""
     texts = [
-        (ROOT / "corpora" / name).read_text(encoding="utf-8")
+        (CORPORA / name).read_text(encoding="utf-8")
         for name in ("lighthouse.txt", "ferry.txt", "names.txt", "reber.txt")
     ]
     texts.append("".join(p.read_text(encoding="utf-8") for p in (ROOT / "charlstm").glob("*.py")))
@@ -414,7 +415,7 @@ def test_time_counts_reading(
     """A corpus without an end gives a model in time; a character that the end cuts is left out,
     and so is the line."""
     monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=io.BufferedReader(Endless())))
-    monkeypatch.setattr(charlstm.corpus, "BLOCK", 10007)
+    monkeypatch.setattr("charlstm.text.reading.BLOCK", 10007)
     began = time.monotonic()
     model = tmp_path / "m.npz"
     limits = ["--max-time", "1s", "--set", "model.hidden=4", "--set", "text.valid=0"]
@@ -424,8 +425,8 @@ def test_time_counts_reading(
     assert "standard input: stopped reading after " in said
     assert "another run may read more or less" in said
     checkpoint = read_checkpoint(model)
-    assert checkpoint.progress["step"] > 0
-    assert checkpoint.progress["corpus"]["train"] % len("억수는 배를 저었다\n") == 0
+    assert checkpoint.progress.step > 0
+    assert checkpoint.progress.corpus.train % len("억수는 배를 저었다\n") == 0
 
 
 @pytest.mark.skipif(os.name != "posix", reason="pipes cannot be waited for here")
@@ -442,7 +443,7 @@ def test_a_pipe_that_stays_silent(tmp_path: Path) -> None:
     os.close(write_end)
     assert time.monotonic() - began < 30
     assert b"stopped reading after 12 bytes" in done.stderr
-    assert charlstm.load(tmp_path / "m.npz").checkpoint.progress["corpus"]["train"] == 10
+    assert charlstm.load(tmp_path / "m.npz").checkpoint.progress.corpus.train == 10
 
 
 @pytest.mark.skipif(os.name != "posix", reason="pipes have no names here")
@@ -485,9 +486,9 @@ def test_what_reading_took_is_not_left_for_training(tmp_path: Path) -> None:
 
 def test_long_reading_says_how_far_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Now and then, not for every block."""
-    monkeypatch.setattr(charlstm.corpus, "SAID_AFTER", 0.0)
-    monkeypatch.setattr(charlstm.corpus, "SAID_EVERY", 1000.0)
-    monkeypatch.setattr(charlstm.corpus, "BLOCK", 1000)
+    monkeypatch.setattr("charlstm.text.reading.NOTICE_AFTER", 0.0)
+    monkeypatch.setattr("charlstm.text.reading.NOTICE_EVERY", 1000.0)
+    monkeypatch.setattr("charlstm.text.reading.BLOCK", 1000)
     (tmp_path / "c").write_text(NAMES)
     said: list[str] = []
     Corpus.from_files([tmp_path / "c"], notice=said.append)

@@ -15,32 +15,36 @@ from typing import Any
 
 import numpy as np
 import pytest
+from support import ROOT, STORY, posix
 
-import charlstm.training
-from charlstm.arrays import Array
-from charlstm.config import Config, Setting
-from charlstm.corpus import Corpus
-from charlstm.evaluation import HeldOut
-from charlstm.model import Model, Unrolled
-from charlstm.shards import Job, Shards
-from charlstm.training import Training, fitted
+import charlstm.training.run
+from charlstm.config.schema import Config, Setting
+from charlstm.nn.arrays import Array
+from charlstm.nn.dropout import KEEP_ALL, Drops
+from charlstm.nn.model import Model
+from charlstm.nn.shape import Shape
+from charlstm.nn.unrolled import Unrolled
+from charlstm.scoring.held_out import HeldOut
+from charlstm.text.corpus import Corpus
+from charlstm.training.plan import fitted
+from charlstm.training.run import Training
+from charlstm.training.shards import Job, Shards
 
-CORPORA = Path(__file__).parent.parent / "corpora"
 V, H, T, B = 11, 9, 6, 7
-posix = pytest.mark.skipif(os.name != "posix", reason="workers need POSIX")
 
 
-FAMILY: dict[str, dict[str, Any]] = {
-    "plain": {},
-    "dropout": {"drops": (0.3, False, 0.0, 0.0)},
-    "embedded": {"embedding": 5, "drops": (0.3, True, 0.2, 0.0)},
-    "tied": {"embedding": 5, "tie": True, "H": (6, H), "drops": (0.3, False, 0.2, 0.1)},
+FAMILY: dict[str, tuple[dict[str, Any], Drops]] = {
+    "plain": ({}, KEEP_ALL),
+    "dropout": ({}, Drops(0.3)),
+    "embedded": ({"embedding": 5}, Drops(0.3, True, 0.2)),
+    "tied": ({"embedding": 5, "tie": True, "hidden": (6, H)}, Drops(0.3, False, 0.2, 0.1)),
 }
+"""What the shape of the network has besides, and what is left out."""
 every_relative = pytest.mark.parametrize("relative", FAMILY)
 
 
 def weights(job: Job) -> Array:
-    model = job.model()
+    model = Model(job.shape)
     model.initialise(np.random.default_rng(0))
     return model.weights.flat
 
@@ -51,8 +55,10 @@ def ids(*shape: int) -> Array:
 
 def made(cell: str, shards: int, workers: int = 1, relative: str = "plain") -> Shards:
     held_out = HeldOut.of(ids(200), B)
-    rows = {"held_out": len(held_out.ids), "warm_up": held_out.warm_up}
-    job = replace(Job(cell, V, H, 2, T, B, shards, **rows), seed=8, **FAMILY[relative])
+    rows: dict[str, Any] = {"held_out": len(held_out.ids), "warm_up": held_out.warm_up}
+    sizes, drops = FAMILY[relative]
+    shape = replace(Shape(cell, V, H, 2), **sizes)
+    job = Job(shape, T, B, shards, **rows, drops=drops, seed=8)
     made = Shards(job, workers, held_out)
     made.weights[...] = weights(job)
     return made
@@ -85,7 +91,7 @@ def course(shards: Shards, between: Callable[[int], None] = lambda step: None) -
 def test_the_sum_is_the_whole(cell: str, shards: int) -> None:
     """Gradient, states, nats and measure of shards are those of all streams at once."""
     s = made(cell, shards)
-    model = Model(cell, V, H, 2, np.float32, weights(s.job))
+    model = Model(Shape(cell, V, H, 2), np.float32, weights(s.job))
     whole, gradient = Unrolled(model, T, B), model.weights.like()
     segment = ids(T + 1, B)
     state = whole.forward(segment[:-1], model.zero_state(B))
@@ -94,7 +100,7 @@ def test_the_sum_is_the_whole(cell: str, shards: int) -> None:
     np.testing.assert_allclose(s.gradient, gradient.flat, atol=1e-6)
     for ours, theirs in zip(s.state, state, strict=True):
         np.testing.assert_allclose(ours, theirs, atol=1e-6)
-    expected = s.bench.held_out.nats(model, whole, slice(0, B))
+    expected = s.bench.held_out.nats(whole)
     assert s.measure(model.weights.flat) == pytest.approx(expected, rel=1e-6)
 
 
@@ -144,13 +150,14 @@ def test_a_worker_ends_with_its_leader(tmp_path: Path) -> None:
     script = tmp_path / "leader.py"
     script.write_text(
         "import sys, time\n"
-        "from charlstm.shards import Job, Shards\n"
-        "s = Shards(Job('rnn', 3, 4, 1, 5, 2, 2), 2)\n"
+        "from charlstm.nn.shape import Shape\n"
+        "from charlstm.training.shards import Job, Shards\n"
+        "s = Shards(Job(Shape('rnn', 3, 4), 5, 2, 2), 2)\n"
         "s.start_workers()\n"
         "print(s.workers[0].process.pid, flush=True)\n"
         "time.sleep(60)\n"
     )
-    env = {**os.environ, "PYTHONPATH": str(CORPORA.parent)}
+    env = {**os.environ, "PYTHONPATH": str(ROOT)}
     leader = subprocess.Popen([sys.executable, script], stdout=subprocess.PIPE, text=True, env=env)
     assert leader.stdout is not None
     worker = int(leader.stdout.readline())
@@ -168,16 +175,17 @@ def test_shards_and_steps_drop_other_things() -> None:
     """With the same streams twice, each half in a shard of its own, only dropout tells them
     apart; a step does so too, and the same step again does not."""
 
-    def nats(step: int, drops: tuple[float, bool, float, float]) -> list[float]:
-        shards = Shards(Job("rnn", V, H, 1, T, 4, 2, drops=drops), 1)
+    def nats(step: int, drops: Drops) -> list[float]:
+        shards = Shards(Job(Shape("rnn", V, H), T, 4, 2, drops=drops), 1)
         shards.weights[...] = weights(shards.job)
         shards.train(np.tile(ids(T + 1, 2), 2), 0.1, step)
         return list(shards.arrays["nats"].tolist())
 
-    for drops in ((0.5, False, 0.0, 0.0), (0.0, False, 0.5, 0.0), (0.0, False, 0.0, 0.5)):
+    for drops in (Drops(dropout=0.5), Drops(weight_drop=0.5), Drops(input_drop=0.5)):
         assert len({*nats(0, drops), *nats(1, drops)}) == 4
         assert nats(1, drops) == nats(1, drops)
-    assert len({*nats(0, (0.0, True, 0.0, 0.0)), *nats(1, (0.0, True, 0.0, 0.0))}) == 1
+    nothing = Drops(variational=True)
+    assert len({*nats(0, nothing), *nats(1, nothing)}) == 1
 
 
 def running(pid: int) -> bool:
@@ -189,18 +197,18 @@ def running(pid: int) -> bool:
     return not (stat.exists() and stat.read_text().rpartition(")")[2].split()[0] == "Z")
 
 
-def trained(monkeypatch: pytest.MonkeyPatch, path: Path, **train: object) -> Training:
-    monkeypatch.setattr(charlstm.training, "WORKERS_AFTER", 0.0)
+def trained(monkeypatch: pytest.MonkeyPatch, path: Path, **train: Any) -> Training:
+    monkeypatch.setattr(charlstm.training.run, "WORKERS_AFTER", 0.0)
     settings = {"model.hidden": 8, "train.batch": 32, "train.length": 10, "train.eval_every": 40}
     settings |= {f"train.{key}": value for key, value in train.items()}
-    text = (CORPORA / "lighthouse.txt").read_text(encoding="utf-8")[:20_000]
+    text = STORY.read_text(encoding="utf-8")[:20_000]
     config = Config().updated(Setting(key, value, "test") for key, value in settings.items())
     return Training.start(Corpus.from_text(text), config, path)
 
 
 def awaited(training: Training) -> None:
     """Let the workers that have not joined come up, however busy the machine is."""
-    starting = [worker.back for worker in training.shards.workers if not worker.ready]
+    starting = [worker.back for worker in training.learner.shards.workers if not worker.ready]
     assert not starting or select.select(starting, [], [], 60)[0]
 
 
@@ -217,9 +225,9 @@ def test_training_with_workers_writes_the_same_file(
         for record in training:
             if record.step == 100:
                 awaited(training)
-            joined |= any(worker.ready for worker in training.shards.workers)
+            joined |= any(worker.ready for worker in training.learner.shards.workers)
         assert joined == (workers == 2)
-        assert not training.shards.workers
+        assert not training.learner.shards.workers
         with np.load(tmp_path / f"{workers}.npz") as z:
             files.append({k: z[k].tobytes() for k in z.files if k not in ("metadata", "sha256")})
     assert files[0] == files[1]
@@ -235,7 +243,7 @@ def test_a_lost_worker_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) 
         if record.notice:
             notices.append(record.notice)
             training.stop()
-        for worker in training.shards.workers:
+        for worker in training.learner.shards.workers:
             if worker.ready:
                 worker.process.kill()
     assert len(notices) == 1
@@ -249,7 +257,7 @@ def test_workers_end_when_the_iteration_is_dropped(
     records = iter(training)
     next(records)
     next(records)
-    started = [worker.process for worker in training.shards.workers]
+    started = [worker.process for worker in training.learner.shards.workers]
     assert len(started) == (os.name == "posix")
     records.close()  # type: ignore[attr-defined]
     assert all(process.poll() is not None for process in started)

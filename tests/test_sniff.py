@@ -10,14 +10,14 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from support import ROOT, STORY
 
 from charlstm.cli import main
-from charlstm.config import TextConfig
-from charlstm.corpus import SAMPLE, Corpus
+from charlstm.config.schema import TextConfig
 from charlstm.errors import CorpusError
-from charlstm.sniff import likely_cause
-
-ROOT = Path(__file__).parent.parent
+from charlstm.text.corpus import Corpus
+from charlstm.text.encodings import likely_cause
+from charlstm.text.reading import BEGINNING
 
 SCRIPTS = {
     "English": "It was a bright cold day in April, and the clocks were striking.\n",
@@ -48,7 +48,7 @@ ORDINARY = {
 
 
 def sample(text: str, encoding: str) -> bytes:
-    return (text * (SAMPLE // len(text) + 1)).encode(encoding)[:SAMPLE]
+    return (text * (BEGINNING // len(text) + 1)).encode(encoding)[:BEGINNING]
 
 
 # --- no false alarm ----------------------------------------------------------------------------
@@ -79,18 +79,18 @@ def test_legacy_encodings(script: str, encoding: str) -> None:
 @pytest.mark.parametrize("encoding", ["utf-8", "latin-1", None])
 def test_odd_text(kind: str, encoding: str | None) -> None:
     """Code, logs, records and lists are text, whatever separates them."""
-    assert likely_cause(ORDINARY[kind].encode()[:SAMPLE], encoding) is None
+    assert likely_cause(ORDINARY[kind].encode()[:BEGINNING], encoding) is None
 
 
 def test_the_tree_itself() -> None:
     for path in [*ROOT.glob("*.md"), *ROOT.glob("*/*.py"), *ROOT.glob("corpora/*")]:
         if path.is_file():
-            assert likely_cause(path.read_bytes()[:SAMPLE], "utf-8") is None, path
+            assert likely_cause(path.read_bytes()[:BEGINNING], "utf-8") is None, path
 
 
 def test_bytes_may_be_anything() -> None:
     """Whoever trains on bytes knows what they are."""
-    assert likely_cause(random.Random(0).randbytes(SAMPLE), None) is None
+    assert likely_cause(random.Random(0).randbytes(BEGINNING), None) is None
     assert likely_cause(sample("a text\n", "utf-16"), None) is None
     assert likely_cause(b"\x7fELF" + bytes(range(256)) * 8, None) is None
 
@@ -149,7 +149,7 @@ def test_compressed(kind: str, encoding: str | None) -> None:
 
 def test_binary() -> None:
     for encoding in ("latin-1", "cp437", "cp1252"):
-        cause = likely_cause(random.Random(0).randbytes(SAMPLE), encoding)
+        cause = likely_cause(random.Random(0).randbytes(BEGINNING), encoding)
         assert cause is not None
         assert "no text but binary data" in cause
 
@@ -197,7 +197,7 @@ def test_what_cannot_be_decoded_has_one_line(
 
 
 def test_evaluate_says_it_too(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    text = (ROOT / "corpora" / "lighthouse.txt").read_text(encoding="utf-8")
+    text = STORY.read_text(encoding="utf-8")
     (tmp_path / "c.txt").write_text(text)
     (tmp_path / "wide").write_bytes(text[:500].encode("utf-16-le"))
     model = str(tmp_path / "m.npz")

@@ -9,18 +9,17 @@ import sys
 from pathlib import Path
 
 import pytest
-from test_cli import CORPORA, ROOT, fails, run
+from support import ROOT, STORY, TINY, fails, run
 
-from charlstm.checkpoint import read_checkpoint
+from charlstm.storage.checkpoint import read_checkpoint
 
-STORY = CORPORA / "lighthouse.txt"
-TINY = ("--steps", "20", "--set", "model.hidden=4", "--set", "train.eval_every=5")
+SHORT = ("--steps", "20", *TINY, "--set", "train.eval_every=5")
 
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("models") / "m.npz"
-    assert run("train", STORY, *TINY, "-o", path, "-q").returncode == 0
+    assert run("train", STORY, *SHORT, "-o", path, "-q").returncode == 0
     return path
 
 
@@ -40,7 +39,7 @@ bash = pytest.mark.skipif(os.name != "posix", reason="needs a shell")
 
 class TestModel:
     def test_the_same_bytes(self, model: Path, tmp_path: Path) -> None:
-        process = run("train", STORY, *TINY, "-o", "-", cwd=tmp_path)
+        process = run("train", STORY, *SHORT, "-o", "-", cwd=tmp_path)
         assert process.returncode == 0
         assert process.stdout == model.read_bytes()
         assert process.stderr.count(b"nothing is saved before") == 1
@@ -61,10 +60,11 @@ class TestModel:
         fails(run("info", "-m", "-", stdin=data[:-1]), 3, "standard input: a truncated")
         fails(run("sample", "-m", "-", stdin=b""), 3, "standard input: an empty file")
 
+    @pytest.mark.whole
     @bash
     def test_pipelines(self, model: Path, tmp_path: Path) -> None:
         (tmp_path / "m.npz").write_bytes(model.read_bytes())
-        settings = " ".join(TINY)
+        settings = " ".join(SHORT)
         process = shell(
             f"charlstm train '{STORY}' {settings} -o - -q | charlstm sample -m - -n 30 | head -1\n"
             "echo ${PIPESTATUS[@]}; charlstm info <(cat m.npz)\n"
@@ -80,6 +80,7 @@ class TestModel:
         assert b"/dev/stdout: is a pipe" in process.stderr
         assert process.stdout == b""
 
+    @pytest.mark.whole
     @bash
     def test_standard_output_that_is_another_file(self, tmp_path: Path) -> None:
         """What is appended to is not what is read or written by name."""
@@ -91,17 +92,21 @@ class TestModel:
             "--log - >> m.npz": "the log /dev/stdout is the output too",
             "-o - --log log --force >> log": "the log log is the output too",
         }.items():
-            fails(shell(f"charlstm train c.txt -m m.npz {' '.join(TINY)} {how}", tmp_path), 2, told)
+            fails(
+                shell(f"charlstm train c.txt -m m.npz {' '.join(SHORT)} {how}", tmp_path), 2, told
+            )
         assert (tmp_path / "c.txt").read_bytes() == before
 
+    @pytest.mark.whole
     @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")
     def test_a_full_output_loses_nothing(self, tmp_path: Path) -> None:
-        process = shell(f"charlstm train '{STORY}' {' '.join(TINY)} -o - >/dev/full", tmp_path)
+        process = shell(f"charlstm train '{STORY}' {' '.join(SHORT)} -o - >/dev/full", tmp_path)
         message = fails(process, 6, "standard output cannot be written: No space left on device")
         (place,) = tmp_path.glob("charlstm-*/model.npz")
         assert str(place) in message
-        assert read_checkpoint(place).progress["step"] == 20
+        assert read_checkpoint(place).progress.step == 20
 
+    @pytest.mark.whole
     @bash
     def test_not_to_a_terminal(self, tmp_path: Path) -> None:
         import pty
@@ -155,16 +160,17 @@ class TestModel:
 
 class TestLog:
     def test_to_standard_output(self, tmp_path: Path) -> None:
-        process = run("train", STORY, *TINY, "--log", "-", cwd=tmp_path)
+        process = run("train", STORY, *SHORT, "--log", "-", cwd=tmp_path)
         assert process.returncode == 0, process.stderr
         assert [json.loads(line)["step"] for line in process.stdout.splitlines()] == [5, 10, 15, 20]
         assert os.listdir(tmp_path) == ["charlstm.npz"]
 
+    @pytest.mark.whole
     @bash
     def test_the_reader_leaves(self, tmp_path: Path) -> None:
         """Training ends, and the model is saved."""
         process = shell(
-            f"charlstm train '{STORY}' {' '.join(TINY)} --steps 100000 -q --log - | head -1\n"
+            f"charlstm train '{STORY}' {' '.join(SHORT)} --steps 100000 -q --log - | head -1\n"
             "echo ${PIPESTATUS[@]}",
             tmp_path,
         )
@@ -172,4 +178,4 @@ class TestLog:
         line, codes = process.stdout.decode().splitlines()
         assert json.loads(line)["step"] == 5
         assert codes == "141 0"
-        assert read_checkpoint(tmp_path / "charlstm.npz").progress["step"] < 100_000
+        assert read_checkpoint(tmp_path / "charlstm.npz").progress.step < 100_000

@@ -14,11 +14,14 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from support import CORPORA
 
 import charlstm
-from charlstm.layers import Draws, Drops
-from charlstm.model import Model, State, Unrolled
-from charlstm.optimizers import OPTIMIZERS, Adagrad, clip_norm_, norm
+from charlstm.nn.dropout import Draws, Drops
+from charlstm.nn.model import Model
+from charlstm.nn.optimizers import OPTIMIZERS, Adagrad, clip_norm_, norm
+from charlstm.nn.shape import Shape, State
+from charlstm.nn.unrolled import Unrolled
 
 torch = pytest.importorskip("torch")
 torch.set_num_threads(1)  # at these sizes a second thread only costs
@@ -45,7 +48,7 @@ class Peer(torch.nn.Module):  # type: ignore[misc, name-defined]
         super().__init__()
         kind = {"rnn": torch.nn.RNN, "gru": torch.nn.GRU, "lstm": torch.nn.LSTM}[model.cell.name]
         dtype = torch.float64 if model.dtype == np.float64 else torch.float32
-        self.recurrent = kind(model.V, model.H, model.layers, dtype=dtype)
+        self.recurrent = kind(model.V, model.H, model.shape.layers, dtype=dtype)
         self.linear = torch.nn.Linear(model.H, model.V, dtype=dtype)
         self.eye = torch.eye(model.V, dtype=dtype)
         self.carry_over(model)
@@ -55,7 +58,7 @@ class Peer(torch.nn.Module):  # type: ignore[misc, name-defined]
         is zero and stays so."""
         order = [model.cell.gates.index(gate) for gate in ORDER[model.cell.name]]
         with torch.no_grad():
-            for k in range(model.layers):
+            for k in range(model.shape.layers):
                 for name, theirs in (("Wx", "weight_ih"), ("Wh", "weight_hh")):
                     w = model.weights[f"layer{k}.{name}"][order]  # (G, D, H)
                     rows = np.concatenate(w.transpose(0, 2, 1))  # (G * H, D)
@@ -80,7 +83,7 @@ class Peer(torch.nn.Module):  # type: ignore[misc, name-defined]
             return array
 
         found = {}
-        for k in range(model.layers):
+        for k in range(model.shape.layers):
             for name, theirs in (("Wx", "weight_ih"), ("Wh", "weight_hh")):
                 rows = numbers(getattr(self.recurrent, f"{theirs}_l{k}"))
                 gates = rows.reshape(G, model.H, -1).transpose(0, 2, 1)
@@ -104,7 +107,7 @@ class Peer(torch.nn.Module):  # type: ignore[misc, name-defined]
 
 def pair(cell: str, layers: int, dtype: Float, spread: float = 0.4) -> tuple[Model, Peer]:
     """A model and its peer with the same weights, biases included."""
-    model = Model(cell, V, H, layers, dtype)
+    model = Model(Shape(cell, V, H, layers), dtype)
     rng = np.random.default_rng(1)
     model.weights.flat[...] = rng.normal(0.0, spread, model.weights.flat.shape)
     return model, Peer(model)
@@ -224,7 +227,7 @@ def test_fifty_steps_of_training(
 def test_evaluate_on_a_checkpoint(cell: str, tmp_path: Path) -> None:
     """A model that was trained, saved and loaded gets from `evaluate` what PyTorch gets when it
     reads the whole text at once with the checkpoint's weights."""
-    corpus = Path(__file__).parent.parent / "corpora" / "ferry.txt"
+    corpus = CORPORA / "ferry.txt"
     settings = {"train.steps": 40, "model.cell": cell, "model.hidden": 30}
     for _ in charlstm.train(corpus, tmp_path / "m.npz", settings=settings):
         pass
@@ -253,22 +256,21 @@ def of_torch(
     the weights `leaves` (named and shaped as ours) and with the masks of the last `forward`."""
 
     def masked(x: Any, k: int) -> Any:
-        if k not in unrolled.dropouts:
-            return x
-        return x * torch.from_numpy(unrolled.dropouts[k].mask.factors)
+        factors = unrolled.dropouts[k].factors
+        return x if factors is None else x * torch.from_numpy(factors)
 
     kind = {"rnn": torch.nn.RNN, "gru": torch.nn.GRU, "lstm": torch.nn.LSTM}[model.cell.name]
     order = [model.cell.gates.index(gate) for gate in ORDER[model.cell.name]]
     dtype = next(iter(leaves.values())).dtype
-    rows = leaves["E"] if model.D else torch.eye(model.V, dtype=dtype)
+    rows = leaves["E"] if model.shape.embedding else torch.eye(model.V, dtype=dtype)
     rows = torch.cat([rows, torch.zeros(1, rows.shape[1], dtype=dtype)])  # of an unknown character
     ids = torch.from_numpy(np.where(unrolled.ids < 0, model.V, unrolled.ids))
     x = masked(torch.nn.functional.embedding(ids, rows), 0)
     n, after = len(model.cell.states), []
-    for k, width in enumerate(model.widths):
+    for k, width in enumerate(model.shape.widths):
         Wx, Wh, b = (leaves[f"layer{k}.{name}"] for name in ("Wx", "Wh", "b"))
-        if unrolled.Wh_masks:
-            Wh = Wh * torch.from_numpy(unrolled.Wh_masks[k].factors)
+        factors = unrolled.layers[k].weight_dropout.factors
+        Wh = Wh if factors is None else Wh * torch.from_numpy(factors)
         weights = {
             "weight_ih_l0": Wx[order].transpose(1, 2).reshape(-1, x.shape[-1]),
             "weight_hh_l0": Wh[order].transpose(1, 2).reshape(-1, width),
@@ -283,7 +285,7 @@ def of_torch(
         x = masked(x, k + 1)
     if "Wp" in leaves:
         x = x @ leaves["Wp"]
-    Wy = leaves["E"] if model.tie else leaves["Wy"]
+    Wy = leaves["E"] if model.shape.tie else leaves["Wy"]
     return torch.nn.functional.linear(x, Wy, leaves["by"]), after
 
 
@@ -306,7 +308,7 @@ def test_the_whole_family(
     """Embedding, tying, layers of different widths and, with our masks fed to PyTorch, dropout:
     logits, losses, state and all gradients."""
     hidden = (H,) if layers == 1 else (4, H)
-    model = Model(cell, V, hidden, layers, dtype, **ENDS[ends])
+    model = Model(Shape(cell, V, hidden, layers, **ENDS[ends]), dtype)
     rng = np.random.default_rng(3)
     model.weights.flat[...] = rng.normal(0.0, 0.4, model.weights.flat.shape)
     ids = rng.integers(0, V, (T + 1, B))

@@ -1,7 +1,5 @@
 """The command line: a thin layer over `charlstm.api` that knows click, streams and exit codes."""
 
-from __future__ import annotations
-
 import contextlib
 import io
 import os
@@ -13,13 +11,12 @@ from typing import TextIO
 
 import click
 
-from charlstm import __version__
+from charlstm._version import __version__
 from charlstm.cli.options import debug_option
 from charlstm.cli.streams import ReaderGone, error
 from charlstm.errors import CharLSTMError
 
 THREAD_SETTINGS = ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OMP_NUM_THREADS")
-
 
 COMMANDS = {
     "train": "Train a model on text files or standard input.",
@@ -31,7 +28,7 @@ COMMANDS = {
 
 
 class Commands(click.Group):
-    """The commands, imported when they are called for, so that --help waits for none of them."""
+    """The commands, each imported when it is called, so that --help waits for none of them."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(self.commands)
@@ -50,7 +47,7 @@ class Commands(click.Group):
 
 @click.group(
     cls=Commands,
-    no_args_is_help=False,  # but an error of one line
+    no_args_is_help=False,  # a one-line error instead
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 @click.version_option(__version__, prog_name="charlstm", message="%(prog)s %(version)s")
@@ -65,18 +62,18 @@ def cli() -> None:
     """
 
 
-# of which mistyped ones are said to be near
+# from these click suggests one for a mistyped name
 cli.commands = {name: click.Command(name) for name in COMMANDS}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code; every error is one line on stderr."""
     # The products here are small: a BLAS that spreads them over threads loses half its speed.
-    # It must be told before NumPy is loaded, which the commands do.
+    # NumPy reads the settings when the commands load it.
     for name in THREAD_SETTINGS:
         os.environ.setdefault(name, "1")
     if isinstance(getattr(sys.stdout, "buffer", None), io.RawIOBase):
-        # PYTHONUNBUFFERED: what a disk has no room for would be dropped, and nobody told
+        # PYTHONUNBUFFERED: what a full disk does not take would be dropped without an error
         sys.stdout = open(sys.stdout.fileno(), "w", closefd=False)  # noqa: SIM115
     for stream in (sys.stdout, sys.stderr):
         if stream is not None and hasattr(stream, "reconfigure"):
@@ -86,12 +83,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         if ends_at_once:
             signal.signal(signal.SIGINT, signal.default_int_handler)
-        result = cli.main(
-            None if arguments is None else list(arguments),
-            prog_name="charlstm",
-            standalone_mode=False,
-            obj=context,
-        )
+        result = cli.main(arguments, prog_name="charlstm", standalone_mode=False, obj=context)
         if sys.stdout is not None:
             sys.stdout.flush()
         return result if isinstance(result, int) else 0
@@ -131,8 +123,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _silence(stream: TextIO | None) -> None:
-    """Let nothing more go to a standard stream that is broken: the interpreter flushes at its end,
-    and where that fails its exit code is another one."""
+    """Point a broken standard stream to the null device: a flush that fails when the interpreter
+    ends would change the exit code."""
     with contextlib.suppress(OSError, ValueError, AttributeError):
         null = os.open(os.devnull, os.O_WRONLY)
         os.dup2(null, stream.fileno())  # type: ignore[union-attr]

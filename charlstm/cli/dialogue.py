@@ -1,18 +1,12 @@
 """`sample --interactive`: a beginning is typed, continuations are shown, and one goes on."""
 
-from __future__ import annotations
-
 import contextlib
 import sys
-from collections.abc import Callable
-from typing import TYPE_CHECKING
 
-from charlstm.cli.streams import notice, terminal, write
+from charlstm.cli.seeds import Request, unescape
+from charlstm.cli.streams import notice, terminal, valid_utf8, write
 from charlstm.errors import CharLSTMError, UsageError
-from charlstm.visible import harmless
-
-if TYPE_CHECKING:
-    from charlstm.api import LanguageModel
+from charlstm.text.visible import harmless
 
 CONTINUATIONS = 3
 """How many are shown where no count is given."""
@@ -38,21 +32,13 @@ SETTINGS = {":t": "sample.temperature", ":l": "sample.length", ":c": "sample.cou
 
 class Dialogue:
     """Reads lines from standard input, at a terminal with a prompt and a history in memory, until
-    they end.
+    they end. A bad line gets a one-line error, and the next one is read."""
 
-    `prepare` makes of a text that was typed one that the model is asked to continue. What is wrong
-    with a line is told in one, and the next one is read.
-    """
-
-    def __init__(
-        self, language: LanguageModel, prepare: Callable[[str], str], rng_seed: int | None
-    ) -> None:
-        self.language, self.prepare, self.rng_seed = language, prepare, rng_seed
+    def __init__(self, request: Request) -> None:
+        self.request, self.language = request, request.language
         self.text = ""
-        self.shown: list[str] = []
-        """The continuations to choose from."""
-        self.made = 0
-        """Continuations so far: each has random numbers of its own."""
+        self.shown: list[str] = []  # the continuations to choose from
+        self.made = 0  # continuations so far: each has random numbers of its own
 
     def run(self, text: str | None) -> None:
         """Continue a text, if there is one, and then what is typed."""
@@ -69,22 +55,17 @@ class Dialogue:
         going = True
         while going:
             try:
-                if text is None:
-                    text = self._line(talks, asks)
-                    if text is None:
-                        break
-                    going = self._obey(text)
-                else:
+                if text is not None:
                     self._continue(text)
-                text = None
+                elif (line := self._line(talks, asks)) is None or not self._obey(line):
+                    going = False
             except KeyboardInterrupt:
                 if not asks:
                     raise
-                text = None
                 write("\n")
             except CharLSTMError as e:
-                text = None
                 notice(str(e))
+            text = None
 
     def _line(self, talks: bool, asks: bool) -> str | None:
         """The next line, or None where there are no more."""
@@ -102,8 +83,7 @@ class Dialogue:
 
     def _obey(self, line: str) -> bool:
         """Do what a line says; return whether to go on."""
-        from charlstm.config import setting_from_option
-        from charlstm.sampling import unescape
+        from charlstm.config.sources import setting_from_option
 
         command, _, value = line.strip().partition(" ")
         if command == ":q" and not value:
@@ -111,7 +91,7 @@ class Dialogue:
         if command == ":h" and not value:
             write(HELP)
         elif command == ":p" and not value:
-            write(_readable(self.text) + "\n")
+            write(harmless(valid_utf8(self.text)) + "\n")
         elif command == ":s":
             self._continue(unescape(line.lstrip()[3:]))
         elif command in SETTINGS:
@@ -122,9 +102,9 @@ class Dialogue:
         elif command.isascii() and command.isdigit() and not value:
             numbers = [str(n) for n in range(1, len(self.shown) + 1)]
             if command not in numbers:
-                some = f"1 to {numbers[-1]}" if numbers else "none yet"
+                there = f"1 to {numbers[-1]}" if numbers else "none yet"
                 raise UsageError(
-                    f"no continuation {command}: there are {some}; :s {command} begins so"
+                    f"no continuation {command}: there are {there}; :s {command} begins so"
                 )
             self._continue(self.text + self.shown[numbers.index(command)])
         else:
@@ -133,24 +113,17 @@ class Dialogue:
 
     def _continue(self, text: str) -> None:
         """Show continuations of a text, which from here on is the one to go on from."""
-        text = self.prepare(text)
-        ids, before = self.language.seed(text, "the beginning")
-        complete = self.language.completer(
-            rng_seed=self.rng_seed, errors="surrogateescape", prefix=ids[:-1]
-        )
+        text = self.request.known(text, "the text")
+        seed = self.language.seed(text, "the beginning")
         count = self.language.config.sample.count
-        found = complete([(ids[-1:], before)] * count, self.made)
+        last = seed._replace(ids=seed.ids[-1:])
+        completions = self.request.sampler(seed.ids[:-1])([last] * count, self.made)
         self.made += count
-        self.shown = [completion.text for completion in found]
-        self.text = text
+        self.shown, self.text = [completion.text for completion in completions], text
         line = text.rpartition("\n")[2]
         tail = line if len(line) <= TAIL else f"…{line[1 - TAIL :]}"
-        margin = " " * (len(str(count)) + 2)
+        width = len(str(count))
         for number, continuation in enumerate(self.shown, 1):
-            shown = _readable(tail + continuation).replace("\n", f"\n{margin}")
-            write(f"{number:>{len(str(count))}}  {shown}\n")
-
-
-def _readable(text: str) -> str:
-    """A text for a terminal, which is to obey nothing that a model writes."""
-    return harmless(text.encode("utf-8", "surrogateescape").decode("utf-8", "replace"))
+            shown = harmless(valid_utf8(tail + continuation))  # for a terminal, which may obey it
+            shown = shown.replace("\n", "\n" + " " * (width + 2))
+            write(f"{number:>{width}}  {shown}\n")

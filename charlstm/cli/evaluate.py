@@ -2,86 +2,74 @@
 
 from __future__ import annotations
 
-import codecs
+import math
 import os
 from bisect import bisect_left
-from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from charlstm.cli.options import Number, config_options, debug_option, settings
-from charlstm.cli.streams import check_one_user, notice, printable, to_json, write
-from charlstm.visible import escaped, harmless, joins
+from charlstm.cli.options import (
+    Number,
+    Rule,
+    check_options,
+    configurable,
+    given,
+    option,
+    or_stdin,
+    settings,
+)
+from charlstm.cli.streams import check_one_user, notice, printable, to_json, valid_utf8, write
+from charlstm.errors import CorpusError, UsageError
+from charlstm.text.visible import escaped, harmless, joins
 
 if TYPE_CHECKING:
     from charlstm.api import LanguageModel, Scored
-    from charlstm.corpus import Line
-    from charlstm.evaluation import Evaluation
-    from charlstm.vocabulary import Vocabulary
+    from charlstm.scoring.evaluation import Evaluation
+    from charlstm.text.reading import Line
+    from charlstm.text.vocabulary import Vocabulary
 
-ROWS = 1024
-"""Rows of a table that are written at a time."""
+FILTERS = ("--above", "--below", "--quantile")
+"""Options with which lines pass as they are, or do not."""
 
-COLOURS = {1.0: "", 2.0: "0;32", 4.0: "0;33", 7.0: "0;31"}
-"""Terminal colours (SGR, from 0, the reset) of units of fewer bits than the key: none, green,
-yellow, red; and beyond them `SURPRISING`."""
-
-SURPRISING = "0;1;37;41"
-"""White on red."""
+OF_A_TEXT = "--quantile is of the lines of a text; give it with --reference"
+RULES = (
+    Rule("--above", ["--quantile"], "--above and --quantile are two thresholds; give one"),
+    Rule("--quantile", ["--reference"], OF_A_TEXT, needs=True),
+    Rule("--reference", ["--quantile"], OF_A_TEXT, needs=True),
+    Rule("--chars", FILTERS, "{first} passes lines, --chars shows characters; give one"),
+    Rule("--color", ["--chars"], "--color goes with --chars", needs=True),
+    Rule("--color", ["--json"], "--color is for reading, --json for programs; give one"),
+)
 
 
 @click.command()
 @click.argument("texts", metavar="[TEXT]...", nargs=-1)
-@click.option(
-    "-m",
-    "--model",
-    "models",
-    metavar="FILE",
-    multiple=True,
-    help="The checkpoint (environment: CHARLSTM_MODEL; else charlstm.npz); several are compared "
+@option(
+    "-m --model FILE",
+    "The checkpoint (environment: CHARLSTM_MODEL; else charlstm.npz); several are compared "
     "line by line.",
+    multiple=True,
 )
-@click.option(
-    "--lines",
-    is_flag=True,
-    default=None,
-    help="Score every line by itself: bits per character, characters, line.",
+@option(
+    "--lines", "Score every line by itself: bits per character, characters, line.", default=None
 )
-@click.option(
-    "--above", type=Number(), metavar="BITS", help="Pass only lines of more bits per character."
-)
-@click.option(
-    "--below", type=Number(), metavar="BITS", help="Pass only lines of fewer bits per character."
-)
-@click.option(
-    "--quantile",
+@option("--above BITS", "Pass only lines of more bits per character.", type=Number())
+@option("--below BITS", "Pass only lines of fewer bits per character.", type=Number())
+@option(
+    "--quantile Q",
+    "Pass only lines of more bits per character than a share Q of those of --reference.",
     type=Number(0.0, 1.0),
-    metavar="Q",
-    help="Pass only lines of more bits per character than a share Q of those of --reference.",
 )
-@click.option("--reference", metavar="FILE", help="Lines for --quantile to compare with.")
-@click.option(
-    "--chars", is_flag=True, help="Show every character, its bits and the bits so far, as a table."
-)
-@click.option("--color", is_flag=True, help="With --chars: the text itself, coloured by surprise.")
-@click.option("--json", "as_json", is_flag=True, default=None, help="Print JSON.")
-@config_options
-@debug_option
-def evaluate(
-    texts: tuple[str, ...],
-    models: tuple[str, ...],
-    lines: bool | None,
-    above: float | None,
-    below: float | None,
-    quantile: float | None,
-    reference: str | None,
-    chars: bool,
-    color: bool,
-    as_json: bool | None,
-    configs: tuple[str, ...],
-    sets: tuple[str, ...],
-) -> int:
+@option("--reference FILE", "Lines for --quantile to compare with.")
+@option("--chars", "Show every character, its bits and the bits so far, as a table.")
+@option("--color", "With --chars: the text itself, coloured by surprise.")
+@option("--json", "Print JSON.", default=None)
+@configurable
+def evaluate(**params: Any) -> int:
     """Score text files, or standard input (-), as one stream, or line by line.
 
     The state is carried through from the first unit (character, byte or word), which is given
@@ -92,84 +80,55 @@ def evaluate(
     line ends in a text of its own. The filters pass lines as they are, and the exit code is 1 if
     none passed.
     """
-    from charlstm.api import load
-    from charlstm.cli.train import sources_or_stdin
-    from charlstm.config import check
-
-    filters = [("--above", above), ("--below", below), ("--quantile", quantile)]
-    asked = [name for name, value in filters if value is not None]
-    _check(asked, above, below, reference, chars, color, as_json, models)
-    sources = sources_or_stdin(texts, "TEXT")
-    if reference == "-" and "-" in sources:
+    asked = SimpleNamespace(**params)
+    check_options(RULES)
+    above, below = asked.above, asked.below
+    if above is not None and below is not None and above >= below:
+        raise click.UsageError(f"nothing is above {above:g} and below {below:g}")
+    paths = asked.model or (os.environ.get("CHARLSTM_MODEL") or "charlstm.npz",)
+    _check_models(paths)
+    sources = or_stdin(asked.texts, "TEXT")
+    if asked.reference == "-" and "-" in sources:
         raise click.UsageError("standard input cannot be TEXT and --reference; name a file")
-    options = {
-        "--json": ("evaluate.json", as_json),
-        "--lines": ("evaluate.lines", True if asked else lines),
-    }
-    gathered = settings(configs, sets, options)
-    check(gathered)
-    paths = models or (os.environ.get("CHARLSTM_MODEL") or "charlstm.npz",)
     if "-" in paths:
-        readers = {"TEXT": "-" in sources, "--reference": reference == "-"}
-        check_one_user("input", ["-m", *(name for name, reads in readers.items() if reads)])
-    languages = {path: load(path) for path in paths}
-    for language in languages.values():
-        language.configure(gathered)
+        readers = [*(("TEXT", source) for source in sources), ("--reference", asked.reference)]
+        check_one_user("input", [("-m", "-"), *readers])
+    asked.lines = bool(given().intersection(FILTERS)) or asked.lines
+    languages = _load(paths, asked)
     language = languages[paths[0]]
-    wanted = language.config.evaluate
     if len(languages) > 1:
-        _compare(languages, sources, wanted.lines)
-    elif chars:
-        units = _of_lines(language, sources) if wanted.lines else _of_text(language, sources)
-        if color:
-            _coloured(language.vocabulary, units)
-        else:
-            _table(units, wanted.json)
-    elif asked:
-        if quantile is not None and reference is not None:
-            above = _threshold(language, reference, quantile)
-        return _filter(language, sources, above, below, wanted.json)
-    elif wanted.lines:
-        _each(language, sources, wanted.json)
+        _compare(languages, sources)
+    elif asked.chars:
+        _show_characters(language, sources, asked.color)
+    elif language.config.evaluate.lines:
+        return _write_lines(language, sources, asked)
     else:
-        _whole(language, sources)
+        _score_text(language, sources)
     return 0
 
 
-def _check(
-    asked: Sequence[str],
-    above: float | None,
-    below: float | None,
-    reference: str | None,
-    chars: bool,
-    color: bool,
-    as_json: bool | None,
-    models: Sequence[str],
-) -> None:
-    """Refuse options that do not go together."""
-    if "--above" in asked and "--quantile" in asked:
-        raise click.UsageError("--above and --quantile are two thresholds; give one")
-    if ("--quantile" in asked) != (reference is not None):
-        raise click.UsageError("--quantile is of the lines of a text; give it with --reference")
-    if above is not None and below is not None and above >= below:
-        raise click.UsageError(f"nothing is above {above:g} and below {below:g}")
-    if chars and asked:
-        raise click.UsageError(f"{asked[0]} passes lines, --chars shows characters; give one")
-    if color and not chars:
-        raise click.UsageError("--color goes with --chars")
-    if color and as_json:
-        raise click.UsageError("--color is for reading, --json for programs; give one")
-    if len(set(models)) < len(models):
+def _check_models(paths: Sequence[str]) -> None:
+    """Refuse a model twice, and several for what only one can do."""
+    if len(set(paths)) < len(paths):
         raise click.UsageError("the same model is given twice; name different ones")
-    if len(models) > 1 and (asked or chars):
-        option = asked[0] if asked else "--chars"
-        raise click.UsageError(f"{option} takes one model; several are compared line by line")
+    alone = sorted(given().intersection(["--chars", *FILTERS]))
+    if len(paths) > 1 and alone:
+        raise click.UsageError(f"{alone[0]} takes one model; several are compared line by line")
 
 
-def _whole(language: LanguageModel, sources: Sequence[str]) -> None:
-    """The score of the texts as one stream."""
-    from charlstm.errors import CorpusError
+def _load(paths: Sequence[str], asked: SimpleNamespace) -> dict[str, LanguageModel]:
+    from charlstm.api import load
+    from charlstm.config.schema import check
 
+    gathered = settings(asked, "evaluate", ["json", "lines"])
+    check(gathered)  # a wrong option is an error before a missing model
+    languages = {path: load(path) for path in paths}
+    for language in languages.values():
+        language.configure(gathered)
+    return languages
+
+
+def _score_text(language: LanguageModel, sources: Sequence[str]) -> None:
     result = language.score(_blocks(language, sources))
     name = language.vocabulary.name
     if result.units < 1:
@@ -190,78 +149,45 @@ def _whole(language: LanguageModel, sources: Sequence[str]) -> None:
     write("".join(f"{what:<21}{value}\n" for what, value in rows.items()))
 
 
+def _show_characters(language: LanguageModel, sources: Sequence[str], color: bool) -> None:
+    """Show the units of the texts as one stream, or with `evaluate.lines` of line after line."""
+    texts: Iterable[Iterator[Scored]] = [language.units(_blocks(language, sources))]
+    if language.config.evaluate.lines:
+        texts = chain.from_iterable(map(language.units_of_lines, _batches(language, sources)))
+    if color:
+        write_coloured(texts, language.vocabulary)
+    else:
+        write_table(texts, language.config.evaluate.json)
+
+
 def _blocks(language: LanguageModel, sources: Sequence[str]) -> Iterator[str]:
-    """The texts, joined as they are, in blocks."""
-    for source in sources:
-        yield from language.read_blocks(source, notice)
+    return chain.from_iterable(language.read_blocks(source, notice) for source in sources)
 
 
-# --- lines -------------------------------------------------------------------------------------
-
-
-def _batches(language: LanguageModel, sources: Sequence[str]) -> Iterator[list[Line]]:
-    """The lines of the texts, those that come through a pipe as soon as they are there."""
-    for source in sources:
-        yield from language.read_lines(source, notice)
-
-
-def _scored(
-    language: LanguageModel, sources: Sequence[str]
-) -> Iterator[list[tuple[Line, Evaluation]]]:
-    for lines in _batches(language, sources):
-        yield list(zip(lines, language.evaluate_lines(lines), strict=True))
-
-
-def _shown(text: str) -> str:
-    """A text for JSON: lone surrogates, which are bytes, are replaced where they are not UTF-8."""
-    try:
-        return text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
-    except UnicodeEncodeError:  # some encodings have lone surrogates of their own
-        return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
-
-
-def _object(line: Line, score: Evaluation) -> bytes:
-    document = {**score.to_dict(), "line": _shown(line)}
-    return to_json(document).encode()
-
-
-def _row(line: Line, score: Evaluation) -> bytes:
-    return f"{score.bits_per_unit:.4f}\t{score.units}\t".encode() + line.column
-
-
-def _each(language: LanguageModel, sources: Sequence[str], as_json: bool) -> None:
-    show: Callable[[Line, Evaluation], bytes] = _object if as_json else _row
+def _write_lines(language: LanguageModel, sources: Sequence[str], asked: SimpleNamespace) -> int:
+    """Write the lines with their scores, or pass those between two thresholds; return the exit
+    code, with thresholds that of grep."""
+    above, below = asked.above, asked.below
+    if asked.quantile is not None:
+        above = _threshold(language, asked.reference, asked.quantile)
+    passes, passed = above is not None or below is not None, False
+    row = _object if language.config.evaluate.json else _raw if passes else _row
     for batch in _scored(language, sources):
-        write(b"".join(show(line, score) for line, score in batch))
-
-
-def _filter(
-    language: LanguageModel,
-    sources: Sequence[str],
-    above: float | None,
-    below: float | None,
-    as_json: bool,
-) -> int:
-    """Pass lines between two thresholds; return grep's exit code."""
-    passed = False
-    for batch in _scored(language, sources):
-        passing = [
-            _object(line, score) if as_json else line.raw
+        rows = [
+            row(line, score)
             for line, score in batch
             if (above is None or score.bits_per_unit > above)
             and (below is None or score.bits_per_unit < below)
         ]
-        if passing:
+        if rows:
             passed = True
-            write(b"".join(passing))
-    return 0 if passed else 1
+            write(b"".join(rows))
+    return 0 if passed or not passes else 1
 
 
 def _threshold(language: LanguageModel, reference: str, quantile: float) -> float:
     """The bits per unit that a share `quantile` of a text's lines do not exceed."""
     import numpy as np
-
-    from charlstm.errors import CorpusError
 
     bits = [s.bits_per_unit for batch in _scored(language, [reference]) for _, s in batch]
     if not bits:
@@ -275,17 +201,15 @@ def _threshold(language: LanguageModel, reference: str, quantile: float) -> floa
     return threshold
 
 
-def _compare(languages: dict[str, LanguageModel], sources: Sequence[str], lines: bool) -> None:
-    """For each line the model that gives it the fewest bits, and how many fewer than the next."""
-    from charlstm.errors import UsageError
-
-    if not lines:
+def _compare(languages: dict[str, LanguageModel], sources: Sequence[str]) -> None:
+    """Show for each line the model that gives it the fewest bits, and how many fewer than the
+    next. Settings are those of the first model."""
+    first, *others = languages
+    leading = languages[first]
+    if not leading.config.evaluate.lines:
         raise UsageError("several models are compared line by line; add --lines, or give one -m")
-    (first, one), *others = languages.items()
-    for path, language in others:
-        both = (one.vocabulary, language.vocabulary)
-        words = [v.unit == "word" for v in both]
-        if any(words) and not (all(words) and both[0].units == both[1].units):
+    for path in others:
+        if not leading.vocabulary.prices_as(languages[path].vocabulary):
             raise UsageError(
                 f"{first} and {path} cannot be compared: models of words agree on what a line "
                 "costs only where their vocabularies are equal"
@@ -293,120 +217,126 @@ def _compare(languages: dict[str, LanguageModel], sources: Sequence[str], lines:
     encodings = {language.config.text.encoding for language in languages.values()}
     if len(encodings) > 1 and any(source != "-" for source in sources):
         notice(f"reading in the encoding of {first}")
-    names = list(languages)
-    for batch in _batches(one, sources):
-        scores = [
-            [s.bits for s in language.evaluate_lines(batch)] for language in languages.values()
-        ]
+    for batch in _batches(leading, sources):
+        scores = [language.evaluate_lines(batch) for language in languages.values()]
         rows = []
-        for line, bits in zip(batch, zip(*scores, strict=True), strict=True):
-            least, second = sorted(bits)[:2]
-            name, margin = names[bits.index(least)], second - least
-            if one.config.evaluate.json:
-                document = {
-                    "model": printable(name),
-                    "margin": margin,
-                    "bits": dict(zip(map(printable, names), bits, strict=True)),
-                    "line": _shown(line),
-                }
-                rows.append(to_json(document).encode())
-            else:
-                rows.append(os.fsencode(name) + f"\t{margin:.4f}\t".encode() + line.column)
+        for line, *of_line in zip(batch, *scores, strict=True):
+            bits = {path: score.bits for path, score in zip(languages, of_line, strict=True)}
+            rows.append(_compared(line, bits, leading.config.evaluate.json))
         write(b"".join(rows))
+
+
+def _compared(line: Line, bits: dict[str, float], as_json: bool) -> bytes:
+    """A row of a comparison, from the bits that each model gives the line."""
+    name = min(bits, key=bits.__getitem__)
+    least, second = sorted(bits.values())[:2]
+    if not as_json:
+        return os.fsencode(name) + f"\t{second - least:.4f}\t".encode() + line.column
+    document = {
+        "model": printable(name),
+        "margin": second - least,
+        "bits": {printable(path): of_model for path, of_model in bits.items()},
+        "line": valid_utf8(line),
+    }
+    return to_json(document).encode()
+
+
+def _batches(language: LanguageModel, sources: Sequence[str]) -> Iterator[list[Line]]:
+    """The lines of the texts, those that come through a pipe as soon as they are there."""
+    return chain.from_iterable(language.read_lines(source, notice) for source in sources)
+
+
+def _scored(
+    language: LanguageModel, sources: Sequence[str]
+) -> Iterator[list[tuple[Line, Evaluation]]]:
+    for lines in _batches(language, sources):
+        yield list(zip(lines, language.evaluate_lines(lines), strict=True))
+
+
+def _raw(line: Line, score: Evaluation) -> bytes:
+    return line.raw
+
+
+def _object(line: Line, score: Evaluation) -> bytes:
+    return to_json({**score.to_dict(), "line": valid_utf8(line)}).encode()
+
+
+def _row(line: Line, score: Evaluation) -> bytes:
+    return f"{score.bits_per_unit:.4f}\t{score.units}\t".encode() + line.column
 
 
 # --- characters --------------------------------------------------------------------------------
 
-Units = Iterator[Iterator["Scored"]]
-"""Of a text, or of line after line, its units and the nats of each, some at a time; nan for one
-that is given."""
+ROWS = 1024
+"""Rows of a table that are written at a time."""
+
+LIMITS = (1.0, 2.0, 4.0, 7.0)
+"""Bits of a unit up to which it has the colour of the same place in `COLOURS`."""
+
+COLOURS = ("", "0;32", "0;33", "0;31", "0;1;37;41")
+"""Terminal colours (SGR, from 0, the reset): none, green, yellow, red, and, beyond all limits,
+white on red."""
 
 
-def _of_text(language: LanguageModel, sources: Sequence[str]) -> Units:
-    yield language.units(_blocks(language, sources))
-
-
-def _of_lines(language: LanguageModel, sources: Sequence[str]) -> Units:
-    for batch in _batches(language, sources):
-        yield from language.units_of_lines(batch)
-
-
-def _each_unit(scored: Iterator[Scored]) -> Iterator[tuple[str, float]]:
-    for texts, nats in scored:
-        yield from zip(texts, nats, strict=True)
-
-
-def _bits(nats: float) -> float:
-    from math import log
-
-    return nats / log(2)
-
-
-def _table(units: Units, as_json: bool) -> None:
-    """A row for each unit that is scored, with the bits of the text or line so far."""
-    for scored in units:
+def write_table(texts: Iterable[Iterator[Scored]], as_json: bool) -> None:
+    """Write a row for each unit that is scored, with the bits of its text so far."""
+    for scored in texts:
         rows, total = [], 0.0
-        for text, of_unit in _each_unit(scored):
-            if of_unit != of_unit:
+        for unit, nats in _units(scored):
+            if math.isnan(nats):  # given, not scored
                 continue
-            total += of_unit
-            bits, so_far = _bits(of_unit), _bits(total)
+            total += nats
+            bits, so_far = nats / math.log(2), total / math.log(2)
             if as_json:
-                document = {"text": _shown(text), "bits": bits, "total": so_far}
-                rows.append(to_json(document))
+                rows.append(to_json({"text": valid_utf8(unit), "bits": bits, "total": so_far}))
             else:
-                rows.append(f"{escaped(text)}\t{bits:.4f}\t{so_far:.4f}\n")
+                rows.append(f"{escaped(unit)}\t{bits:.4f}\t{so_far:.4f}\n")
             if len(rows) == ROWS:
                 write("".join(rows))
                 rows.clear()
         write("".join(rows))
 
 
-def _coloured(vocabulary: Vocabulary, units: Units) -> None:
-    """The text with each unit in the colour of its bits; what makes one shape with the unit before
-    it is in the colour of that."""
-    limits, colours = list(COLOURS), [*COLOURS.values(), SURPRISING]
-    for scored in units:
+def write_coloured(texts: Iterable[Iterator[Scored]], vocabulary: Vocabulary) -> None:
+    """Write the texts with each unit in the colour of its bits; a unit that makes one shape with
+    the unit before it has the colour of that."""
+    for scored in texts:
         parts: list[str] = []
-        current, before, readable = "", "", _readable(vocabulary)
-        for unit, of_unit in _each_unit(scored):
+        current, before, readable = "", "", vocabulary.reader()
+        for unit, nats in _units(scored):
             text = readable(unit)
             if not text:
                 continue
-            # a limit itself is of the colour above it; a unit that is given has none
-            bits = _bits(of_unit)
-            place = 0 if bits != bits else bisect_left(limits, bits)
-            colour = "" if text.isspace() and place == 0 else colours[place]
             if joins(before, text):
                 colour = current
-            elif len(parts) > ROWS:
-                write("".join([*parts, "\x1b[m" if current else ""]))
-                parts, current = [], ""
+            else:
+                colour = _colour(text, nats)
+                if len(parts) > ROWS:
+                    _write_parts(parts, current)
+                    current = ""
             before = text
             if colour != current:
                 parts.append(f"\x1b[{colour}m")
                 current = colour
             parts.append(harmless(text))
             if "\n" in text:
-                parts.append("\x1b[m" if current else "")
-                write("".join(parts))
-                parts, current = [], ""
+                _write_parts(parts, current)
+                current = ""
         write("".join([*parts, "\x1b[m" if current else "", "\n" if parts else ""]))
 
 
-def _readable(vocabulary: Vocabulary) -> Callable[[str], str]:
-    """What each unit adds to a text that is read, when units come one after the other."""
-    if vocabulary.unit == "byte":
-        decoder = codecs.getincrementaldecoder("utf-8")("replace")
-        return lambda unit: decoder.decode(bytes([int(unit, 16)]))
-    if vocabulary.unit == "char":
-        return str
-    space = ""
+def _write_parts(parts: list[str], colour: str) -> None:
+    """Write parts of a text and forget them, its colour included."""
+    write("".join([*parts, "\x1b[m" if colour else ""]))
+    parts.clear()
 
-    def word(unit: str) -> str:
-        nonlocal space
-        before, line_end = space, unit == "<eos>"
-        space = "" if line_end else " "
-        return "\n" if line_end else before + unit
 
-    return word
+def _colour(text: str, nats: float) -> str:
+    """The colour of a unit; one that is given, of nan nats, has none."""
+    place = 0 if math.isnan(nats) else bisect_left(LIMITS, nats / math.log(2))
+    return "" if text.isspace() and place == 0 else COLOURS[place]
+
+
+def _units(scored: Iterator[Scored]) -> Iterator[tuple[str, float]]:
+    for texts, nats in scored:
+        yield from zip(texts, nats, strict=True)

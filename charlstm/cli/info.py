@@ -3,154 +3,148 @@
 from __future__ import annotations
 
 import json
-import math
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from charlstm.cli.options import debug_option
-from charlstm.cli.streams import check_one_user, notice, printable, to_json, write
+from charlstm.cli.options import Rule, check_options, debug_option, option
+from charlstm.cli.streams import check_one_user, loss_at, notice, printable, to_json, write
 from charlstm.errors import CheckpointError, UsageError
-from charlstm.visible import escaped
+from charlstm.text.visible import escaped
 
 if TYPE_CHECKING:
-    from charlstm.checkpoint import Checkpoint
+    from charlstm.storage.checkpoint import Checkpoint
+
+TO_VERIFY = "--corpus and --valid say what to --verify; give that too"
+RULES = (
+    Rule("--corpus", ["--verify"], TO_VERIFY, needs=True),
+    Rule("--valid", ["--verify"], TO_VERIFY, needs=True),
+    Rule("--valid", ["--corpus"], "--valid goes with --corpus; give that too", needs=True),
+)
 
 
 @click.command()
 @click.argument("file", default="charlstm.npz", envvar="CHARLSTM_MODEL", metavar="[FILE]")
-@click.option("-m", "--model", metavar="FILE", help="The same as FILE.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
-@click.option(
-    "--gradient-flow",
-    "text",
-    metavar="FILE",
-    help="Show how the gradient of a loss on this text falls with the steps it goes back.",
+@option("-m --model FILE", "The same as FILE.")
+@option("--json", "Print one JSON object.")
+@option(
+    "--gradient-flow FILE",
+    "Show how the gradient of a loss on this text falls with the steps it goes back.",
 )
-@click.option(
-    "--verify",
-    is_flag=True,
-    help="Only say whether it is whole: exit 0 or 3.",
-)
-@click.option(
-    "--corpus",
-    metavar="FILE",
+@option("--verify", "Only say whether it is whole: exit 0 or 3.")
+@option(
+    "--corpus FILE",
+    "With --verify, also whether it was trained on this text; repeatable, in order.",
     multiple=True,
-    help="With --verify, also whether it was trained on this text; repeatable, in order.",
 )
-@click.option("--valid", metavar="FILE", help="The held-out text, where training had --valid.")
+@option("--valid FILE", "The held-out text, where training had --valid.")
 @debug_option
-def info(
-    file: str,
-    model: str | None,
-    as_json: bool,
-    text: str | None,
-    verify: bool,
-    corpus: tuple[str, ...],
-    valid: str | None,
-) -> None:
+def info(**params: Any) -> None:
     """Show what is in a checkpoint: configuration, vocabulary, size, training so far, digest."""
-    from charlstm.checkpoint import VERSION, read_checkpoint
+    from charlstm.storage.checkpoint import read_checkpoint
 
-    path = file if model is None else model
-    readers = [("-m", path), ("--gradient-flow", text), ("--valid", valid)]
-    readers += [("--corpus", each) for each in corpus]
-    check_one_user("input", [name for name, source in readers if source == "-"])
-    if not verify and (corpus or valid):
-        raise UsageError("--corpus and --valid say what to --verify; give that too")
-    if valid and not corpus:
-        raise UsageError("--valid goes with --corpus; give that too")
+    asked = SimpleNamespace(**params)
+    path = asked.file if asked.model is None else asked.model
+    readers = [("-m", path), ("--gradient-flow", asked.gradient_flow), ("--valid", asked.valid)]
+    check_one_user("input", [*readers, *(("--corpus", corpus) for corpus in asked.corpus)])
+    check_options(RULES, UsageError)
     checkpoint = read_checkpoint(path)
-    if verify:
-        _verify(path, checkpoint, corpus, valid, as_json)
-        return
-    if text is not None:
-        _show_flow(checkpoint, text, as_json)
-        return
-    p, config = checkpoint.progress, checkpoint.config
-    t, vocabulary = config.train, checkpoint.vocabulary
-    unit, name = vocabulary.unit, vocabulary.name
-    chars = p["step"] * t.batch * t.length
-    best = checkpoint.in_use
-    document: dict[str, Any] = {
+    if asked.verify:
+        _verify(path, checkpoint, asked)
+    elif asked.gradient_flow is not None:
+        _show_flow(checkpoint, asked.gradient_flow, asked.json)
+    elif asked.json:
+        write(to_json(_document(path, checkpoint)))
+    else:
+        rows = _rows(path, checkpoint)
+        width = max(map(len, rows)) + 2
+        write("".join(f"{name:<{width}}{value}\n" for name, value in rows.items()))
+
+
+def _document(path: str, checkpoint: Checkpoint) -> dict[str, Any]:
+    from charlstm.storage.checkpoint import VERSION
+
+    p, vocabulary, best = checkpoint.progress, checkpoint.vocabulary, checkpoint.progress.in_use
+    units = _units_trained(checkpoint)
+    return {
         "file": printable(path),
         "bytes": checkpoint.size,
         "format": VERSION,
         "sha256": checkpoint.digest,
         "parameters": len(checkpoint.best),
-        "unit": unit,
+        "unit": vocabulary.unit,
         "vocabulary": vocabulary.listed(),
         "trained": {
-            "steps": p["step"],
-            f"{name}s": chars,
-            "epochs": chars / p["corpus"]["train"],
-            "corpus": p["corpus"],
+            "steps": p.step,
+            f"{vocabulary.name}s": units,
+            "epochs": units / p.corpus.train,
+            "corpus": p.corpus._asdict(),
             "best_step": best[0] if best else None,
-            f"best_nats_per_{unit}": best[1] if best else None,
-            "history": p["history"],
-            "rollbacks": p["rollbacks"],
+            f"best_nats_per_{vocabulary.unit}": best[1] if best else None,
+            "history": p.history,
+            "rollbacks": p.rollbacks,
         },
-        "environment": p["environment"],
-        "config": config.to_dict(),
+        "environment": p.environment,
+        "config": checkpoint.config.to_dict(),
     }
-    if as_json:
-        write(to_json(document))
-        return
-    m = config.model
-    trained = document["trained"]
-    held_out = (
-        "none"
-        if best is None
-        else (
-            f"{best[1] / math.log(2):.4f} bits per {name} ({best[1]:.4f} nats) at step {best[0]:,}"
-        )
-    )
-    source = "standard input" if path == "-" else printable(path)
-    lines = {
-        "checkpoint": f"{source} ({document['bytes']:,} bytes, format {VERSION})",
+
+
+def _rows(path: str, checkpoint: Checkpoint) -> dict[str, str]:
+    from charlstm.storage.checkpoint import VERSION
+
+    p, vocabulary, best = checkpoint.progress, checkpoint.vocabulary, checkpoint.progress.in_use
+    m, name, units = checkpoint.config.model, vocabulary.name, _units_trained(checkpoint)
+    rows = {
+        "checkpoint": f"{_source(path)} ({checkpoint.size:,} bytes, format {VERSION})",
         "sha256": checkpoint.digest,
         "network": f"{m.cell}, hidden {_shown(m.hidden)}, layers {m.layers}: "
-        f"{document['parameters']:,} parameters",
+        f"{len(checkpoint.best):,} parameters",
         "vocabulary": f"{len(vocabulary):,} {name}s{vocabulary.shown()}",
-        "corpus": f"{p['corpus']['train']:,} {name}s trained on, {p['corpus']['valid']:,} held out",
-        "trained": f"{p['step']:,} steps, {chars:,} {name}s, {trained['epochs']:.2f} epochs",
-        "held-out loss": held_out,
+        "corpus": f"{p.corpus.train:,} {name}s trained on, {p.corpus.valid:,} held out",
+        "trained": f"{p.step:,} steps, {units:,} {name}s, {units / p.corpus.train:.2f} epochs",
+        "held-out loss": "none" if best is None else loss_at(*best, name),
     }
-    if p["rollbacks"]:
-        lines["diverged"] = ", ".join(
-            f"step {step:,}: {what}; back to step {to:,}" for step, what, to in p["rollbacks"]
+    if p.rollbacks:
+        rows["diverged"] = ", ".join(
+            f"step {step:,}: {what}; back to step {to:,}" for step, what, to in p.rollbacks
         )
-    if p["environment"]:
-        lines["trained with"] = ", ".join(f"{k} {v}" for k, v in p["environment"].items())
-    for section, keys in config.to_dict().items():
-        lines[section] = ", ".join(f"{k} {_shown(v)}" for k, v in keys.items())
-    width = max(map(len, lines)) + 2
-    write("".join(f"{name:<{width}}{value}\n" for name, value in lines.items()))
+    if p.environment:
+        rows["trained with"] = ", ".join(f"{k} {v}" for k, v in p.environment.items())
+    for section, keys in checkpoint.config.to_dict().items():
+        rows[section] = ", ".join(f"{k} {_shown(v)}" for k, v in keys.items())
+    return rows
 
 
-def _verify(
-    path: str, checkpoint: Checkpoint, corpus: tuple[str, ...], valid: str | None, as_json: bool
-) -> None:
-    """Reading has found nothing wrong; what remains is the text."""
-    if corpus:
-        from charlstm.corpus import Corpus
+def _units_trained(checkpoint: Checkpoint) -> int:
+    """Units that all ranks have read, those read again included."""
+    t, p = checkpoint.config.train, checkpoint.progress
+    return p.step * p.ranks * t.batch * t.length
 
-        config = checkpoint.config
-        read = Corpus.from_files(corpus, config.text, valid, notice, rng_seed=config.train.rng_seed)
-        if read.sha256 != checkpoint.progress["corpus"]["sha256"]:
+
+def _source(path: str) -> str:
+    return "standard input" if path == "-" else printable(path)
+
+
+def _verify(path: str, checkpoint: Checkpoint, asked: SimpleNamespace) -> None:
+    """Report a checkpoint that could be read as whole, after comparing its corpus with a text."""
+    if asked.corpus:
+        from charlstm.text.corpus import Corpus
+
+        text, rng_seed = checkpoint.config.text, checkpoint.config.train.rng_seed
+        read = Corpus.from_files(asked.corpus, text, asked.valid, notice, rng_seed=rng_seed)
+        if read.sha256 != checkpoint.progress.corpus.sha256:
             raise CheckpointError(f"{path}: whole, but not trained on this text")
-    if as_json:
+    if asked.json:
         document = {"file": printable(path), "sha256": checkpoint.digest, "whole": True}
-        write(to_json(document | ({"corpus": True} if corpus else {})))
+        write(to_json(document | ({"corpus": True} if asked.corpus else {})))
         return
-    source = "standard input" if path == "-" else printable(path)
-    write(f"{source}: whole, sha256 {checkpoint.digest}\n")
-    if corpus:
-        write("trained on this text\n")
+    trained = "trained on this text\n" if asked.corpus else ""
+    write(f"{_source(path)}: whole, sha256 {checkpoint.digest}\n{trained}")
 
 
 def _show_flow(checkpoint: Checkpoint, text: str, as_json: bool) -> None:
-    """A line for each lag; beside each norm its share of that at lag 0."""
+    """Show a line for each lag: each norm, and its share of the norm at lag 0."""
     from charlstm.api import LanguageModel, gradient_flow
 
     language = LanguageModel(checkpoint)
@@ -159,10 +153,10 @@ def _show_flow(checkpoint: Checkpoint, text: str, as_json: bool) -> None:
         write(to_json(flow.to_dict()))
         return
     write("lag" + "".join(f"{name:>12}{'of lag 0':>12}" for name in flow.norms) + "\n")
+    firsts = [values[0] for values in flow.norms.values()]
     for lag, norms in enumerate(zip(*flow.norms.values(), strict=True)):
-        firsts = (values[0] for values in flow.norms.values())
-        shares = [x / first if first else 0.0 for x, first in zip(norms, firsts, strict=True)]
-        columns = (f"{x:12.3e}{share:12.3e}" for x, share in zip(norms, shares, strict=True))
+        pairs = zip(norms, firsts, strict=True)
+        columns = (f"{x:12.3e}{x / first if first else 0.0:12.3e}" for x, first in pairs)
         write(f"{lag:3}" + "".join(columns) + "\n")
 
 

@@ -11,19 +11,21 @@ from typing import IO, TYPE_CHECKING, Any, BinaryIO
 
 from charlstm.cli.streams import ReaderGone, to_json, write
 from charlstm.errors import OutputError, UsageError
+from charlstm.training.events import Event, Rollback
 
 if TYPE_CHECKING:
-    from charlstm.training import Record, Training
+    from charlstm.storage.progress import Progress
+    from charlstm.training.run import Training
 
 LOG_EVERY = 100
-"""Steps between two lines that no evaluation asks for."""
+"""Steps between two lines without an evaluation."""
 
 BEGINNING = b'{"step": '
-"""Every line begins so."""
+"""The first bytes of every line."""
 
 
 def check_log(path: str, resume: bool, force: bool) -> None:
-    """Refuse a log that would go over a file unasked, before anything is written."""
+    """Refuse a log that would replace a file without --force, before anything is written."""
     if path == "-":
         if sys.stdout is None:
             raise OutputError("standard output is closed")
@@ -40,12 +42,12 @@ def check_log(path: str, resume: bool, force: bool) -> None:
 
 
 class Log:
-    """Where the records of a run go. A full disk costs the log, not the training; but where nobody
-    takes what goes to standard output, training ends, and `__exit__` raises the reason."""
+    """Writes the records of a run. A full disk ends the log, not the training. A standard output
+    that nobody reads ends the training, and `__exit__` raises the reason."""
 
     def __init__(self, path: str, training: Training, resume: bool) -> None:
-        """Open a new log, one in the place of another, or on `resume` the one of this run. Raises
-        `OutputError`, and `UsageError` where that is not its log."""
+        """Open a new log, replace one, or on `resume` continue the one of this run. Raises
+        `OutputError`, and `UsageError` where the file is not the log of this run."""
         self.training, self.unit = training, training.config.text.unit
         self.broken: Exception | None = None
         self.nats, self.steps = 0.0, 0
@@ -65,16 +67,16 @@ class Log:
     def __enter__(self) -> Log:
         return self
 
-    def write(self, record: Record) -> None:
-        """Write the line of a record, if it has one."""
-        if math.isfinite(record.train):
-            self.nats, self.steps = self.nats + record.train, self.steps + 1
-        if record.diverged is not None:
+    def write(self, record: Event) -> None:
+        """Write the line of an event that has one."""
+        if isinstance(record, Rollback):
             self.nats, self.steps = 0.0, 0  # of steps that are taken back
             step, what, finite = record.diverged
             how = "far_above_guessing" if finite else "not_finite"
             self._line({"step": record.step, "diverged_at": step, how: what})
             return
+        if math.isfinite(record.train):
+            self.nats, self.steps = self.nats + record.train, self.steps + 1
         if record.valid is None and (not self.steps or record.step % LOG_EVERY):
             return
         line = {
@@ -112,15 +114,15 @@ class Log:
             raise self.broken
 
 
-def _cut(path: str, file: BinaryIO, progress: dict[str, Any]) -> None:
-    """Leave of a run's log the lines that were written before it stood at `progress`.
+def _cut(path: str, file: BinaryIO, progress: Progress) -> None:
+    """Cut a run's log to the lines written before the run reached `progress`.
 
     A run that was killed may have logged more than it saved. After a divergence it has logged some
-    steps twice: of the returns in the log the checkpoint knows the first ones, and what follows
-    the last of these is of the run that goes on.
+    steps twice. The checkpoint knows the first of the log's rollbacks; the lines after the last one
+    that it knows belong to the run that is resumed.
     """
-    lines: list[tuple[int, dict[str, Any]]] = []  # where each ends, in bytes
-    end = 0
+    lines: list[dict[str, Any]] = []
+    ends = [0]  # bytes before the first line, and up to the end of each
     for number, raw in enumerate(file, 1):
         line = _parsed(raw)
         if line is None:
@@ -131,18 +133,18 @@ def _cut(path: str, file: BinaryIO, progress: dict[str, Any]) -> None:
                 f"{path}: line {number} is not of a log that --resume could continue; name another "
                 "file (--log FILE)"
             )
-        end += len(raw)
-        lines.append((end, line))
-    returns = [k for k, (_, line) in enumerate(lines) if "diverged_at" in line]
-    logged = [(lines[k][1]["diverged_at"], lines[k][1]["step"]) for k in returns]
-    saved = [(at, to) for at, _, to in progress["rollbacks"]]
+        lines.append(line)
+        ends.append(ends[-1] + len(raw))
+    returns = [k for k, line in enumerate(lines) if "diverged_at" in line]
+    logged = [(lines[k]["diverged_at"], lines[k]["step"]) for k in returns]
+    saved = [(at, to) for at, _, to in progress.rollbacks]
     most = min(len(logged), len(saved))  # the log may have begun later than the run
     known = max(n for n in range(most + 1) if logged[:n] == saved[len(saved) - n :])
     kept = returns[known - 1] + 1 if known else 0
-    losses = {step: valid for step, _, valid in progress["history"]}
-    for _, line in lines[kept:]:
+    losses = {step: valid for step, _, valid in progress.history}
+    for line in lines[kept:]:
         step, valid = line["step"], line.get("valid")
-        if "diverged_at" in line or step > progress["step"]:
+        if "diverged_at" in line or step > progress.step:
             break
         if valid is not None and losses.get(step, valid) != valid:
             raise UsageError(
@@ -150,7 +152,7 @@ def _cut(path: str, file: BinaryIO, progress: dict[str, Any]) -> None:
                 "(--log FILE)"
             )
         kept += 1
-    file.truncate(lines[kept - 1][0] if kept else 0)
+    file.truncate(ends[kept])
     if kept:
         file.seek(-1, os.SEEK_END)
         if file.read(1) != b"\n":
@@ -158,14 +160,12 @@ def _cut(path: str, file: BinaryIO, progress: dict[str, Any]) -> None:
 
 
 def _parsed(raw: bytes) -> dict[str, Any] | None:
-    """What a line of a log says; None where it is none."""
     try:
         line = json.loads(raw)
     except (ValueError, RecursionError):
         return None
     if not isinstance(line, dict) or type(line.get("step")) is not int:
         return None
-    known = (
-        type(line["diverged_at"]) is int if "diverged_at" in line else {"train", "valid"} <= {*line}
-    )
-    return line if known else None
+    if "diverged_at" in line:
+        return line if type(line["diverged_at"]) is int else None
+    return line if {"train", "valid"} <= {*line} else None

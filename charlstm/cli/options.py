@@ -1,16 +1,21 @@
-"""Options that several commands share, and how options become settings."""
+"""Options that several commands share, which of them go together, and how they become settings."""
 
 from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, TypeVar
+import sys
+from collections.abc import Callable, Iterable
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import click
+from click.core import ParameterSource
+
+from charlstm.cli.streams import terminal
 
 if TYPE_CHECKING:
-    from charlstm.config import Setting
+    from charlstm.config.schema import Setting
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -20,7 +25,7 @@ class Utf8(click.ParamType):  # type: ignore[type-arg, unused-ignore]
 
     name = "text"
 
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+    def convert(self, value: Any, param: Any, ctx: Any) -> str:
         try:
             return os.fsencode(value).decode("utf-8")
         except UnicodeError:
@@ -28,17 +33,25 @@ class Utf8(click.ParamType):  # type: ignore[type-arg, unused-ignore]
 
 
 class Number(click.FloatRange):
-    """A number in a range. NaN, which is in none, is refused, too."""
+    """A number in a range; NaN is in none."""
 
     name = "number"
 
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> float:
+    def convert(self, value: Any, param: Any, ctx: Any) -> float:
         number = float(super().convert(value, param, ctx))
         if math.isnan(number):
             self.fail(f"{value!r} is not a number", param, ctx)
         return number
+
+
+def option(usage: str, help: str, **more: Any) -> Callable[[F], F]:
+    """An option, written as in a manual: `-o --output FILE` takes a value, `--force` is a flag."""
+    names = usage.split()
+    if names[-1].startswith("-"):
+        more["is_flag"] = True
+    else:
+        more["metavar"] = names.pop()
+    return click.option(*names, help=help, **more)
 
 
 def _set_debug(ctx: click.Context, param: click.Parameter, value: bool) -> None:
@@ -46,65 +59,70 @@ def _set_debug(ctx: click.Context, param: click.Parameter, value: bool) -> None:
         ctx.ensure_object(dict)["debug"] = True
 
 
-def debug_option(f: F) -> F:
-    """--debug, for every command."""
-    return click.option(
-        "--debug",
-        is_flag=True,
-        expose_value=False,
-        callback=_set_debug,
-        help="Show the traceback of an error.",
-    )(f)
+debug_option = option(
+    "--debug", "Show the traceback of an error.", expose_value=False, callback=_set_debug
+)
 
 
-def config_options(f: F) -> F:
-    """-c and --set, for the commands that have settings."""
-    f = click.option(
-        "--set",
-        "sets",
-        metavar="KEY=VALUE",
-        multiple=True,
-        help="One setting over the configuration's, such as model.hidden=200; repeatable.",
-    )(f)
-    return click.option(
-        "-c",
-        "--config",
-        "configs",
-        metavar="NAME|FILE",
-        multiple=True,
-        help="A bundled configuration's name or a YAML file; repeatable, later ones on top.",
-    )(f)
+def configurable(f: F) -> F:
+    """-c, --set and --debug, for the commands that have settings."""
+    configs = "A bundled configuration's name or a YAML file; repeatable, later ones on top."
+    sets = "One setting over the configuration's, such as model.hidden=200; repeatable."
+    f = option("--set KEY=VALUE", sets, multiple=True)(debug_option(f))
+    return option("-c --config NAME|FILE", configs, multiple=True)(f)
 
 
-def model_option(f: F) -> F:
-    """-m, for the commands that read a checkpoint."""
-    return click.option(
-        "-m",
-        "--model",
-        metavar="FILE",
-        default="charlstm.npz",
-        envvar="CHARLSTM_MODEL",
-        show_default=True,
-        help="The checkpoint (environment: CHARLSTM_MODEL); -: from standard input.",
-    )(f)
+class Rule(NamedTuple):
+    """An option that goes with none of some others, or, where `needs` is true, only with one."""
+
+    option: str
+    others: Iterable[str]
+    message: str  # with {others} for those of them that are given, {first} for the first of these
+    needs: bool = False
 
 
-def settings(
-    configs: tuple[str, ...], sets: tuple[str, ...], options: dict[str, tuple[str, Any]]
-) -> list[Setting]:
-    """All settings of a command line, the strongest last.
+def given() -> set[str]:
+    """The options on the command line, each by its first long name. Those that have their value
+    from the environment or by default are not among them."""
+    ctx = click.get_current_context()
+    return {
+        next(name for name in option.opts if name.startswith("--"))
+        for option in ctx.command.params
+        if isinstance(option, click.Option)
+        and ctx.get_parameter_source(option.name or "") is ParameterSource.COMMANDLINE
+    }
 
-    `options` maps an option's name to (key, value as given); None means not given.
-    """
-    from charlstm.config import Setting, parse_setting, read_config, setting_from_option
 
-    gathered = [setting for name in configs for setting in read_config(name)]
-    gathered += [parse_setting(text) for text in sets]
-    for option, (key, value) in options.items():
-        if value is None:
-            continue
+def check_options(rules: Iterable[Rule], error: type[Exception] = click.UsageError) -> None:
+    """Raise an error for the first rule that the command line breaks."""
+    options = given()
+    for rule in rules:
+        others = sorted(options.intersection(rule.others))
+        if rule.option in options and bool(others) != rule.needs:
+            raise error(rule.message.format(first=(others or [""])[0], others=", ".join(others)))
+
+
+def or_stdin(names: tuple[str, ...], what: str) -> tuple[str, ...]:
+    """The files that are named; with none, standard input where something is piped into it."""
+    if names:
+        return names
+    if sys.stdin is None or terminal(sys.stdin):
+        raise click.UsageError(f"no {what} is given; name a text file, or pipe one in")
+    return ("-",)
+
+
+def settings(asked: SimpleNamespace, section: str, names: Iterable[str]) -> list[Setting]:
+    """All settings of a command line, the strongest last: those of -c, of --set, and of the options
+    in `names`, which are keys of a section; None means not given."""
+    from charlstm.config.schema import Setting
+    from charlstm.config.sources import parse_setting, read_config, setting_from_option
+
+    gathered = [setting for name in asked.config for setting in read_config(name)]
+    gathered += [parse_setting(text) for text in asked.set]
+    for name in names:
+        key, value, where = f"{section}.{name}", getattr(asked, name), f"--{name.replace('_', '-')}"
         if isinstance(value, str):
-            gathered.append(setting_from_option(key, value, option))
-        else:
-            gathered.append(Setting(key, value, option))
+            gathered.append(setting_from_option(key, value, where))
+        elif value is not None:
+            gathered.append(Setting(key, value, where))
     return gathered

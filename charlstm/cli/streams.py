@@ -1,7 +1,5 @@
 """Standard output and standard error."""
 
-from __future__ import annotations
-
 import contextlib
 import json
 import math
@@ -32,7 +30,7 @@ def write(text: str | bytes | memoryview) -> None:
 
 
 def to_json(document: Any) -> str:
-    """A line of JSON; null stands for a number that is not finite, for which JSON has no name."""
+    """A line of JSON; null stands for a number that is not finite, which JSON cannot express."""
 
     def finite(value: Any) -> Any:
         if isinstance(value, dict):
@@ -58,15 +56,29 @@ def printable(name: str) -> str:
         return name.encode("utf-8", "backslashreplace").decode()
 
 
+def valid_utf8(text: str) -> str:
+    """A text for JSON or a terminal: lone surrogates stand for bytes; those that are not UTF-8 are
+    replaced."""
+    try:
+        return text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+    except UnicodeEncodeError:  # some encodings have lone surrogates of their own
+        return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+
+
+def loss_at(step: int, nats: float, unit: str) -> str:
+    """A held-out loss and the step whose weights have it."""
+    return f"{nats / math.log(2):.4f} bits per {unit} ({nats:.4f} nats) at step {step:,}"
+
+
 def notice(message: str) -> None:
-    """Say something on standard error. Where that is closed or full, go on without it."""
+    """Write a line to standard error; ignore one that is closed or full."""
     with contextlib.suppress(OSError, ValueError, AttributeError):
         sys.stderr.write(f"charlstm: {printable(message)}\n")
         sys.stderr.flush()
 
 
 def error(message: str) -> None:
-    """Say what went wrong, in one line."""
+    """Write an error to standard error, in one line."""
     notice("error: " + " ".join(message.split("\n")))
 
 
@@ -78,10 +90,11 @@ def terminal(stream: object) -> bool:
         return False
 
 
-def check_one_user(stream: str, users: Iterable[str]) -> None:
-    """Raise `UsageError` where several options of a command want one standard stream."""
-    first, second, *_ = [*users, None, None]
-    if first and second:
+def check_one_user(stream: str, files: Iterable[tuple[str, str | None]]) -> None:
+    """Raise `UsageError` where several of these options and their files want one standard stream:
+    the file is `-`."""
+    users = [option for option, file in files if file == "-"]
+    if len(users) > 1:
         raise UsageError(
-            f"{first} and {second} both want standard {stream}; name a file for one of them"
+            f"{users[0]} and {users[1]} both want standard {stream}; name a file for one of them"
         )

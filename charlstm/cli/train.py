@@ -8,188 +8,168 @@ import shlex
 import signal
 import sys
 import time
-from collections.abc import Iterator
-from types import FrameType
+from collections.abc import Callable, Iterator
+from types import FrameType, SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from charlstm.cli.log import Log, check_log
-from charlstm.cli.options import config_options, debug_option, settings
-from charlstm.cli.streams import check_one_user, error, notice, terminal, write
+from charlstm.cli.options import Rule, check_options, configurable, option, or_stdin, settings
+from charlstm.cli.streams import check_one_user, error, loss_at, notice, terminal, write
 from charlstm.errors import CharLSTMError, OutputError, UsageError
-from charlstm.files import check_apart
+from charlstm.storage.files import check_apart
+from charlstm.training.events import Event, Record
 
 if TYPE_CHECKING:
-    from charlstm.ranks import Alone
-    from charlstm.training import Record, Training
+    from charlstm.training.ranks import Alone
+    from charlstm.training.run import Training
 
 STDOUT = "/dev/stdout"
-"""A name by which standard output is compared with other files, where there is such a name."""
+"""The name under which standard output is compared with other files, where it has one."""
 
 OTHERS_WAIT = 1.0
-"""Seconds that a failing rank other than 0 gives that one to fail in the same way."""
+"""Seconds that a failing rank waits for rank 0 to fail in the same way."""
 
-PLAIN_SECONDS = 10.0
-"""Time between two lines of progress where there is no terminal to draw a bar on."""
+OUTPUT = "--resume goes on with the output, --force replaces it; give one"
+CHANGES = "--accept-changes says how to --resume; give both"
+RULES = (
+    Rule("--resume", ["--force"], OUTPUT),
+    Rule("--accept-changes", ["--resume"], CHANGES, needs=True),
+)
 
-
-def sources_or_stdin(names: tuple[str, ...], what: str) -> tuple[str, ...]:
-    """The files that are named; with none, standard input where something is piped into it."""
-    if names:
-        return names
-    if sys.stdin is None or terminal(sys.stdin):
-        raise click.UsageError(f"no {what} is given; name a text file, or pipe one in")
-    return ("-",)
+SETTINGS = ("epochs", "steps", "max_time", "save_every", "sample_every", "rng_seed")
+"""Options that are keys of the configuration's section `train`."""
 
 
 @click.command()
 @click.argument("corpus", metavar="[CORPUS]...", nargs=-1)
-@click.option(
-    "-o",
-    "--output",
-    "-m",
-    "--model",
-    "output",
-    metavar="FILE",
+@option(
+    "-o --output -m --model FILE",
+    "Where the model goes (environment: CHARLSTM_MODEL); -: to standard output, at the end.",
     default="charlstm.npz",
     envvar="CHARLSTM_MODEL",
     show_default=True,
-    help="Where the model goes (environment: CHARLSTM_MODEL); -: to standard output, at the end.",
 )
-@click.option("--resume", is_flag=True, help="Go on with the output, from where it stands.")
-@click.option("--force", is_flag=True, help="Replace the output.")
-@click.option(
-    "--accept-changes",
-    is_flag=True,
-    help="Resume although the corpus, a setting or the number of ranks has changed.",
+@option("--resume", "Go on with the output, from where it stands.")
+@option("--force", "Replace the output.")
+@option(
+    "--accept-changes", "Resume although the corpus, a setting or the number of ranks has changed."
 )
-@click.option(
-    "--valid", metavar="FILE", help="Held-out text, instead of the last tenth of the corpus."
-)
-@click.option("--epochs", metavar="N", help="End after N passes over the text (default 20).")
-@click.option("--steps", metavar="N", help="End after N steps.")
-@click.option(
-    "--max-time",
-    metavar="TIME",
-    help="End after so long, reading included, such as 90s, 10m or 2h.",
-)
-@click.option(
-    "--save-every",
-    metavar="N|TIME",
-    help="Write the output every N steps or so often (default 60s), besides at "
+@option("--valid FILE", "Held-out text, instead of the last tenth of the corpus.")
+@option("--epochs N", "End after N passes over the text (default 20).")
+@option("--steps N", "End after N steps.")
+@option("--max-time TIME", "End after so long, reading included, such as 90s, 10m or 2h.")
+@option(
+    "--save-every N|TIME",
+    "Write the output every N steps or so often (default 60s), besides at "
     "new bests and at the end.",
 )
-@click.option("--sample-every", metavar="N", help="Show a sample every N steps.")
-@click.option("--rng-seed", metavar="N", help="Another number gives another run (default 0).")
-@click.option(
-    "--log",
-    metavar="FILE",
-    help="Write progress to FILE, or standard output (-), one JSON object a line.",
-)
-@click.option("-q", "--quiet", is_flag=True, help="No progress, errors only.")
-@config_options
-@debug_option
-def train(
-    corpus: tuple[str, ...],
-    output: str,
-    resume: bool,
-    force: bool,
-    accept_changes: bool,
-    valid: str | None,
-    log: str | None,
-    quiet: bool,
-    configs: tuple[str, ...],
-    sets: tuple[str, ...],
-    **values: str | None,
-) -> int:
+@option("--sample-every N", "Show a sample every N steps.")
+@option("--rng-seed N", "Another number gives another run (default 0).")
+@option("--log FILE", "Write progress to FILE, or standard output (-), one JSON object a line.")
+@option("-q --quiet", "No progress, errors only.")
+@configurable
+def train(**params: Any) -> int:
     """Train a model on text files, read in order, or on standard input (-).
 
     The last tenth of the text is held out (with --set text.split=lines, lines drawn at random);
     the weights that do best on it are kept, and training ends when that has not improved for a
     while, or at the first limit that is reached.
     """
-    if resume and force:
-        raise UsageError("--resume goes on with the output, --force replaces it; give one")
-    if accept_changes and not resume:
-        raise UsageError("--accept-changes says how to --resume; give both")
-    sources = sources_or_stdin(corpus, "CORPUS")
-    readers = [*(("CORPUS", source) for source in sources), ("--valid", valid)]
-    check_one_user("input", [name for name, source in readers if source == "-"])
-    writers = {"-o": output, "--log": log}
-    check_one_user("output", [name for name, target in writers.items() if target == "-"])
-    to_file: str | None = None if output == "-" else output
-    if to_file is None:
-        _check_stdout(resume)
-    gathered = settings(
-        configs,
-        sets,
-        {f"--{name.replace('_', '-')}": (f"train.{name}", value) for name, value in values.items()},
-    )
+    asked = SimpleNamespace(**params)
+    check_options(RULES, UsageError)
+    sources = or_stdin(asked.corpus, "CORPUS")
+    check_one_user("input", [*(("CORPUS", file) for file in sources), ("--valid", asked.valid)])
+    check_one_user("output", [("-o", asked.output), ("--log", asked.log)])
+    if asked.output == "-":
+        _check_stdout(asked.resume)
+        asked.output = None
+    gathered = settings(asked, "train", SETTINGS)
     from charlstm import api
-    from charlstm.ranks import ranks
+    from charlstm.training.ranks import ranks
 
     together = ranks()
     with _together(together):
-        if together.rank:  # one of them does the talking
-            quiet, log = True, None
-        read = api.inputs(sources, valid, configs)
-        target = STDOUT if to_file is None else to_file
+        if together.rank:  # rank 0 speaks for all
+            asked.quiet, asked.log = True, None
+        read = api.inputs(sources, asked.valid, asked.config)
+        target = STDOUT if asked.output is None else asked.output
         check_apart("the output", target, read)
-        read.append(("the output", target))
-        if log is not None:
-            check_apart("the log", STDOUT if log == "-" else log, read)
-            check_log(log, resume, force)
+        if asked.log is not None:
+            log = STDOUT if asked.log == "-" else asked.log
+            check_apart("the log", log, [*read, ("the output", target)])
+            check_log(asked.log, asked.resume, asked.force)
         if together.size > 1 and "-" in sources:
             raise UsageError("standard input reaches one rank only; name files that all can read")
-        say = (lambda message: None) if quiet else notice
-        training = api.train(
-            sources,
-            to_file,
-            settings=gathered,
-            valid=valid,
-            resume=resume,
-            force=force,
-            accept_changes=accept_changes,
-            notice=say,
-        )
+        say = (lambda message: None) if asked.quiet else notice
+        how = {name: params[name] for name in ("valid", "resume", "force", "accept_changes")}
+        training = api.train(sources, asked.output, settings=gathered, notice=say, **how)
         for message in training.notices:
             say(message)
-        if to_file is None:
-            say(
-                "the model goes to standard output when training has ended; nothing is saved before"
-            )
-        if training.finished:
-            say(
-                f"nothing to do: {training.finished}; "
-                "raise --epochs, --steps or train.patience to go on"
-            )
-            return 0
-        with contextlib.ExitStack() as stack:
-            signals = stack.enter_context(_Signals(training))
-            log_file = None if log is None else stack.enter_context(Log(log, training, resume))
-            progress = stack.enter_context(_Progress(training, quiet))
-            for record in training:
-                progress.show(record)
-                if log_file is not None:
-                    log_file.write(record)
-        if to_file is None:
-            _write_to_stdout(training)
-        say(_summary(training, to_file))
-        guessing, used = math.log(len(training.corpus.vocabulary)), training.in_use
-        if used is not None and used[1] > guessing:
-            say(
-                f"that is worse than guessing, which costs {guessing / math.log(2):.4f} bits; "
-                "train longer, or with a smaller --set train.lr"
-            )
-    if signals.received is not None:
-        return 128 + signals.received
-    return 0
+        return _run(training, asked, say)
+
+
+def _run(training: Training, asked: SimpleNamespace, say: Callable[[str], None]) -> int:
+    """Train until it ends or a signal comes, write the model, and return the exit code."""
+    if asked.output is None:
+        say("the model goes to standard output when training has ended; nothing is saved before")
+    if training.finished:
+        say(
+            f"nothing to do: {training.finished}; "
+            "raise --epochs, --steps or train.patience to go on"
+        )
+        return 0
+    with contextlib.ExitStack() as stack:
+        received = stack.enter_context(_stopped_by_signals(training))
+        log = None if asked.log is None else Log(asked.log, training, asked.resume)
+        if log is not None:
+            stack.enter_context(log)
+        display = stack.enter_context(Display(training, asked.quiet))
+        for record in training:
+            display.show(record)
+            if log is not None:
+                log.write(record)
+    if asked.output is None:
+        _write_to_stdout(training)
+    say(_summary(training, asked.output))
+    guessing, used = math.log(len(training.corpus.vocabulary)), training.in_use
+    if used is not None and used[1] > guessing:
+        say(
+            f"that is worse than guessing, which costs {guessing / math.log(2):.4f} bits; "
+            "train longer, or with a smaller --set train.lr"
+        )
+    return 128 + received[-1] if received else 0
+
+
+@contextlib.contextmanager
+def _stopped_by_signals(training: Training) -> Iterator[list[int]]:
+    """Inside its context a signal ends training after the step in progress; a second one ends the
+    process at once. A signal that is ignored (nohup) stays ignored. Yields those received."""
+    received: list[int] = []
+    before: dict[int, Any] = {}
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        received.append(number)
+        training.stop()
+        for each in before:
+            signal.signal(each, signal.SIG_DFL)
+
+    for name in ("SIGINT", "SIGTERM", "SIGHUP"):
+        number = getattr(signal, name, None)
+        if number is not None and signal.getsignal(number) is not signal.SIG_IGN:
+            with contextlib.suppress(ValueError):  # not in the main thread
+                before[number] = signal.signal(number, stop)
+    try:
+        yield received
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 @contextlib.contextmanager
 def _together(ranks: Alone) -> Iterator[None]:
-    """An error on one of several ranks is told and ends them all: the others would wait for it."""
+    """Report an error on one of several ranks and end them all, which would wait for it."""
     try:
         yield
     except BaseException as e:
@@ -197,14 +177,13 @@ def _together(ranks: Alone) -> Iterator[None]:
             raise
         code = e.exit_code if isinstance(e, CharLSTMError) else 1
         if ranks.rank:
-            time.sleep(OTHERS_WAIT)  # what is wrong for all, rank 0 says, and ends this
+            time.sleep(OTHERS_WAIT)  # rank 0 reports what is wrong on all, and ends this rank
         error(f"rank {ranks.rank}: {e if str(e) else type(e).__name__}")
         ranks.abort(code)
         raise
 
 
 def _check_stdout(resume: bool) -> None:
-    """Refuse to write the model to standard output where it cannot go there."""
     if resume:
         raise UsageError("--resume continues a file, not a stream; name it with -o")
     if sys.stdout is None:
@@ -216,8 +195,7 @@ def _check_stdout(resume: bool) -> None:
 
 
 def _write_to_stdout(training: Training) -> None:
-    """Write the model to standard output; of several ranks the first does."""
-    from charlstm.checkpoint import rescued, stream_checkpoint
+    from charlstm.storage.checkpoint import rescued, stream_checkpoint
 
     checkpoint = training.checkpoint()
     if training.ranks.rank:
@@ -230,92 +208,58 @@ def _write_to_stdout(training: Training) -> None:
 
 
 def _summary(training: Training, output: str | None) -> str:
-    kept, name = training.in_use, training.config.text.name
-    held_out = (
-        "nothing held out"
-        if kept is None
-        else f"held-out {kept[1] / math.log(2):.4f} bits per {name} ({kept[1]:.4f} nats) "
-        f"at step {kept[0]:,}"
-    )
-    wrote = (
-        f"wrote {output or 'standard output'} after {training.step:,} steps, "
-        f"{training.epoch:.2f} epochs: {held_out}"
-    )
+    best, name = training.in_use, training.config.text.name
+    held_out = "nothing held out" if best is None else f"held-out {loss_at(*best, name)}"
+    done = f"{training.step:,} steps, {training.epoch:.2f} epochs"
+    wrote = f"wrote {output or 'standard output'} after {done}: {held_out}"
     if output is None:
         return wrote
     model = "" if output == "charlstm.npz" else f" -m {shlex.quote(output)}"
     return f"{wrote}; try: charlstm sample{model}"
 
 
-class _Signals:
-    """While it is entered, a signal to stop ends training after the step that is being done;
-    a second one ends the process at once. A signal that is ignored (nohup) stays so."""
+# --- what it shows on the way ------------------------------------------------------------------
 
-    def __init__(self, training: Training) -> None:
-        self.training = training
-        self.received: int | None = None
-        self.before: dict[int, Any] = {}
-
-    def __enter__(self) -> _Signals:
-        for name in ("SIGINT", "SIGTERM", "SIGHUP"):
-            number = getattr(signal, name, None)
-            if number is not None and signal.getsignal(number) is not signal.SIG_IGN:
-                with contextlib.suppress(ValueError):  # not in the main thread
-                    self.before[number] = signal.signal(number, self._stop)
-        return self
-
-    def _stop(self, number: int, frame: FrameType | None) -> None:
-        self.received = number
-        self.training.stop()
-        for each in self.before:
-            signal.signal(each, signal.SIG_DFL)
-
-    def __exit__(self, *exc: object) -> None:
-        for number, handler in self.before.items():
-            signal.signal(number, handler)
+PLAIN_SECONDS = 10.0
+"""Seconds between two lines of progress where there is no terminal for a bar."""
 
 
-class _Progress:
-    """A bar on a terminal, a line now and then elsewhere, nothing when quiet."""
+class Display:
+    """Shows a bar on a terminal, a line every `PLAIN_SECONDS` elsewhere, nothing when quiet."""
 
     def __init__(self, training: Training, quiet: bool) -> None:
-        from charlstm.config import seconds
+        from charlstm.config.fields import seconds
 
-        self.training, self.quiet, self.text = training, quiet, training.config.text
+        self.quiet, self.text = quiet, training.config.text
         self.bar: Any = None
         self.shown_at = time.monotonic()
         self.chars_before = training.chars
         self.mean: float | None = None
         self.valid = training.best_valid
-        t, steps = training.config.train, training.total_steps
+        t, steps = training.config.train, training.plan.total_steps
         self.max_seconds = None if t.max_time is None else seconds(t.max_time)
-        self.end = None if steps is None else steps * training.B * t.length
+        self.end = None if steps is None else training.plan.chars(steps)
         if not quiet and terminal(sys.stderr):
             from tqdm import tqdm
 
-            self.bar = tqdm(
-                total=self.end,
-                initial=training.chars,
-                unit=self.text.unit,
-                unit_scale=True,
-                dynamic_ncols=True,
-                smoothing=0.1,
-                file=sys.stderr,
-            )
+            look: dict[str, Any] = {"unit_scale": True, "dynamic_ncols": True, "smoothing": 0.1}
+            begin, unit = training.chars, self.text.unit
+            self.bar = tqdm(total=self.end, initial=begin, unit=unit, file=sys.stderr, **look)
 
-    def __enter__(self) -> _Progress:
+    def __enter__(self) -> Display:
         return self
 
-    def show(self, record: Record) -> None:
+    def show(self, record: Event) -> None:
         if self.quiet:
             return
-        if math.isfinite(record.train):
-            mean = record.train if self.mean is None else self.mean
-            self.mean = mean + 0.02 * (record.train - mean)
-        if record.valid is not None:
-            self.valid = record.valid
+        if isinstance(record, Record):
+            if math.isfinite(record.train):
+                mean = record.train if self.mean is None else self.mean
+                self.mean = mean + 0.02 * (record.train - mean)
+            if record.valid is not None:
+                self.valid = record.valid
         try:
-            if record.sample is not None:
+            if isinstance(record, Record) and record.sample is not None:
                 self._line(f"--- sample at step {record.step:,}\n{record.sample}\n---")
             if record.notice is not None:
                 self._line(f"charlstm: {record.notice}")
@@ -326,23 +270,25 @@ class _Progress:
                 self.bar.update(record.chars - self.bar.n)
             elif time.monotonic() - self.shown_at >= PLAIN_SECONDS:
                 self.shown_at = time.monotonic()
-                limit = "" if self.max_seconds is None else f" of {self.max_seconds:.0f} s"
-                speed = (record.chars - self.chars_before) / max(record.seconds, 1e-9)
-                self._line(
-                    f"charlstm: {record.seconds:.0f} s{limit}, step {record.step:,}, epoch "
-                    f"{record.epoch:.1f}, {speed / 1000:.0f}k {self.text.name}s/s, {self._losses()}"
-                )
+                self._line(self._plain(record))
         except (OSError, ValueError, AttributeError):  # stderr is gone: train on without it
             self.quiet, self.bar = True, None
 
-    def _end(self, record: Record) -> int | None:
+    def _plain(self, record: Event) -> str:
+        limit = "" if self.max_seconds is None else f" of {self.max_seconds:.0f} s"
+        speed = (record.chars - self.chars_before) / max(record.seconds, 1e-9)
+        return (
+            f"charlstm: {record.seconds:.0f} s{limit}, step {record.step:,}, epoch "
+            f"{record.epoch:.1f}, {speed / 1000:.0f}k {self.text.name}s/s, {self._losses()}"
+        )
+
+    def _end(self, record: Event) -> int | None:
         """Units trained on when the first limit is reached: that of steps and epochs, or that of
         time if the speed stays as it has been."""
         if self.max_seconds is None:
             return self.end
-        done = record.chars - self.chars_before
-        rest = done * (self.max_seconds / max(record.seconds, 1e-9) - 1)
-        by_time = record.chars + max(0, round(rest))
+        left = self.max_seconds / max(record.seconds, 1e-9) - 1  # for each second so far
+        by_time = record.chars + max(0, round((record.chars - self.chars_before) * left))
         return by_time if self.end is None else min(self.end, by_time)
 
     def _losses(self) -> str:

@@ -23,10 +23,12 @@ import common  # first: one thread each, before NumPy is loaded
 import numpy as np
 from common import Row, Run
 
-from charlstm.checkpoint import read_checkpoint, write_checkpoint
-from charlstm.config import Config, Setting, seconds
-from charlstm.corpus import Corpus
-from charlstm.training import SAVING, Training
+from charlstm.config.fields import seconds
+from charlstm.config.schema import Config, Setting
+from charlstm.storage.checkpoint import read_checkpoint, write_checkpoint
+from charlstm.text.corpus import Corpus
+from charlstm.training.run import Training
+from charlstm.training.saving import SAVING, Output
 
 MEMORY = Path("/dev/shm")
 TEXT = Path(common.ROOT, "corpora", "lighthouse.txt")
@@ -100,11 +102,11 @@ def contest(folder: Path, training: Training, rounds: int, target: float) -> Ite
 def held_up(folder: Path, lasts: float) -> Row:
     """The share of its time that a run with the defaults spends on saving."""
     training = training_of(None, folder / "run.npz")
-    save, spent = training.save, []
+    save, spent = training.save, list[float]()
 
-    def timed() -> None:
+    def timed(last: bool = False) -> None:
         start = time.perf_counter()
-        save()
+        save(last)
         spent.append(time.perf_counter() - start)
 
     training.save = timed  # type: ignore[method-assign]
@@ -121,12 +123,12 @@ def held_up_large(folder: Path, training: Training, steps: int) -> Row:
     """The same of a large model, at most, from the time of a step and of a save: there is one
     after `train.save_every`, 60 seconds, and one at a new best, if every look at the held-out text
     brings one, where that is not too soon after the last."""
-    training.output = folder / "run.npz"
+    training.writes, training.output = True, Output(folder / "run.npz")
     start = time.perf_counter()
     for record in training:
         if record.step == steps:
             break
-    look = training.eval_every * (time.perf_counter() - start) / steps
+    look = training.plan.eval_every * (time.perf_counter() - start) / steps
     saves = []
     for _ in range(3):
         start = time.perf_counter()
@@ -134,7 +136,8 @@ def held_up_large(folder: Path, training: Training, steps: int) -> Row:
         saves.append(time.perf_counter() - start)
     save, every = median(saves), seconds(str(training.config.train.save_every))
     most = min(save / every + save / look, max(save / every, SAVING))
-    what = f"saves of {len(training.best):,} parameters, {save:.2f} s, a look each {look:.0f} s"
+    P = len(training.evaluations.best)
+    what = f"saves of {P:,} parameters, {save:.2f} s, a look each {look:.0f} s"
     return share(what, folder, most)
 
 
@@ -155,7 +158,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     common.add_json_option(parser)
     o = parser.parse_args(arguments)
     folders = o.folder or [Path(tempfile.gettempdir()), *([MEMORY] if MEMORY.is_dir() else [])]
-    rows = []
+    rows: list[Row] = []
     for place in folders:
         with tempfile.TemporaryDirectory(dir=place) as name:
             folder = Path(name)

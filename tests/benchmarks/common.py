@@ -33,7 +33,7 @@ from importlib.util import find_spec  # noqa: E402
 from statistics import median  # noqa: E402
 from typing import Any, NamedTuple, TypeVar  # noqa: E402
 
-from charlstm.shards import cores as cores  # noqa: E402
+from charlstm.training.shards import cores as cores  # noqa: E402
 
 Key = TypeVar("Key", bound=Hashable)
 Run = Callable[[], object]

@@ -21,8 +21,8 @@ from statistics import median
 
 import common  # first: one thread each, before NumPy is loaded
 
-from charlstm.config import UNIT_NAMES, TextConfig
-from charlstm.corpus import Corpus
+from charlstm.config.schema import UNIT_NAMES, TextConfig
+from charlstm.text.corpus import Corpus
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 MIB = 1 << 20

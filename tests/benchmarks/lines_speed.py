@@ -13,9 +13,10 @@ import numpy as np
 from common import Row, Run
 from peers import initial
 
-from charlstm.evaluation import LineScorer
-from charlstm.sampling import Completer
-from charlstm.vocabulary import Characters
+from charlstm.generation.ending import Sampling, Seed
+from charlstm.generation.sampler import Sampler
+from charlstm.scoring.evaluation import LineScorer
+from charlstm.text.units import Characters
 
 V, H, LENGTH = 65, 100, 60
 """Characters, hidden size, and characters of a line and of a continuation."""
@@ -29,12 +30,12 @@ def main() -> int:
     common.add_json_option(parser)
     o = parser.parse_args()
     model = initial("lstm", V, H, 1)
-    vocabulary = Characters([10, *range(32, 32 + V - 1)], np.ones(V, np.int64))
+    vocabulary = Characters(np.array([10, *range(32, 32 + V - 1)]), np.ones(V, np.int64))
     rng = np.random.default_rng(1)
     lines = ["".join(map(chr, row)) for row in rng.integers(32, 32 + V - 1, (o.lines, LENGTH))]
     scorer = LineScorer(model, vocabulary)
-    complete = Completer(model, vocabulary, 0, length=LENGTH)
-    seeds = [(vocabulary.encode(line[:10]), line[:10]) for line in lines]
+    complete = Sampler(model, vocabulary, 0, Sampling(length=LENGTH))
+    seeds = [Seed(vocabulary.encode(line[:10]), line[:10]) for line in lines]
     runs: dict[str, Run] = {
         "lines": lambda: scorer(lines),
         "lines, one at a time": lambda: [scorer([line]) for line in lines],

@@ -1,4 +1,4 @@
-"""What it costs that samples match: `Completer` with an expression beside the same without one, as
+"""What it costs that samples match: `Sampler` with an expression beside the same without one, as
 many samples of the same length, in seconds a character.
 
 For each of 20 expressions as many samples are made as its share of all; each is looked at with
@@ -19,9 +19,10 @@ import numpy as np
 from common import Row, Run
 from peers import initial
 
-from charlstm.patterns import Matcher
-from charlstm.sampling import Completer, Seed, generate
-from charlstm.vocabulary import Characters
+from charlstm.generation.ending import Sampling, Seed
+from charlstm.generation.matcher import Matcher
+from charlstm.generation.sampler import Sampler
+from charlstm.text.units import Characters
 
 H = 100
 UNITS = sorted(f"\n {string.ascii_letters}{string.digits},.:;-_!?'\"()+/")
@@ -45,32 +46,31 @@ def main() -> int:
     o = parser.parse_args()
     V = len(UNITS)
     model = initial("lstm", V, H, 1)
-    vocabulary = Characters(list(map(ord, UNITS)), np.ones(V, np.int64))
+    vocabulary = Characters(np.array([ord(unit) for unit in UNITS]), np.ones(V, np.int64))
     each = o.samples // len(EXPRESSIONS)
     seed = vocabulary.encode("The ")
-    seeds: list[Seed] = [(seed[-1:], "The ")] * each
+    seeds = [Seed(seed[-1:], "The ")] * each
     characters, wrong = 0, 0
     matching, free = [], []
     for expression in EXPRESSIONS:
-        match = Matcher(expression, vocabulary)
-        complete = Completer(model, vocabulary, 0, length=o.length, match=match, prefix=seed[:-1])
-        found = list(complete(seeds))
+        matched = Sampling(length=o.length, match=Matcher(expression, vocabulary))
+        sampler = Sampler(model, vocabulary, 0, matched, prefix=seed[:-1])
+        found = list(sampler(seeds))
         wrong += sum(re.fullmatch(expression, c.text) is None for c in found)
         made = sum(c.units for c in found)
         characters += made
-        matching.append(complete)
+        matching.append(sampler)
         mean = max(1, round(made / each))
-        free.append(Completer(model, vocabulary, 0, length=mean, prefix=seed[:-1]))
-    of_free = each * sum(complete.length for complete in free)
+        free.append(Sampler(model, vocabulary, 0, Sampling(length=mean), prefix=seed[:-1]))
+    of_free = each * sum(sampler.sampling.length for sampler in free)
 
-    def run(completers: list[Completer]) -> Run:
-        return lambda: [list(complete(seeds)) for complete in completers]
+    def run(samplers: list[Sampler]) -> Run:
+        return lambda: [list(sampler(seeds)) for sampler in samplers]
 
     def together() -> None:
-        """As `sample --count` does: all in step with each other."""
-        for complete in free:
-            options = {"count": each, "length": complete.length}
-            for _ in generate(model, vocabulary, seed, 0, **options):
+        """As `sample --count` does: piece by piece."""
+        for sampler in free:
+            for _ in sampler.pieces(seeds):
                 pass
 
     runs = {"match": run(matching), "free": run(free), "together": together}

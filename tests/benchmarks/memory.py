@@ -17,7 +17,7 @@ from pathlib import Path
 
 import common  # first: one thread each, before NumPy is loaded
 from common import Row
-from peers import Shape, torch_step
+from peers import Task, torch_step
 from train_speed import CONTESTS, Contest, T, charlstm_step
 
 STEPS, STREAMS = 20, 64
@@ -41,7 +41,7 @@ def peaks(pid: str = "self") -> Iterator[int]:
 def train(name: str, k: int, workers: int) -> int:
     """Do the steps of contest k in this process; the most bytes it took."""
     contest = CONTESTS[k]
-    shape = Shape(contest.cell, contest.V, contest.H, contest.layers, T, STREAMS)
+    shape = Task(contest.cell, contest.V, contest.H, contest.layers, T, STREAMS)
     if name == "charlstm":
         step = charlstm_step(*shape, workers)
     else:

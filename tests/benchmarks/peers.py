@@ -15,8 +15,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from charlstm.model import Model
-from charlstm.optimizers import Adagrad
+from charlstm.nn.model import Model
+from charlstm.nn.optimizers import Adagrad
+from charlstm.nn.shape import Shape
 
 Array = NDArray[Any]
 Step = Callable[[], float]
@@ -34,7 +35,7 @@ TORCH_GATES = {"rnn": ("h",), "gru": ("r", "q", "n"), "lstm": ("i", "f", "g", "o
 """The gates in PyTorch's order; what it calls z is q here."""
 
 
-class Shape(NamedTuple):
+class Task(NamedTuple):
     """What is trained: the arguments of the functions that make a contestant."""
 
     cell: str
@@ -53,7 +54,7 @@ def texts(V: int, T: int, B: int) -> list[Array]:
 
 def initial(cell: str, V: int, H: int, layers: int) -> Model:
     """The weights with which everybody begins."""
-    model = Model(cell, V, H, layers)
+    model = Model(Shape(cell, V, H, layers))
     model.initialise(np.random.default_rng(0))
     return model
 
@@ -82,11 +83,11 @@ def torch_network(torch: Any, model: Model, embedding: bool = False) -> TorchNet
     torch.manual_seed(0)
     cell, V, H = model.cell.name, model.V, model.H
     kind = {"rnn": torch.nn.RNN, "gru": torch.nn.GRU, "lstm": torch.nn.LSTM}[cell]
-    recurrent = kind(EMBEDDING if embedding else V, H, model.layers)
+    recurrent = kind(EMBEDDING if embedding else V, H, model.shape.layers)
     linear = torch.nn.Linear(H, V)
     order = [model.cell.gates.index(gate) for gate in TORCH_GATES[cell]]
     with torch.no_grad():
-        for k in range(model.layers):
+        for k in range(model.shape.layers):
             for name, theirs in (("Wx", "weight_ih"), ("Wh", "weight_hh")):
                 rows = np.concatenate(model.weights[f"layer{k}.{name}"][order].transpose(0, 2, 1))
                 if k or name == "Wh" or not embedding:

@@ -36,8 +36,9 @@ import common  # first: one thread each, before NumPy is loaded
 import numpy as np
 
 import charlstm
-from charlstm.model import Model, Stepper
-from charlstm.vocabulary import Vocabulary
+from charlstm.nn.model import Model
+from charlstm.nn.stepper import Stepper
+from charlstm.text.vocabulary import Vocabulary
 from corpora import reber
 
 CELLS = ("rnn", "gru", "lstm")

@@ -18,10 +18,12 @@ import common  # first: one thread each, before NumPy is loaded
 import numpy as np
 from common import Rates, Row, Run
 
-from charlstm.evaluation import SEGMENT, surprisals
-from charlstm.model import Model
-from charlstm.sampling import generate
-from charlstm.vocabulary import Characters
+from charlstm.generation.ending import Sampling, Seed
+from charlstm.generation.sampler import Sampler
+from charlstm.nn.model import Model
+from charlstm.nn.shape import Shape
+from charlstm.scoring.evaluation import SEGMENT, surprisals
+from charlstm.text.units import Characters
 
 CHARACTERS, CHARACTERS_OF_MANY, CHARACTERS_SCORED = 2000, 200, 8 * SEGMENT
 """Of one text: a single one, one of many, one that is scored."""
@@ -35,7 +37,7 @@ def vocabulary(V: int) -> Characters:
 
 def initial(cell: str, V: int, H: int) -> Model:
     """A model with random weights."""
-    model = Model(cell, V, H)
+    model = Model(Shape(cell, V, H))
     model.initialise(np.random.default_rng(0))
     return model
 
@@ -43,11 +45,11 @@ def initial(cell: str, V: int, H: int) -> Model:
 def charlstm_texts(cell: str, V: int, H: int, count: int, length: int) -> Run:
     """So many texts side by side, by this package."""
     model, characters = initial(cell, V, H), vocabulary(V)
-    keys, seed = itertools.count(), np.zeros(1, np.int32)
-    options = {"count": count, "length": length, "temperature": TEMPERATURE}
+    sampling = Sampling(length=length, temperature=TEMPERATURE)
+    keys, seeds = itertools.count(), [Seed(np.zeros(1, np.int32), characters.units[0])] * count
 
     def texts() -> object:
-        pieces = generate(model, characters, seed, next(keys), **options)
+        pieces = Sampler(model, characters, next(keys), sampling).pieces(seeds)
         written = "".join([piece.text for piece in pieces])
         assert len(written) == count * length
         return written

@@ -30,12 +30,10 @@ from statistics import median
 import common  # first: one thread each, before NumPy is loaded
 import numpy as np
 
-from charlstm.cells import CELLS
-from charlstm.model import weight_shapes
-from charlstm.optimizers import Adagrad, clip_norm_, norm
-from charlstm.parameters import count
-from charlstm.ranks import ranks
-from charlstm.shards import Job, Shards
+from charlstm.nn.optimizers import Adagrad, clip_norm_, norm
+from charlstm.nn.shape import Shape
+from charlstm.training.ranks import ranks
+from charlstm.training.shards import Job, Shards
 
 V, T, STREAMS = 65, 50, 64
 SIZES = {100: 60, 512: 12, 2048: 2}
@@ -47,13 +45,13 @@ NETWORKS = {"10 Gbit/s Ethernet": (30e-6, 1.1e9), "200 Gbit/s InfiniBand": (2e-6
 
 def weights(H: int) -> int:
     """Number of weights of the LSTM."""
-    return count(weight_shapes(CELLS["lstm"], V, H, 1))
+    return Shape("lstm", V, H).size
 
 
 def measure(H: int, B: int, steps: int) -> dict[str, float]:
     """One rank's part: median seconds of computing, adding up and updating, and of a step."""
     together = ranks()
-    shards = Shards(Job("lstm", V, H, 1, T, B, 1), 1)
+    shards = Shards(Job(Shape("lstm", V, H), T, B, 1), 1)
     rng = np.random.default_rng(0)
     shards.weights[...] = rng.uniform(-0.05, 0.05, len(shards.weights))
     optimizer = Adagrad(shards.weights)

@@ -19,11 +19,11 @@ import common  # first: one thread each, before NumPy is loaded
 from peers import CLIP, RATE, initial, texts
 from train_speed import SQUARE, T, matrix_product
 
-import charlstm.model
-import charlstm.recurrent
-from charlstm.layers import OneHot
-from charlstm.model import Unrolled
-from charlstm.optimizers import Adagrad, clip_norm_, norm
+import charlstm.nn.recurrent
+from charlstm.nn.cells import CELLS
+from charlstm.nn.optimizers import Adagrad, clip_norm_, norm
+from charlstm.nn.products import sum_products
+from charlstm.nn.unrolled import Unrolled
 
 
 class Clock:
@@ -36,10 +36,10 @@ class Clock:
     def timed(self, part: str, run: Callable[..., Any]) -> Callable[..., Any]:
         """`run`, whose time counts for a part."""
 
-        def wrapped(*arguments: Any) -> Any:
+        def wrapped(*arguments: Any, **keywords: Any) -> Any:
             before, self.inside = self.inside, 0.0
             start = time.perf_counter()
-            result = run(*arguments)
+            result = run(*arguments, **keywords)
             seconds = time.perf_counter() - start
             self.seconds[part] += seconds - self.inside
             self.inside = before + seconds
@@ -63,34 +63,36 @@ class TimedCell:
 
 def watch(unrolled: Unrolled, clock: Clock) -> None:
     """Have the parts of a model timed."""
-    for layer in unrolled.recurrent:
-        layer.cell = TimedCell(layer.cell, clock)
+    for k, layer in enumerate(unrolled.layers):
+        recurrent = layer.recurrent
+        recurrent.cell = TimedCell(recurrent.cell, clock)  # type: ignore[assignment]
         for part, name in (
             ("h Wh", "forward_products"),
             ("dv Wh^T", "backward_products"),
             ("sum over the gates", "sum_parts"),
         ):
-            setattr(layer, name, [clock.timed(part, run) for run in getattr(layer, name)])
-    for below in unrolled.inputs:
-        one_hot = isinstance(below, OneHot)
-        what = ("look-up of x Wx", "dWx, one-hot") if one_hot else ("x Wx", "dWx and dx")
-        prepare = clock.timed("weights laid out", below.prepare)
+            runs = getattr(recurrent, name)
+            setattr(recurrent, name, [clock.timed(part, run) for run in runs])
+        what = ("x Wx", "dWx and dx") if k else ("look-up of x Wx", "dWx, one-hot")
+        prepare = clock.timed("weights laid out", layer.input.forward)
 
         def prepared(*arguments: Any, prepare: Any = prepare, part: str = what[0]) -> Any:
             return clock.timed(part, prepare(*arguments))
 
-        below.prepare = prepared  # type: ignore[method-assign]
-        below.backward = clock.timed(what[1], below.backward)  # type: ignore[method-assign]
+        layer.input.forward = prepared  # type: ignore[assignment, method-assign]
+        layer.input.backward = clock.timed(  # type: ignore[method-assign]
+            what[1], layer.input.backward
+        )
     output = unrolled.output
     output.loss_and_gradient = clock.timed(  # type: ignore[method-assign]
         "output, softmax, dWy, dh", output.loss_and_gradient
     )
-    charlstm.recurrent.sum_products = clock.timed("dWh", charlstm.recurrent.sum_products)
+    setattr(charlstm.nn.recurrent, "sum_products", clock.timed("dWh", sum_products))  # noqa: B010
 
 
 def operations(cell: str, V: int, H: int, layers: int, N: int) -> dict[str, int]:
     """Of the products of each part."""
-    G = len(charlstm.model.CELLS[cell].gates)
+    G = len(CELLS[cell].gates)
     square = 2 * N * G * H * H
     return {
         "h Wh": layers * square,

@@ -24,14 +24,15 @@ import common  # first: one thread each, before NumPy is loaded
 import numpy as np
 import peers
 from common import Rates, Row, Run
-from peers import CLIP, RATE, Shape, initial, jax_step, texts, torch_step
+from peers import CLIP, RATE, Task, initial, jax_step, texts, torch_step
 
-from charlstm.cells import CELLS
-from charlstm.config import Config, Setting
-from charlstm.model import Unrolled
-from charlstm.optimizers import Adagrad, clip_norm_, norm
-from charlstm.shards import Job, Shards
-from charlstm.training import fitted
+from charlstm.config.schema import Config, Setting
+from charlstm.nn.cells import CELLS
+from charlstm.nn.optimizers import Adagrad, clip_norm_, norm
+from charlstm.nn.shape import Shape
+from charlstm.nn.unrolled import Unrolled
+from charlstm.training.plan import fitted
+from charlstm.training.shards import Job, Shards
 
 STREAMS = (16, 32, 64, 128)
 SQUARE = 1024
@@ -113,7 +114,7 @@ def charlstm_step(
     scale = 1.0 / (T * B)
 
     if workers > 1:
-        shards = started(Shape(cell, V, H, layers, T, B), workers)
+        shards = started(Task(cell, V, H, layers, T, B), workers)
         shards.weights[...] = model.weights.flat
         weights, flat_gradient = shards.weights, shards.gradient
 
@@ -145,12 +146,14 @@ def charlstm_step(
     return step
 
 
-def started(shape: Shape, workers: int) -> Shards:
+def started(task: Task, workers: int) -> Shards:
     """Shards with their worker processes, as many shards as training makes of so many streams and
     at least one for each process, when all processes are ready."""
-    settings = [Setting("train.batch", shape.B, "here"), Setting("train.length", shape.T, "here")]
+    settings = [Setting("train.batch", task.B, "here"), Setting("train.length", task.T, "here")]
     config, _ = fitted(Config().updated(settings), sys.maxsize)
-    shards = Shards(Job(*shape, max(workers, int(config.train.shards))), workers)
+    sizes = Shape(task.cell, task.V, task.H, task.layers)
+    job = Job(sizes, task.T, task.B, max(workers, int(config.train.shards)))
+    shards = Shards(job, workers)
     shards.start_workers()
     while not all(worker.waits() for worker in shards.workers):
         time.sleep(0.01)
@@ -195,7 +198,7 @@ def race(
     runs: dict[tuple[str, int], Run] = {}
     prepare: dict[tuple[str, int], Run] = {}
     for B in streams:
-        shape = Shape(cell, V, H, layers, T, B)
+        shape = Task(cell, V, H, layers, T, B)
         runs[OURS, B] = charlstm_step(*shape, workers)
         if torch:
             runs["PyTorch", B] = torch_step(torch, *shape, embedding)

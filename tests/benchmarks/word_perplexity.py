@@ -21,8 +21,8 @@ import numpy as np
 from common import Row
 
 import charlstm
-from charlstm.evaluation import surprisals
-from charlstm.model import Model
+from charlstm.nn.model import Model
+from charlstm.scoring.evaluation import surprisals
 
 TORCH_ORDER = [0, 1, 3, 2]
 """PyTorch's gates i, f, g, o among ours: i, f, o, g. It is its own inverse."""
@@ -44,7 +44,7 @@ def settings(o: argparse.Namespace) -> dict[str, Any]:
 def torch_network(torch: Any, model: Model) -> Any:
     """The model's weights in PyTorch: an embedding, `nn.LSTM` and a linear layer."""
     V, H, w = model.V, model.H, model.weights
-    D = model.D
+    D = model.shape.embedding
 
     class Network(torch.nn.Module):  # type: ignore[misc]
         def __init__(self) -> None:
@@ -117,8 +117,8 @@ def compare(o: argparse.Namespace) -> Row:
     training = charlstm.train(o.text, config="rnnlm", settings=settings(o))
     corpus, t = training.corpus, training.config.train
     began = training.checkpoint().last.copy()
-    records = list(training)
-    model = training.model
+    records = [event for event in training if isinstance(event, charlstm.Record)]
+    model = training.learner.model
     ids = corpus.valid[: o.scored]
     ours = math.exp(surprisals(model, ids).mean())
     what = (

@@ -30,12 +30,14 @@ from typing import Any
 
 import numpy as np
 
-from charlstm.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
 from charlstm.cli import main
-from charlstm.config import Config, Setting, bundled
-from charlstm.corpus import Corpus
+from charlstm.config.schema import Config, Setting
+from charlstm.config.sources import bundled
 from charlstm.errors import CheckpointError, DivergedError, OutputError
-from charlstm.training import Training
+from charlstm.storage.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
+from charlstm.text.corpus import Corpus
+from charlstm.training.events import Record
+from charlstm.training.run import Training
 from faults import commands
 from faults.disk import FailingDisk, RecordingDisk
 from faults.hostile import mutant, mutant_text, table, watched
@@ -54,8 +56,14 @@ def corpus() -> Corpus:
     return Corpus.from_text(STORY[:3000], 0.1)
 
 
-SMALL = {"model_hidden": 8, "train_batch": 4, "train_length": 10, "train_workers": 1}
-SMALL |= {"train_epochs": None, "train_patience": None}
+SMALL: dict[str, Any] = {
+    "model_hidden": 8,
+    "train_batch": 4,
+    "train_length": 10,
+    "train_workers": 1,
+    "train_epochs": None,
+    "train_patience": None,
+}
 
 
 @functools.cache
@@ -149,17 +157,17 @@ def stops(n: int | None, seed: int) -> Outcome:
         config = configured(**SMALL, **keys, train_steps=60, train_eval_every=17)
         t = config.text
         text = STORY[: 12_000 if t.unit == "word" else 2400]  # an epoch is 54 steps
-        text = Corpus.from_text(text, 0.1, unit=t.unit, max_vocabulary=t.max_vocabulary)
+        corpus = Corpus.from_text(text, 0.1, unit=t.unit, max_vocabulary=t.max_vocabulary)
         with tempfile.TemporaryDirectory() as name:
             whole, parts = Path(name, "whole.npz"), Path(name, "parts.npz")
-            list(Training.start(text, config, whole))
+            list(Training.start(corpus, config, whole))
             for stop in range(1, 61):
                 trials += 1
-                training = Training.start(text, config, parts)
+                training = Training.start(corpus, config, parts)
                 for record in training:
                     if record.step == stop:
                         training.stop()
-                list(Training.resume(text, read_checkpoint(parts), parts))
+                list(Training.resume(corpus, read_checkpoint(parts), parts))
                 if parts.read_bytes() != whole.read_bytes():
                     failures.append(f"{keys}: stopped after step {stop}, another file")
     return trials, failures
@@ -182,13 +190,13 @@ def poison(n: int | None, seed: int) -> Outcome:
 
         def step(self: Training, *rest: Any, at: int = at, times: int = times,
                  value: float = value, place: str = place) -> Any:  # fmt: skip
-            if self.step == at and len(self.progress["rollbacks"]) < times:
+            if self.step == at and len(self.progress.rollbacks) < times:
                 arrays = {
-                    "weights": self.model.weights.flat,
-                    "average": self.average,
-                    "squares": self.optimizer.state["squares"],
-                    "state": self.state[-1].reshape(-1),
-                    "best": self.gradient,
+                    "weights": self.learner.model.weights.flat,
+                    "average": self.learner.average,
+                    "squares": self.learner.optimizer.state["squares"],
+                    "state": self.learner.state[-1].reshape(-1),
+                    "best": self.learner.gradient,
                 }
                 array = arrays[place]
                 assert array is not None
@@ -200,10 +208,10 @@ def poison(n: int | None, seed: int) -> Outcome:
             config = configured(
                 **SMALL, train_steps=60, train_eval_every=20, train_save_every=EVERY
             )
-            Training._do_step = step  # type: ignore[method-assign]
+            Training._do_step = step  # type: ignore[assignment, method-assign]
             try:
                 for record in Training.start(corpus(), config, path):
-                    if record.saved and not _finite(path):
+                    if isinstance(record, Record) and record.saved and not _finite(path):
                         failures.append(f"injection {k}: {value} in {place} was saved")
             except DivergedError as e:
                 if times < 4 or "after 3 returns" not in str(e):
@@ -295,8 +303,8 @@ def full_disk(n: int | None, seed: int) -> Outcome:
 
 SAVE = """
 import sys
-from charlstm import checkpoint, files
 from charlstm.errors import OutputError
+from charlstm.storage import checkpoint, files
 files.secrets.token_hex = lambda n: "deadbeef"  # so that strace knows the file
 try:
     checkpoint.write_checkpoint(sys.argv[2], checkpoint.read_checkpoint(sys.argv[1]))

@@ -24,7 +24,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from charlstm.checkpoint import read_checkpoint
+from charlstm.storage.checkpoint import read_checkpoint
 
 Outcome = tuple[int, list[str]]
 ROOT = Path(__file__).parents[2]
@@ -135,7 +135,7 @@ BROKEN: dict[str, Callable[[], Any] | None] = {
 
 def streams(n: int | None, seed: int) -> Outcome:
     """Standard output without a reader, on a full device, closed, or on a full disk: the exit codes
-    that the README tells, one line or none. Standard error likewise: nothing changes but that
+    that docs/commands.md has, one line or none. Standard error likewise: nothing changes but that
     nobody is told. Locales: not a byte changes."""
     failures: list[str] = []
     trials, check = 0, partial(_check, failures)
@@ -233,7 +233,7 @@ def _terminal_goes(folder: Path) -> tuple[bool, Any]:
     os.close(ours)
     code = process.wait(PATIENCE)
     there = folder / "new.npz"
-    steps = read_checkpoint(there).progress["step"]
+    steps = read_checkpoint(there).progress.step
     good = bool(drawn) and code == 0 and steps == 2000
     there.write_bytes((folder / "m.npz").read_bytes())  # as all others leave it
     return good, (code, drawn, steps)
@@ -246,7 +246,7 @@ NUMBERS = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGHUP: 129}
 SLOW = """
 import sys, time
 from charlstm.cli import main
-from charlstm.training import Training
+from charlstm.training.run import Training
 
 save = Training.save
 
@@ -322,12 +322,12 @@ AT_WORK: dict[str, tuple[Callable[..., subprocess.Popen[bytes]], list[str]]] = {
 
 
 def stopped(n: int | None, seed: int) -> Outcome:
-    """Every command at work, and every signal to stop: the exit code that the README tells, no
+    """Every command at work, and every signal to stop: the exit code that docs/commands.md has, no
     traceback, and of training a whole file; one that is ignored (nohup) stays so; and a second
     one ends at once what the first would only end after the save."""
     failures: list[str] = []
     trials, check = 0, partial(_check, failures)
-    piped = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    piped: Any = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
 
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -345,7 +345,7 @@ def stopped(n: int | None, seed: int) -> Outcome:
                 wrong = _wrong(told, 0)
                 check(where, wrong is None, wrong)
                 if what == "train":
-                    step = read_checkpoint(folder / "new.npz").progress["step"]
+                    step = read_checkpoint(folder / "new.npz").progress.step
                     check(where, f"after {step:,} steps".encode() in told, told)
             trials += 1
             where = f"signal {number}, ignored"
@@ -421,7 +421,7 @@ def large_corpus(n: int | None, seed: int) -> Outcome:
                 return 1, [process.stderr[-300:]]
             peaks.append(int(process.stdout) << 10)
             units = size + 1  # with the line break that closes the ring
-            if read_checkpoint(Path(name, "m.npz")).progress["corpus"]["train"] != units:
+            if read_checkpoint(Path(name, "m.npz")).progress.corpus.train != units:
                 failures.append(f"not trained on {size:,} characters")
     if peaks[1] - peaks[0] > ALLOWED:
         failures.append(f"{peaks[0]:,} bytes of memory became {peaks[1]:,}")

@@ -1,6 +1,6 @@
 """Disks that fail, and disks that lose power.
 
-Both stand in for what `charlstm.files` calls of the operating system: `open`, the file it
+Both stand in for what `charlstm.storage.files` calls of the operating system: `open`, the file it
 gives, `os.fsync`, `os.replace`, and the opening and syncing of a directory.
 """
 
@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
-import charlstm.files
+import charlstm.storage.files
 
 
 class Disk:
@@ -61,7 +61,7 @@ class Disk:
     def mounted(self) -> Iterator[None]:
         """All checkpoints are written to this disk meanwhile."""
         with (
-            patch.object(charlstm.files, "open", self._open, create=True),
+            patch.object(charlstm.storage.files, "open", self._open, create=True),
             patch.object(os, "fsync", self._fsync),
             patch.object(os, "replace", self._replace),
             patch.object(os, "open", self._open_directory),

@@ -24,8 +24,10 @@ Members = dict[str, bytes]
 CODECS = Path(encodings.__file__).parent
 """Where those are that come with Python."""
 
-FORBIDDEN = ("pickle.find_class", "exec", "compile", "subprocess.Popen", "os.system")
-FORBIDDEN += ("socket.connect", "socket.bind", "os.exec", "os.fork", "ctypes.dlopen")
+FORBIDDEN = (
+    *("pickle.find_class", "exec", "compile", "subprocess.Popen", "os.system"),
+    *("socket.connect", "socket.bind", "os.exec", "os.fork", "ctypes.dlopen"),
+)
 
 
 def unpack(data: bytes) -> Members:

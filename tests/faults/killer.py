@@ -26,8 +26,8 @@ if __name__ == "__main__":
         os.environ.setdefault(name, "1")
     sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from charlstm.checkpoint import read_checkpoint
 from charlstm.cli import main
+from charlstm.storage.checkpoint import read_checkpoint
 
 SETTINGS: dict[str, object] = {"model.hidden": 16, "model.dropout": 0.2, "train.batch": 4}
 SETTINGS |= {"train.length": 10, "train.workers": 1, "train.shards": 2, "train.lr": 0.3}
@@ -83,7 +83,7 @@ def end(child: int) -> int:
 
 def step_of(path: Path) -> int:
     """Steps done in the file that is there; -1 where there is none. Raises where it is damaged."""
-    return int(read_checkpoint(path).progress["step"]) if path.exists() else -1
+    return int(read_checkpoint(path).progress.step) if path.exists() else -1
 
 
 def campaign(kind: str, blows: int, seed: int) -> dict[str, object]:

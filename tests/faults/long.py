@@ -32,7 +32,8 @@ def run(campaign: Campaign, trials: int | None, until: float, seed: int) -> tupl
     many these were, and what went wrong."""
     if trials is None or until == float("inf"):
         return campaign.run(trials, seed)
-    done, asked, failures = 0, 0, []
+    done, asked = 0, 0
+    failures: list[str] = []
     while asked < trials and (not asked or time.monotonic() < until):
         some = min(trials - asked, max(1, round(ROUND * (campaign.always or 0))))
         more, wrong = campaign.run(some, seed)

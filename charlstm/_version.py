@@ -1,0 +1,3 @@
+"""The version, importable from anywhere."""
+
+__version__ = "0.1.0"

@@ -1,0 +1,1 @@
+"""The settings: what keys there are, and how files and options give them."""

@@ -1,0 +1,1 @@
+"""The network, its parameters and its optimizers, in NumPy alone."""

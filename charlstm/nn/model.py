@@ -1,0 +1,99 @@
+"""The weights of a language model: recurrent layers between characters and softmax."""
+
+from typing import Self
+
+import numpy as np
+
+from charlstm.nn.arrays import Array, DTypeLike, Parameters, zeros
+from charlstm.nn.cells import CELLS
+from charlstm.nn.shape import Shape, State
+
+
+class Model:
+    """Weights of a recurrent language model over a vocabulary of V characters.
+
+    Arrays: with an embedding of width D, its rows `E` (V, D); for each layer l = 0, 1, … of width
+    H `layer{l}.Wx` (G, n, H), `layer{l}.Wh` (G, H, H), `layer{l}.b` (G, 1, H), where n is D, or V
+    without an embedding, for the lowest layer and the width of the layer below for the others;
+    then the output projection `Wy` (V, H) and `by` (V,). The gates stand in the order of
+    `cell.gates`.
+
+    With `tie`, the output weights are the embedding (O. Press, L. Wolf, 2017; H. Inan, K. Khosravi,
+    R. Socher, 2017): there is no array `Wy`. Where D is not the width of the uppermost layer, a
+    projection `Wp` (H, D) stands between: y = h Wp E^T + by. It has no bias: one would add the same
+    to each logit whatever h is, which is what by does.
+    """
+
+    def __init__(
+        self, shape: Shape, dtype: DTypeLike = np.float32, flat: Array | None = None
+    ) -> None:
+        """Over the flat vector of weights (P,), which is not copied; zeros where none is given."""
+        self.shape, self.cell = shape, CELLS[shape.cell]
+        self.V, self.H = shape.V, shape.widths[-1]  # H of the uppermost layer, which is shown
+        self.dtype = np.dtype(dtype)
+        self.weights = Parameters(shape.weights, self.dtype, flat)
+
+    def initialise(
+        self,
+        rng: np.random.Generator,
+        forget_bias: float = 1.0,
+        start: str = "uniform",
+        embedding_start: float = 1.0,
+    ) -> None:
+        """Draw the weights.
+
+        uniform   in ±1/sqrt(H), H being the width of their layer, of the uppermost for those of
+                  the output (as PyTorch does)
+        normal    with standard deviation 1/sqrt(n), n being the number of values that they read,
+                  H for one-hot input (Y. LeCun and others, Efficient BackProp, 1998)
+
+        The embedding is drawn in the same way, with the standard deviation `embedding_start`.
+        Biases are zero. The forget gate's bias starts at `forget_bias`, so that a new LSTM
+        keeps its cell state until it has learnt to forget (R. Jozefowicz et al., 2015).
+        """
+        widths = {f"layer{k}": H for k, H in enumerate(self.shape.widths)}
+        for name, w in self.weights.items():
+            width = widths.get(name.partition(".")[0], self.H)
+            if name.endswith(("b", "by")):
+                w[...] = 0.0
+            elif start == "normal":
+                one_hot = name == "layer0.Wx" and not self.shape.embedding
+                n = width if one_hot or name == "Wy" else w.shape[-2]
+                deviation = embedding_start if name == "E" else 1.0 / np.sqrt(n)
+                w[...] = rng.normal(0.0, deviation, w.shape)
+            else:
+                bound = np.sqrt(3.0) * embedding_start if name == "E" else 1.0 / np.sqrt(width)
+                w[...] = rng.uniform(-bound, bound, w.shape)
+        if "f" in self.cell.gates:
+            for k in range(self.shape.layers):
+                self.weights[f"layer{k}.b"][self.cell.gates.index("f")] = forget_bias
+
+    @property
+    def Wy(self) -> Array:
+        """Weights (V, H) by which the logits are h Wy^T + by, whether there is an array of that
+        name or they are tied: then E, or what E and the projection make together."""
+        w = self.weights
+        if not self.shape.tie:
+            return w["Wy"]
+        return w["E"] @ w["Wp"].T if "Wp" in w else w["E"]
+
+    def zero_state(self, B: int) -> State:
+        """The state before the first character of B streams."""
+        return [zeros((B, H), self.dtype) for H in self.shape.states.values()]
+
+    def with_weights(self, flat: Array) -> Self:
+        """The same model over another flat vector of weights, which is not copied, and whose
+        precision is the model's."""
+        return type(self)(self.shape, flat.dtype, flat)
+
+    def input_table(self, out: Array) -> None:
+        """Write u = (x Wx + b) * scale of the lowest layer for every character into `out`
+        (G, V + 1, H), and last, where id -1 finds it, that of an unknown one."""
+        w = self.weights
+        scale = np.array(self.cell.scale, self.dtype).reshape(-1, 1, 1)
+        if self.shape.embedding:
+            np.matmul(w["E"], w["layer0.Wx"] * scale, out=out[:, : self.V])
+        else:
+            np.multiply(w["layer0.Wx"], scale, out=out[:, : self.V])
+        out[:, self.V :] = 0.0
+        np.add(out, w["layer0.b"] * scale, out=out)

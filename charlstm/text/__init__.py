@@ -1,0 +1,1 @@
+"""From files to ids and back: vocabularies, encodings, the corpus."""
