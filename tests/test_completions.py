@@ -21,7 +21,7 @@ import charlstm
 import charlstm.generation.sampler
 from charlstm.generation.ending import Ending, Sampling, Seed, stop_in
 from charlstm.generation.matcher import Matcher
-from charlstm.generation.numbers import BLOCK, Numbers, StreamNumbers
+from charlstm.generation.numbers import STRETCH, Numbers, StreamNumbers
 from charlstm.generation.sampler import Completion, accepted, best_of
 from charlstm.nn.cells import CELLS
 from charlstm.nn.model import Model
@@ -113,7 +113,7 @@ def test_each_as_if_alone(
 
 
 @pytest.mark.parametrize("options", [{}, {"top_k": 3}, {"top_p": 0.7}, {"temperature": 1e-300}])
-@pytest.mark.parametrize("length", [1, 7, 2 * BLOCK + 9])
+@pytest.mark.parametrize("length", [1, 7, 2 * STRETCH + 9])
 def test_chance_belongs_to_the_seed(options: dict[str, Any], length: int) -> None:
     """The number of a seed says what is drawn, not what stands beside it or came before."""
     model, v = random_model()
@@ -173,7 +173,7 @@ def test_numbers() -> None:
     for k, sample in enumerate(samples):
         streams.begin(k, sample)
     seen = [streams.next()]
-    for _ in range(2 * BLOCK):
+    for _ in range(2 * STRETCH):
         streams.advance(np.ones(3, np.bool_))
         seen.append(streams.next())
     assert len(np.unique(seen)) == np.size(seen)

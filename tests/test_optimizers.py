@@ -18,10 +18,10 @@ from numpy.typing import NDArray
 import charlstm.nn.optimizers
 from charlstm.config.schema import KEYS, TrainConfig
 from charlstm.nn.optimizers import (
-    BLOCK,
     OPTIMIZERS,
     SCHEDULES,
     SGD,
+    STRIDE,
     Adagrad,
     Adam,
     AdamW,
@@ -315,7 +315,7 @@ def test_in_blocks_or_whole_is_the_same(name: str, size: int, block: int) -> Non
     results = []
     with pytest.MonkeyPatch.context() as patch:
         for length in (10**6, block):
-            patch.setattr(charlstm.nn.optimizers, "BLOCK", length)
+            patch.setattr(charlstm.nn.optimizers, "STRIDE", length)
             w = np.linspace(-1.0, 1.0, size, dtype=np.float32)
             optimizer = OPTIMIZERS[name](w)
             for row in g:
@@ -328,13 +328,13 @@ def test_in_blocks_or_whole_is_the_same(name: str, size: int, block: int) -> Non
 @every_optimizer
 def test_a_step_allocates_nothing(name: str) -> None:
     """No array that grows with the weights."""
-    w, g = np.ones(3 * BLOCK + 5, np.float32), np.ones(3 * BLOCK + 5, np.float32)
+    w, g = np.ones(3 * STRIDE + 5, np.float32), np.ones(3 * STRIDE + 5, np.float32)
     optimizer = OPTIMIZERS[name](w)
     optimizer.step_(w, g, 0.1)
     tracemalloc.start()
     try:
         optimizer.step_(w, g, 0.1)
-        assert tracemalloc.get_traced_memory()[1] < BLOCK // 4
+        assert tracemalloc.get_traced_memory()[1] < STRIDE // 4
     finally:
         tracemalloc.stop()
 

@@ -6,7 +6,7 @@ import numpy as np
 
 from charlstm.generation.ending import Ending, Sample
 from charlstm.generation.matcher import DEAD
-from charlstm.generation.numbers import BLOCK, Numbers, StreamNumbers
+from charlstm.generation.numbers import STRETCH, Numbers, StreamNumbers
 from charlstm.generation.source import Source, context
 from charlstm.nn.arrays import Array
 
@@ -31,7 +31,7 @@ class Batch:
         self.reading: dict[int, list[int]] = {}
         """What each stream has yet to read of its seed, the last unit first."""
         self.writing: Array = np.zeros(K, np.bool_)
-        self.drawn = np.empty((K, min(BLOCK, ending.length)), np.int32)
+        self.drawn = np.empty((K, min(STRETCH, ending.length)), np.int32)
         """The units of each stream's sample."""
         self.room = 0  # steps in which no stream can fill its row of `drawn`
         self.states, self.begins = np.full(K, DEAD), np.full(K, DEAD)

@@ -26,7 +26,7 @@ MAX_TABLE = 50_000_000
 NEVER = 1 << 30
 """The distance to a match where there is none: more units than any text has."""
 
-FAR = 32767
+OUT_OF_REACH = 32767
 """The same in sixteen bits: an automaton has fewer states."""
 
 DEAD = 0
@@ -270,8 +270,8 @@ class Matcher:
         )
         self.distance = _distances(self.accepting, before)
         self.line_ends = vocabulary.line_ends
-        self.needed = np.minimum(self.distance + 1, FAR).astype(np.int16)[self.table]
-        self.needed[:, self.line_ends] = np.where(self.accepting, 1, FAR)[:, None]
+        self.needed = np.minimum(self.distance + 1, OUT_OF_REACH).astype(np.int16)[self.table]
+        self.needed[:, self.line_ends] = np.where(self.accepting, 1, OUT_OF_REACH)[:, None]
         self.needed[DEAD] = 0
         self.least = self.needed.min(axis=1)  # (S,)
 
@@ -298,7 +298,9 @@ class Matcher:
     def allowed(self, states: Array, left: Array) -> Array:
         """Which units (K, V) may come in states (K,), where `left` (K,) more may: those after which
         a match can follow, and a line end, which ends a text, where it matches."""
-        most = np.minimum(left, FAR - 1).astype(np.int16)  # numbers of one type compare fastest
+        most = np.minimum(left, OUT_OF_REACH - 1).astype(
+            np.int16
+        )  # numbers of one type compare fastest
         allowed: Array = self.needed.take(states, 0) <= most[:, None]
         return allowed
 

@@ -16,7 +16,7 @@ from charlstm.nn.arrays import Array
 GROUP = 64
 """Samples whose random numbers are made together: one call for each would take longer."""
 
-BLOCK = 256
+STRETCH = 256
 """Random numbers of a sample that are made at a time."""
 
 
@@ -39,19 +39,19 @@ class Numbers:
         self.of_group = lru_cache(2)(self._of_group)
 
     def of_sample(self, sample: int) -> Iterator[list[float]]:
-        """The numbers of one sample, block after block of `BLOCK`."""
+        """The numbers of one sample, `STRETCH` at a time."""
         group, row = divmod(sample, GROUP)
         for block in itertools.count():
-            yield self._generator(group, block, row).random(BLOCK).tolist()
+            yield self._generator(group, block, row).random(STRETCH).tolist()
 
     def _of_group(self, group: int, block: int) -> Array:
-        """A block for each sample of a group, (GROUP, BLOCK)."""
-        return self._generator(group, block).random((GROUP, BLOCK))
+        """A stretch of numbers for each sample of a group, (GROUP, STRETCH)."""
+        return self._generator(group, block).random((GROUP, STRETCH))
 
     def _generator(self, group: int, block: int, row: int = 0) -> np.random.Generator:
         """The generator at the beginning of a row of a group's block. One count of Philox makes
         four numbers."""
-        counter = np.array([row * BLOCK // 4, 0, block, 0], np.uint64)
+        counter = np.array([row * STRETCH // 4, 0, block, 0], np.uint64)
         key = np.array([self.key, group], np.uint64)
         return np.random.Generator(np.random.Philox(counter=counter, key=key))
 
@@ -62,9 +62,9 @@ class StreamNumbers:
     def __init__(self, K: int, numbers: Numbers) -> None:
         self.numbers, self.rows = numbers, np.arange(K)
         self.used = np.zeros(K, np.intp)  # how many numbers each stream has used (K,)
-        self.block = np.zeros((K, BLOCK))
+        self.block = np.zeros((K, STRETCH))
         self.samples = [0] * K
-        self.left = BLOCK  # steps in which no stream uses up its block
+        self.left = STRETCH  # steps in which no stream uses up its block
 
     def begin(self, k: int, sample: int) -> None:
         """Give stream k the numbers of a sample."""
@@ -73,11 +73,11 @@ class StreamNumbers:
 
     def _fetch(self, k: int) -> None:
         group, row = divmod(self.samples[k], GROUP)
-        self.block[k] = self.numbers.of_group(group, self.used.item(k) // BLOCK)[row]
+        self.block[k] = self.numbers.of_group(group, self.used.item(k) // STRETCH)[row]
 
     def next(self) -> Array:
         """The next number of each stream (K,); `advance` uses it up."""
-        numbers: Array = self.block[self.rows, self.used % BLOCK]
+        numbers: Array = self.block[self.rows, self.used % STRETCH]
         return numbers
 
     def advance(self, streams: Array) -> None:
@@ -85,10 +85,10 @@ class StreamNumbers:
         self.used += streams
         self.left -= 1
         if not self.left:
-            place = self.used % BLOCK
+            place = self.used % STRETCH
             for k in np.flatnonzero(streams & (place == 0)).tolist():
                 self._fetch(k)
-            self.left = BLOCK - int(place.max())
+            self.left = STRETCH - int(place.max())
 
     def take_over(self, other: Self, streams: Array) -> None:
         """Continue the sequences of some streams of another's."""

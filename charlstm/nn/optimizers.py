@@ -70,7 +70,7 @@ def clip_value_(g: Array, limit: float) -> None:
     np.clip(g, -limit, limit, out=g)
 
 
-BLOCK = 1 << 16
+STRIDE = 1 << 16
 """Weights that are changed at a time, so that a step's several passes find them in cache."""
 
 ABOVE_SUBNORMAL = 1e-30
@@ -94,15 +94,15 @@ class Optimizer:
         vars(self).update(settings)
         self.steps = steps
         self.state = {name: zeros(w.shape, w.dtype) for name in self.sums}
-        self._scratch = empty((min(w.size, BLOCK),), w.dtype)
+        self._scratch = empty((min(w.size, STRIDE),), w.dtype)
 
     def step_(self, w: Array, g: Array, learning_rate: float, start: int = 0) -> None:
         """Change the weights w, those from `start` on, in place by the gradient g. May use g as
         scratch."""
         self.steps += 1
         vectors = (w, g, *self.state.values())
-        for at in range(start, w.size, BLOCK):
-            w_block, g_block, *sums = (v[at : at + BLOCK] for v in vectors)
+        for at in range(start, w.size, STRIDE):
+            w_block, g_block, *sums = (v[at : at + STRIDE] for v in vectors)
             self._rule_(w_block, g_block, learning_rate, self._scratch[: w_block.size], *sums)
 
     def sparse_step_(
