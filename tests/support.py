@@ -165,3 +165,10 @@ def random_model(
     model = Model(Shape(cell, len(v), 6, family.pop("layers", 1), **family), dtype)
     model.weights.flat[...] = np.random.default_rng(2).normal(0, 0.7, model.weights.flat.shape)
     return model, v
+
+
+def sampled(model: Path, *arguments: str | Path) -> str:
+    """What `sample` prints."""
+    process = run("sample", "-m", model, *arguments)
+    assert process.returncode == 0, process.stderr
+    return process.stdout.decode("utf-8")

@@ -45,17 +45,17 @@ MUTATIONS = {
     "rename": Mutation(
         FILES, "os.replace(file.name, target)",
         "target.write_bytes(Path(file.name).read_bytes())",
-        "tests/test_checkpoint.py failing_write or symbolic or synced",
+        "tests/test_checkpoint_writing.py failing_write or symbolic or synced",
     ),
     "random state": Mutation(
         LEARNER,
         "self.rng = np.random.default_rng()\n        self.rng.bit_generator.state = p.random",
         "self.rng = np.random.default_rng()",
-        "tests/test_training.py test_bit_for_bit and comes",
+        "tests/test_resume.py test_bit_for_bit and comes",
     ),
     "recurrent state": Mutation(
         LEARNER, "s[...] = before[mine]", "s[...] = 0 * before[mine]",
-        "tests/test_training.py test_bit_for_bit and comes",
+        "tests/test_resume.py test_bit_for_bit and comes",
     ),
     "checksum (SHA-256)": Mutation(
         "charlstm/storage/archive.py", ".tobytes() != sha.digest():", ".tobytes() == b'':",
@@ -67,15 +67,15 @@ MUTATIONS = {
     ),
     "finite check (writing)": Mutation(
         CHECKPOINT, "if not np.isfinite(array).all():\n            raise Div",
-        "if False:\n            raise Div", "tests/test_checkpoint.py not_finite_is_never",
+        "if False:\n            raise Div", "tests/test_checkpoint_writing.py not_finite_is_never",
     ),
     "finite check (training)": Mutation(
         LEARNER, "if not (math.isfinite(nats) and math.isfinite(length)):", "if False:",
-        "tests/test_training.py TestDivergence and is_named",
+        "tests/test_divergence.py TestDivergence and is_named",
     ),
     "finite check (reading)": Mutation(
         CHECKPOINT, "if not np.isfinite(weights.flat).all():", "if False:",
-        "tests/test_checkpoint.py numbers_that_are_not_finite",
+        "tests/test_checkpoint_damage.py numbers_that_are_not_finite",
     ),
     "lock": Mutation(
         "charlstm/storage/lock.py",
