@@ -59,7 +59,8 @@ LOCALES = [
 
 
 def _environment(**more: str) -> dict[str, str]:
-    odd = ("LC_", "LANG", "CHARLSTM_", "PYTHON")
+    # coverage would itself write to the full disk, and say that it cannot
+    odd = ("LC_", "LANG", "CHARLSTM_", "PYTHON", "COVERAGE_")
     env = {k: v for k, v in os.environ.items() if not k.startswith(odd)}
     return {**env, "PYTHONPATH": str(ROOT), **more}
 
