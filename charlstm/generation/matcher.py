@@ -42,7 +42,7 @@ SURROGATES = range(0xD800, 0xE000)
 NOTHING = -1
 """Where a byte leads that no character continues with."""
 
-State = tuple[frozenset[int], int]
+Position = tuple[frozenset[int], int]
 """States of an `Nfa`, and where among units one is: for words 1 where a space is to come before
 the next, for bytes the block of characters that those so far have led to, 0 between characters."""
 
@@ -105,9 +105,9 @@ class UnitAlphabet:
                 node = branch.after
             branch.shapes.append(place)
         self._live = _live(nfa, self.kinds)
-        self._found: dict[frozenset[int], list[tuple[int, State]]] = {}
+        self._found: dict[frozenset[int], list[tuple[int, Position]]] = {}
 
-    def follow(self, state: State, after: After) -> list[tuple[int, State]]:
+    def follow(self, state: Position, after: After) -> list[tuple[int, Position]]:
         """The shapes of units that can come in a state, and the state after each."""
         states, spaced = state
         if spaced:
@@ -116,7 +116,7 @@ class UnitAlphabet:
             self._found[states] = list(self._walk(states, after))
         return self._found[states]
 
-    def _walk(self, states: frozenset[int], after: After) -> Iterator[tuple[int, State]]:
+    def _walk(self, states: frozenset[int], after: After) -> Iterator[tuple[int, Position]]:
         todo = [(self._trie, states)]
         while todo:
             trie, states = todo.pop()
@@ -188,7 +188,7 @@ class ByteAlphabet:
         first[0xF0:0xF5] = joined(np.append(three, nothing[: -len(three) % 64]))
         return blocks
 
-    def follow(self, state: State, after: After) -> Iterator[tuple[int, State]]:
+    def follow(self, state: Position, after: After) -> Iterator[tuple[int, Position]]:
         """The shapes of bytes that can come in a state, and the state after each."""
         states, block = state
         live, kinds = self._live(states), len(self.kinds)
@@ -244,7 +244,7 @@ class Matcher:
 
         # a state is a set of the other automaton's, and where among units it is
         start = nfa.closure({nfa.start})
-        found: dict[State, int] = {(frozenset(), 0): DEAD, (start, 0): 1}
+        found: dict[Position, int] = {(frozenset(), 0): DEAD, (start, 0): 1}
         if self.words:
             found[start, 1] = 2
         rows, todo = [np.zeros(V, np.int32)], list(found)[1:]

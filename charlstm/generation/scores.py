@@ -47,14 +47,14 @@ class Scores:
         scores = []
         for c, sample, drawn in zip(contexts, samples, of_drawn, strict=True):
             begin = max(0, len(c) - 1)
-            shown = self._shown(sample)
+            shown = self._shown_units(sample)
             nats = drawn[: max(0, len(c) + len(shown) - 1)]
             if shown != sample.units[: len(shown)]:  # a word that was cut
                 (nats,) = self._nats([np.append(c, shown)])
             scores.append(Score(float(nats[begin:].sum()), float(drawn[begin:].sum())))
         return scores
 
-    def _shown(self, sample: Sample) -> list[int]:
+    def _shown_units(self, sample: Sample) -> list[int]:
         """The units of the text that is shown."""
         if sample.stop == "length":
             return sample.units
