@@ -565,3 +565,14 @@ def test_a_space_after_a_seed_of_words() -> None:
     assert Matcher(" lamp.*", v).start("and the", 9) == 2
     with pytest.raises(UsageError, match="no text that matches"):
         Matcher("bell", v).start("and the", 9)
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_a_first_unit_that_the_corpus_has_nowhere(count: int) -> None:
+    """It is drawn where nothing else can lead to a match."""
+    v = Corpus.from_text("abab" * 9, 0.0, unit="byte").vocabulary
+    model = Model(Shape("gru", 256, 5), np.float64)
+    model.initialise(np.random.default_rng(0))
+    matching = sampler(model, v, 0, length=4, match=Matcher("z{2}", v))
+    texts = [c.text for c in matching([Seed(v.encode(""), "")] * count)]
+    assert texts == ["zz"] * count

@@ -59,7 +59,7 @@ MUTATIONS = {
     ),
     "checksum (SHA-256)": Mutation(
         "charlstm/storage/archive.py", ".tobytes() != sha.digest():", ".tobytes() == b'':",
-        "tests/test_checkpoint.py digest",
+        "tests/test_checkpoint_damage.py digest",
     ),
     "checksum (CRC-32)": Mutation(
         "charlstm/storage/archive.py", "if data[at:start] != member.local_header():", "if False:",
