@@ -68,7 +68,7 @@ def test_streams_begin_anywhere(cell: str, layers: int, K: int) -> None:
     for _ in range(3):
         wide.step(np.full(K, 2))
         single.step([2])
-    wide.begin(K - 1, origin)
+    wide.begin(K - 1, origin.carried)
     others = wide.step(np.full(K, 7)).copy()
     origin.step([7])
     np.testing.assert_allclose(others[-1], origin.logits[0], rtol=0, atol=1e-12)

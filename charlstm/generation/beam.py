@@ -55,9 +55,9 @@ class _Beam:
     def run(self) -> Sample:
         """The best text."""
         ids = context(self.seed.ids, self.source.vocabulary)
-        origin, stepper = read(self.source.origin, ids), self.source.stepper(self.N)
+        origin, stepper = read(self.source.single, ids), self.source.stepper(self.N)
         for k in range(self.N):
-            stepper.begin(k, origin)
+            stepper.begin(k, origin.carried)
         logits = origin.logits if len(ids) else self.source.first_logits()
         for n in range(self.ending.length):
             nats = self._longer(logits[: len(self.totals)], self.ending.length - n)

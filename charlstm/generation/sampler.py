@@ -15,7 +15,6 @@ from charlstm.generation.scores import Score, Scores
 from charlstm.generation.source import Source, context, read
 from charlstm.nn.arrays import Array
 from charlstm.nn.model import Model
-from charlstm.nn.stepper import Stepper
 from charlstm.text.vocabulary import Vocabulary
 
 WIDTH = 256
@@ -73,7 +72,7 @@ class Sampler:
         self.ending = Ending(vocabulary, sampling)
         self.idle: dict[int, list[Batch]] = {}
         """Batches that no iteration uses, by their number of streams; they keep their buffers."""
-        self.alone: list[Stepper] = []  # the same for single streams
+        self.alone = [self.source.single]  # the same for single streams
 
     def __call__(self, seeds: Sequence[Seed], first: int = 0) -> Iterator[Completion]:
         """A completion of each seed, in their order; the first one is sample `first`. Raises

@@ -34,9 +34,10 @@ class Source:
         self.model, self.vocabulary, self.sampling = model, vocabulary, sampling
         self.plain = _highest_logit(model) / HIGHEST < sampling.temperature < HOTTEST
         self.sharpness = 1.0 / sampling.temperature if self.plain else 1.0
-        self.origin = self.stepper(1)  # the state after the prefix
+        self.single = self.stepper(1)  # a stream, after the prefix
         if prefix is not None:
-            read(self.origin, prefix)
+            read(self.single, prefix)
+        self.origin = [array.copy() for array in self.single.carried]  # what seeds begin from
 
     def stepper(self, K: int) -> Stepper:
         """K streams, at the zero state."""

@@ -188,10 +188,10 @@ class Stepper:
         top.multiply()
         return shown
 
-    def begin(self, k: int, origin: Self) -> None:
-        """Let stream k continue where a single stream stands. Its logits are valid only when it
-        has been fed."""
-        for own, single in zip(self.carried, origin.carried, strict=True):
+    def begin(self, k: int, origin: Sequence[Array]) -> None:
+        """Let stream k continue where a single stream stands, by what that has `carried`. Its
+        logits are valid only when it has been fed."""
+        for own, single in zip(self.carried, origin, strict=True):
             own[k] = single[0]
 
     def take_over(self, other: Self, streams: Array) -> None:
