@@ -189,6 +189,18 @@ def test_how_an_embedding_begins(keys: dict[str, Any], deviation: float, start: 
         assert 0.97 * bound < np.abs(model.weights[name]).max() <= bound
 
 
+@pytest.mark.parametrize("start", ["uniform", "normal"])
+def test_how_one_hot_input_begins(start: str) -> None:
+    """Like the other weights of its layer, or as it is set."""
+    for given, deviation in ((None, (3 * 64) ** -0.5 if start == "uniform" else 1 / 8), (2.0, 2.0)):
+        set_ = {"model.start": start, "model.embedding_start": given}
+        config = Config().updated(Setting(key, value, "test") for key, value in set_.items())
+        model = Model(Shape("lstm", 200, (64, 16), 2))
+        model.initialise(np.random.default_rng(0), 1.0, start, embedding_start(config))
+        assert float(model.weights["layer0.Wx"].std()) == pytest.approx(deviation, rel=0.03)
+        assert np.abs(model.weights["layer1.Wx"]).max() <= (1.0 if start == "normal" else 1 / 4)
+
+
 def test_a_mask_keeps_the_mean() -> None:
     """Zeros in the share p, and 1 / (1 - p) elsewhere, in blocks of any number."""
     for p in (0.1, 0.5, 0.9):

@@ -89,8 +89,9 @@ class ModelConfig:
     """Distribution of the first weights: uniform in ±1/sqrt(width), or normal with deviation
     1/sqrt(n) of the n values that they read."""
     embedding_start: float | None = key(None, nullable(number(0.0, 100.0, above=True)), ACCEPTABLE)
-    """Standard deviation of the first embedding; null: 1 for characters and bytes, 0.01 for words,
-    of which the rare ones are hardly ever trained, and 1/sqrt(width) where it is tied."""
+    """Standard deviation of the first embedding or, of one-hot input, of the first weights that it
+    meets. null: 1 for characters and bytes, 0.01 for words, of which the rare ones are hardly ever
+    trained, and 1/sqrt(width) where it is tied; one-hot input as `start` says."""
 
 
 @dataclass(frozen=True)

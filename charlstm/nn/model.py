@@ -38,7 +38,7 @@ class Model:
         rng: np.random.Generator,
         forget_bias: float = 1.0,
         start: str = "uniform",
-        embedding_start: float = 1.0,
+        embedding_start: float | None = None,
     ) -> None:
         """Draw the weights.
 
@@ -47,22 +47,23 @@ class Model:
         normal    with standard deviation 1/sqrt(n), n being the number of values that they read,
                   H for one-hot input (Y. LeCun and others, Efficient BackProp, 1998)
 
-        The embedding is drawn in the same way, with the standard deviation `embedding_start`.
-        Biases are zero. The forget gate's bias starts at `forget_bias`, so that a new LSTM
-        keeps its cell state until it has learnt to forget (R. Jozefowicz et al., 2015).
+        `embedding_start` is the standard deviation of what a character is looked up as: of its row
+        of the embedding or, where input is one-hot, of its rows of `layer0.Wx`; None draws these
+        like other weights. Biases are zero. The forget gate's bias starts at `forget_bias`, so that
+        a new LSTM keeps its cell state until it has learnt to forget (R. Jozefowicz et al., 2015).
         """
         widths = {f"layer{k}": H for k, H in enumerate(self.shape.widths)}
+        looked_up = "E" if self.shape.embedding else "layer0.Wx"
         for name, w in self.weights.items():
             width = widths.get(name.partition(".")[0], self.H)
+            given = embedding_start if name == looked_up else None
             if name.endswith(("b", "by")):
                 w[...] = 0.0
             elif start == "normal":
-                one_hot = name == "layer0.Wx" and not self.shape.embedding
-                n = width if one_hot or name == "Wy" else w.shape[-2]
-                deviation = embedding_start if name == "E" else 1.0 / np.sqrt(n)
-                w[...] = rng.normal(0.0, deviation, w.shape)
+                n = width if name in (looked_up, "Wy") else w.shape[-2]
+                w[...] = rng.normal(0.0, given or 1.0 / np.sqrt(n), w.shape)
             else:
-                bound = np.sqrt(3.0) * embedding_start if name == "E" else 1.0 / np.sqrt(width)
+                bound = np.sqrt(3.0) * given if given else 1.0 / np.sqrt(width)
                 w[...] = rng.uniform(-bound, bound, w.shape)
         if "f" in self.cell.gates:
             for k in range(self.shape.layers):

@@ -46,8 +46,9 @@ def fitted(config: Config, characters: int) -> tuple[Config, str | None]:
     return dataclasses.replace(config, train=train), notice
 
 
-def embedding_start(config: Config) -> float:
-    """Standard deviation of the first embedding of a model.
+def embedding_start(config: Config) -> float | None:
+    """Standard deviation of what characters are looked up as in a new model; None for one-hot input
+    that the configuration says nothing of: its weights begin like others.
 
     What a layer reads of characters should be as large as what it reads of a state. Most words are
     rare: of these a large start is noise that is hardly ever trained away. Tied to the output,
@@ -56,6 +57,8 @@ def embedding_start(config: Config) -> float:
     m = config.model
     if m.embedding_start is not None:
         return m.embedding_start
+    if not m.embedding:
+        return None
     if m.tie:
         return 1.0 / math.sqrt(m.embedding)
     return 0.01 if VOCABULARIES[config.text.unit].mostly_rare else 1.0
