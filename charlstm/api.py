@@ -14,7 +14,7 @@ import numpy as np
 
 from charlstm.config.fields import seconds
 from charlstm.config.schema import Config, Setting, check
-from charlstm.config.sources import bundled, read_config
+from charlstm.config.sources import AUTO, bundled, read_config
 from charlstm.errors import UsageError
 from charlstm.generation.beam import beam
 from charlstm.generation.ending import Sampling, Seed
@@ -38,6 +38,7 @@ from charlstm.storage.files import check_apart, claim
 from charlstm.storage.lock import Lock, Path_
 from charlstm.text.corpus import Corpus
 from charlstm.text.reading import Line, Notice, encoding_of, read_blocks, read_lines, read_text
+from charlstm.training.auto import TIME, Chooser
 from charlstm.training.ranks import ranks
 from charlstm.training.run import Training
 
@@ -262,7 +263,7 @@ def inputs(
     return [
         *(("the corpus", path) for path in corpus),
         *([] if valid is None else [("the held-out text", valid)]),
-        *(("a configuration", known.get(name, name)) for name in configs),
+        *(("a configuration", known.get(name, name)) for name in configs if name != AUTO),
     ]
 
 
@@ -301,7 +302,10 @@ def train(
             what = "write Training.checkpoint() to it yourself"
             raise UsageError(f"the output is no stream here; {what}")
         check_apart("the output", output, inputs(sources, valid, names))
-    changes = [setting for name in names for setting in read_config(name)] + list(settings)
+    files = [name for name in names if name != AUTO]
+    changes = [setting for name in files for setting in read_config(name)] + list(settings)
+    if AUTO in names and not resume:
+        changes.insert(0, Setting("train.max_time", TIME, AUTO))
     check(changes)  # a wrong setting is told before anything else
     began = time.monotonic()
     with _claimed(output) as lock:
@@ -311,7 +315,12 @@ def train(
         if not resume:
             wanted = Config().updated(changes)
             text = _read(sources, valid, notice, wanted)
+            reasons: list[str] = []
+            if AUTO in names:
+                wanted, summary, reasons = Chooser(text, changes, began)()
+                notice(summary)
             training = Training.start(text, wanted, output, lock)
+            training.reasons = reasons
         elif output is None:
             raise UsageError("nothing to go on with: resume needs the checkpoint as output")
         else:

@@ -47,7 +47,10 @@ RUNS = {
 
 SAMPLES = [
     *("--seed The -n 80", "--seed The -n 40 --count 5", "-n 60 --json --count 2", "-n 60 -t 0"),
-    *("--seed a -n 60 -k 3", "--seed a -n 60 --top-p 0.8", "--seed a -n 20 --beam 3"),
+    *(
+        "--seed a -n 60 --top-k 3",
+        "--seed a -n 60 --top-p 0.8",
+    ),
     *("--seed a -n 40 --stop e --count 3", "-n 20 --count 3 --best-of 3", "-n 20 --unique"),
     "--seed a -n 30 --match [a-z]{5,20} --count 3",
 ]
@@ -83,6 +86,8 @@ def outputs(tree: Path, folder: Path) -> Iterator[tuple[str, bytes]]:
         for options in map(str.split, SAMPLES):
             command = ["sample", "-m", "m.npz", "--rng-seed", "3", *options]
             yield f"{name}: {' '.join(options)}", charlstm(tree, folder, *command)
+        beam = ["sample", "-m", "m.npz", "--seed", "a", "-n", "20", "--beam", "3"]
+        yield f"{name}: --beam", charlstm(tree, folder, *beam)
         command = ["sample", "-m", "m.npz", "--rng-seed", "3", "-n", "30", "--each"]
         yield f"{name}: --each", charlstm(tree, folder, *command, stdin=b"The\nlamp \n\nsea\n")
         (folder / "m.npz").unlink()

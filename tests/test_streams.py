@@ -66,7 +66,7 @@ class TestModel:
         (tmp_path / "m.npz").write_bytes(model.read_bytes())
         settings = " ".join(SHORT)
         process = shell(
-            f"charlstm train '{STORY}' {settings} -o - -q | charlstm sample -m - -n 30 | sed -n 1p\n"
+            f"charlstm train '{STORY}' {settings} -o - -q | charlstm sample -m - -n 9 | sed -n 1p\n"
             "echo ${PIPESTATUS[@]}; charlstm info <(cat m.npz)\n"
             f"charlstm train '{STORY}' {settings} -o - -q | true; echo ${{PIPESTATUS[@]}}",
             tmp_path,

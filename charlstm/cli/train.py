@@ -17,6 +17,7 @@ import click
 from charlstm.cli.log import Log, check_log
 from charlstm.cli.options import Rule, check_options, configurable, option, or_stdin, settings
 from charlstm.cli.streams import check_one_user, error, loss_at, notice, terminal, write
+from charlstm.config.sources import AUTO
 from charlstm.errors import CharLSTMError, OutputError, UsageError
 from charlstm.storage.files import check_apart
 from charlstm.training.events import Event, Record
@@ -85,6 +86,8 @@ def train(**params: Any) -> int:
     if asked.output == "-":
         _check_stdout(asked.resume)
         asked.output = None
+    auto = [name for name in asked.config if name == AUTO]
+    asked.config = [name for name in asked.config if name != AUTO]
     gathered = settings(asked, "train", SETTINGS)
     from charlstm import api
     from charlstm.training.ranks import ranks
@@ -104,8 +107,11 @@ def train(**params: Any) -> int:
             raise UsageError("standard input reaches one rank only; name files that all can read")
         say = (lambda message: None) if asked.quiet else notice
         how = {name: params[name] for name in ("valid", "resume", "force", "accept_changes")}
-        training = api.train(sources, asked.output, settings=gathered, notice=say, **how)
-        for message in training.notices:
+        training = api.train(
+            sources, asked.output, config=auto, settings=gathered, notice=say, **how
+        )
+        debug = click.get_current_context().ensure_object(dict).get("debug")
+        for message in [*(training.reasons if debug else []), *training.notices]:
             say(message)
         return _run(training, asked, say)
 

@@ -51,6 +51,10 @@ def setting_from_option(key: str, value: str, option: str) -> Setting:
     return Setting(key, node.value, option)
 
 
+AUTO = "auto"
+"""The name of the configuration that `train` chooses by itself."""
+
+
 def bundled() -> dict[str, Path]:
     """The configurations that ship with the package, by name."""
     folder = Path(__file__).parents[1] / "configs"
@@ -63,6 +67,8 @@ def read_config(name: str) -> list[Setting]:
     """The settings of a bundled configuration (by name) or of a YAML file (by path)."""
     if not name:
         raise ConfigError("--config: an empty name; give a configuration's name or a YAML file")
+    if name == AUTO:
+        raise ConfigError("--config auto is a choice of training; only train takes it")
     known = bundled()
     path = known.get(name, Path(name))
     try:

@@ -13,6 +13,9 @@ from charlstm.text.vocabulary import UNKNOWN
 WARM_UP = 100
 """Units that each of many streams reads before the first one that is scored."""
 
+LIMIT = 400_000
+"""Units that are scored at most."""
+
 NOT_COUNTED, COUNTS, CHARGED = 0, 1, 2
 """What becomes of a held-out unit: it is left out, or scored by the model, or costs the fixed price
 of what is outside the vocabulary."""
@@ -35,7 +38,7 @@ class HeldOut:
         self.characters = int(np.count_nonzero(counted))
 
     @classmethod
-    def of(cls, ids: Array, B: int, limit: int = 400_000, charged: int = UNKNOWN) -> Self:
+    def of(cls, ids: Array, B: int, limit: int = LIMIT, charged: int = UNKNOWN) -> Self:
         """A text (N,), N > 1, as B streams. The id `charged` costs a fixed price."""
         last = len(ids) - 1
         L = math.ceil(last / B)  # units per stream

@@ -90,6 +90,8 @@ class Training:
         self._stop = False
         self.spent = 0.0
         """Seconds before the first step that a time limit counts, such as those of reading."""
+        self.reasons: list[str] = []
+        """Why the configuration is as it is, where it was chosen."""
 
     @classmethod
     def start(

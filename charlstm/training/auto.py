@@ -1,0 +1,197 @@
+"""The configuration that makes the most of a time: `-c auto`.
+
+What is chosen follows from the size of the text, its vocabulary, and the number of operations that
+this machine gets done in the time, which a trial of a few seconds measures. The rules are fitted to
+the runs in `tests/benchmarks/auto_table.csv`, which `auto_table.py` beside it makes.
+"""
+
+import math
+import time
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from charlstm.config.fields import MOST, seconds
+from charlstm.config.schema import Config, Setting
+from charlstm.errors import UsageError
+from charlstm.scoring.held_out import LIMIT
+from charlstm.storage.checkpoint import network_shape
+from charlstm.text.corpus import Corpus
+from charlstm.training.plan import fitted
+from charlstm.training.ranks import ranks
+from charlstm.training.run import Training
+from charlstm.training.shards import cores
+
+TIME = "10m"
+"""The limit of time where none is given."""
+
+FIRST_RATE = 5e10
+"""Operations a second of one core: a guess, by which the network of the first trial is chosen."""
+
+NEAR = 1.5
+"""Where a trial finds a rate within this factor of the one that its network was chosen by, that
+network stays."""
+
+TRIAL, SHORTEST, LONGEST = 0.02, 0.5, 10.0
+"""A trial takes this share of the time, but at least and at most so many seconds."""
+
+IN_TIME = 0.97
+"""Share of the time left that steps are planned for; the rest is for a machine that slows down."""
+
+EVALUATION, EVALUATIONS, EVALUATING = 0.4, 20, 0.04
+"""To evaluate a unit takes this share of the time to train on one. There are so many evaluations
+at most, and all but the last take this share of the time at most."""
+
+UNITS_A_WEIGHT = 20.0
+"""Units to read for each weight that a unit meets. With fewer a large network stays untrained; with
+more a larger one would learn better in the same time."""
+
+WIDTHS = (16, 32, 48, 64, 96, 128, 160, 192, 224, 256, 320, 384, 448, 512, 640, 768, 1024)
+"""Widths to choose among: multiples of 16 suit the processor."""
+
+STREAMS, LENGTH, FEWEST_STREAMS = 32, 64, 8
+"""Streams and steps of a segment, and the fewest streams of a shard: with fewer its products are
+slow."""
+
+LEARNING_RATE, DECAYS = 0.02, 6.0
+"""AdamW's rate at the start of the cosine, and the sum of rate times weight decay over a run whose
+rate stays: with more a network forgets what it learns, with less it learns by heart."""
+
+WARM_UP = 100
+"""Steps over which the rate rises, in a run of ten times as many or more."""
+
+FREE_EPOCHS, DROPOUT, MOST_DROPOUT = 4.0, 0.15, 0.5
+"""Passes over the text that need no dropout, what is dropped more for each doubling of them, and
+the most that is dropped."""
+
+
+class Choice(NamedTuple):
+    """A configuration and why it is this one."""
+
+    config: Config
+    summary: str
+    reasons: list[str]
+
+
+class Chooser:
+    """Chooses the best configuration for a corpus in the time that `train.max_time` allows."""
+
+    def __init__(self, corpus: Corpus, settings: Sequence[Setting], began: float) -> None:
+        """What the settings set is not chosen; the limit of time is among them, and counts from
+        `began`, a moment of `time.monotonic`. Raises `UsageError` where there is none, or several
+        ranks train."""
+        limit = Config().updated(settings).train.max_time
+        if limit is None:
+            raise UsageError("auto chooses for a time, and train.max_time is null; give --max-time")
+        if ranks().size > 1:
+            raise UsageError("auto chooses for one process and its workers, not for several ranks")
+        self.corpus, self.settings = corpus, settings
+        self.N, self.V = len(corpus.train), len(corpus.vocabulary)
+        self.end, self.limit = began + seconds(limit), seconds(limit)
+        self.trial = min(max(TRIAL * self.limit, SHORTEST), LONGEST)
+        self.reasons: list[str] = []
+
+    @property
+    def left(self) -> float:
+        """Seconds until the limit, but at least those of a trial."""
+        return max(self.trial, self.end - time.monotonic())
+
+    def __call__(self) -> Choice:
+        rate, guess = FIRST_RATE * cores(), 0.0
+        while not guess / NEAR <= rate <= guess * NEAR:
+            guess = rate
+            keys = self._network(guess * self.left)
+            config = self._with(keys)
+            speed = self._speed(config)
+            rate = speed * operations(config, self.V)
+            self.reasons.append(
+                f"a trial of {described(config)} read {speed:,.0f} {config.text.name}s a second, "
+                f"{rate / 1e9:.0f} GFLOP/s where {guess / 1e9:.0f} were expected"
+            )
+        config = self._with({**keys, **self._end(config, speed * self.left)})
+        return Choice(config, f"auto: {described(config)}", self.reasons)
+
+    def _with(self, keys: dict[str, Any]) -> Config:
+        """The configuration of what was chosen, with the settings over it."""
+        chosen = [Setting(key, value, "auto") for key, value in keys.items()]
+        return Config().updated([*chosen, *self.settings])
+
+    def _network(self, budget: float) -> dict[str, Any]:
+        """Network and training for so many operations, with the number of steps left open: the
+        widest network which these let read `UNITS_A_WEIGHT` units a weight."""
+        for width in reversed(WIDTHS):
+            network = {"model.hidden": width, "model.embedding_start": 2.0}
+            cost = operations(self._with(network), self.V)
+            if budget / cost >= UNITS_A_WEIGHT * cost / 6:
+                break
+        epochs = budget / cost / self.N
+        dropout = min(MOST_DROPOUT, DROPOUT * math.log2(max(1.0, epochs / FREE_EPOCHS)))
+        self.reasons.append(
+            f"{budget / 1e12:,.1f} TFLOP train {width} units of {cost / 6:,.0f} weights over "
+            f"{epochs:.1f} epochs: so wide, and {dropout:.2f} dropped"
+        )
+        return {
+            **network,
+            "model.dropout": round(dropout, 2),
+            "model.variational": True,
+            "train.optimizer": "adamw",
+            "train.lr": LEARNING_RATE,
+            "train.batch": STREAMS,
+            "train.length": LENGTH,
+            "train.shards": max(1, min(cores(), STREAMS // FEWEST_STREAMS)),
+            "train.clip_norm": 1.0,
+            "train.epochs": None,
+            "train.patience": None,
+        }
+
+    def _end(self, config: Config, units: float) -> dict[str, Any]:
+        """The number of steps that read so many units, evaluations included, and what depends on
+        it."""
+        t = fitted(config, self.N)[0].train
+        evaluation = EVALUATION * min(len(self.corpus.valid), LIMIT)
+        evaluations = max(1, min(EVALUATIONS, int(EVALUATING * units / max(1.0, evaluation))))
+        steps = max(1, int((IN_TIME * units - evaluations * evaluation) / (t.batch * t.length)))
+        every = math.ceil(steps / evaluations)
+        return {
+            "train.steps": steps,
+            "train.eval_every": every,
+            "train.schedule": "cosine",
+            "train.warm_up": min(WARM_UP, steps // 10),
+            "train.weight_decay": DECAYS / (t.lr * steps),
+            "train.average": min(0.998, 1.0 - 20.0 / max(21, steps)),
+        }
+
+    def _speed(self, config: Config) -> float:
+        """Units a second that training reads, measured for the length of a trial."""
+        free = ("steps", "epochs", "max_time", "patience", "sample_every")
+        keys = {"schedule": "constant", "eval_every": MOST, "sample_at": (), **dict.fromkeys(free)}
+        endless = config.updated(Setting(f"train.{k}", v, "auto") for k, v in keys.items())
+        training = Training.start(self.corpus, endless)
+        shards, records = training.learner.shards, iter(training)
+        shards.start_workers()
+        next(records)
+        while not all(worker.ready for worker in shards.workers):
+            next(records)
+        began, before, spent = time.monotonic(), training.chars, 0.0
+        while spent < self.trial:
+            next(records)
+            spent = time.monotonic() - began
+        shards.close()
+        return (training.chars - before) / spent
+
+
+def operations(config: Config, V: int) -> int:
+    """Floating-point operations of training on one unit: two for each weight that it meets on the
+    way forward and four on the way back. A row that is looked up costs none."""
+    shape = network_shape(config, V)
+    looked_up = [] if shape.tie else ["E" if shape.embedding else "layer0.Wx"]
+    return 6 * (shape.size - sum(math.prod(shape.weights[name]) for name in looked_up))
+
+
+def described(config: Config) -> str:
+    """A configuration in a few words."""
+    m, t = config.model, config.train
+    layers = f"{m.layers} layers" if m.layers > 1 else "a layer"
+    what = f"{m.cell.upper()}, {layers} of {m.hidden}"
+    if m.embedding:
+        what += f", {'tied ' if m.tie else ''}embedding of {m.embedding}"
+    return f"{what}, dropout {m.dropout:g}, {t.batch} streams of {t.length}"

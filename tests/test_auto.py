@@ -1,0 +1,152 @@
+"""`-c auto`: the configuration that makes the most of a time."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from support import ROOT, STORY, fails, run, wait_for
+
+import charlstm
+from charlstm.config.fields import seconds
+from charlstm.config.schema import Config, Setting
+from charlstm.errors import UsageError
+from charlstm.storage.checkpoint import read_checkpoint
+from charlstm.text.corpus import Corpus
+from charlstm.training import auto
+from charlstm.training.auto import Choice, Chooser, operations
+
+ENDLESS = ("--set", "train.max_time=null")
+LIMITS = ("10s", "60s", "10m", "1h", "24h", "300h")
+
+
+@pytest.fixture(scope="module")
+def corpus() -> Corpus:
+    """A megabyte of 60 letters."""
+    letters = np.random.default_rng(0).integers(32, 92, 1_000_000)
+    return Corpus.from_text(letters.astype(np.uint8).tobytes().decode())
+
+
+@pytest.fixture
+def choice(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Choice]:
+    """What is chosen on a machine of some operations a second, where no time passes."""
+
+    def choose(corpus: Corpus, limit: str, rate: float = 1e11, **settings: Any) -> Choice:
+        def speed(self: Chooser, config: Config) -> float:
+            return rate / operations(config, len(corpus.vocabulary))
+
+        monkeypatch.setattr(Chooser, "_speed", speed)
+        monkeypatch.setattr(auto.time, "monotonic", lambda: 50.0)
+        keys = {"train.max_time": limit, **settings}
+        return Chooser(corpus, [Setting(k, v, "test") for k, v in keys.items()], 50.0)()
+
+    return choose
+
+
+def test_more_time_makes_more_of_a_text(corpus: Corpus, choice: Callable[..., Choice]) -> None:
+    """A larger network, of which more is dropped, and steps that fill the time."""
+    costs, dropouts = [], []
+    for limit in LIMITS:
+        config = choice(corpus, limit).config
+        t, cost = config.train, operations(config, len(corpus.vocabulary))
+        assert isinstance(t.steps, int)
+        costs.append(cost)
+        dropouts.append(config.model.dropout)
+        planned = t.steps * t.batch * t.length * cost / 1e11
+        assert 0.85 * seconds(limit) < planned <= 0.98 * seconds(limit)
+        assert (t.max_time, t.epochs, t.patience, t.schedule) == (limit, None, None, "cosine")
+        assert 1 <= t.steps / int(t.eval_every or 0) <= auto.EVALUATIONS
+    assert costs == sorted(costs)
+    assert costs[0] < costs[1] < costs[2] < costs[3]
+    assert dropouts == sorted(dropouts)
+    assert dropouts[0] < dropouts[-1]
+
+
+def test_a_small_text_is_held_back(corpus: Corpus, choice: Callable[..., Choice]) -> None:
+    small = Corpus.from_text("the sea was calm and the boat went out\n" * 100)
+    assert choice(small, "10m").config.model.dropout > choice(corpus, "10m").config.model.dropout
+
+
+def test_settings_are_not_chosen(corpus: Corpus, choice: Callable[..., Choice]) -> None:
+    config = choice(corpus, "60s", **{"model.hidden": 77, "train.lr": 0.005}).config
+    assert (config.model.hidden, config.train.lr) == (77, 0.005)
+    assert choice(corpus, "60s", **{"train.steps": 9}).config.train.steps == 9
+
+
+def test_a_machine_that_is_slower_than_expected(
+    corpus: Corpus, monkeypatch: pytest.MonkeyPatch, choice: Callable[..., Choice]
+) -> None:
+    """A second trial, of a smaller network; the guess does not matter then."""
+    monkeypatch.setattr(auto, "cores", lambda: 1)
+    usual, slow = choice(corpus, "60s", rate=5e10), choice(corpus, "60s", rate=5e9)
+    assert operations(slow.config, 60) < operations(usual.config, 60)
+    assert sum("a trial of" in reason for reason in usual.reasons) == 1
+    assert sum("a trial of" in reason for reason in slow.reasons) == 2
+    monkeypatch.setattr(auto, "FIRST_RATE", 5e9)
+    assert choice(corpus, "60s", rate=5e9).config == slow.config
+
+
+def test_it_needs_a_time_and_one_rank(
+    corpus: Corpus, monkeypatch: pytest.MonkeyPatch, choice: Callable[..., Choice]
+) -> None:
+    with pytest.raises(UsageError, match="auto chooses for a time"):
+        Chooser(corpus, [], 0.0)
+    monkeypatch.setattr(auto, "ranks", lambda: type("Two", (), {"size": 2}))
+    with pytest.raises(UsageError, match="not for several ranks"):
+        choice(corpus, "60s")
+
+
+def test_only_train_chooses(tmp_path: Path) -> None:
+    for command in (["sample"], ["evaluate", STORY]):
+        fails(run(*command, "-c", "auto", cwd=tmp_path), 2, "only train")
+    with pytest.raises(UsageError, match="null"):
+        charlstm.train(STORY, config="auto", settings={"train.max_time": None})
+
+
+@pytest.mark.whole
+def test_a_run_as_typed(tmp_path: Path) -> None:
+    """What it chose is said, and stored as a plain configuration: a run that is killed and resumed
+    ends like one with these settings and without auto, bit for bit."""
+    command = ["train", str(STORY), "-c", "auto", "--max-time", "4s", "--save-every", "20"]
+    started = subprocess.Popen(
+        [sys.executable, "-m", "charlstm", *command, "--debug"],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        stderr=subprocess.PIPE,
+    )
+    wait_for(tmp_path / "charlstm.npz")
+    started.kill()
+    _, stderr = started.communicate()
+    lines = stderr.decode().splitlines()
+    assert lines[0].startswith("charlstm: auto: LSTM, ")
+    assert any("a trial of" in line for line in lines)
+    process = run("train", STORY, "-c", "auto", "--resume", *ENDLESS, cwd=tmp_path)
+    assert process.returncode == 0, process.stderr
+    resumed = read_checkpoint(tmp_path / "charlstm.npz")
+    assert resumed.progress.step == resumed.config.train.steps
+    at_once = charlstm.train(STORY, settings=settings_of(resumed.config))
+    for _ in at_once:
+        pass
+    assert np.array_equal(at_once.checkpoint().best, resumed.best)
+
+
+def settings_of(config: Config) -> dict[str, Any]:
+    return {
+        f"{section}.{name}": value
+        for section, keys in config.to_dict().items()
+        for name, value in keys.items()
+    }
+
+
+@pytest.mark.whole
+def test_hello(tmp_path: Path) -> None:
+    process = run("train", "-", "-c", "auto", "--max-time", "3s", stdin="hello", cwd=tmp_path)
+    assert process.returncode == 0, process.stderr
+    process = run("sample", "--seed", "hell", "-t", "0", "-n", "1", cwd=tmp_path)
+    assert process.stdout == b"hello\n"
