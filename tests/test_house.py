@@ -35,7 +35,7 @@ HOUSE = {
     "": ["_version", "errors"],
     "nn": [
         *("arrays", "products", "cells", "shape", "recurrent", "dropout", "input", "output"),
-        *("model", "unrolled", "stepper", "optimizers"),
+        *("model", "unrolled", "stepper", "mixture", "optimizers"),
     ],
     "config": ["fields", "yaml_subset", "schema", "sources"],
     "text": [
