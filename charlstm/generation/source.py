@@ -7,7 +7,7 @@ from charlstm.generation.ending import Sampling
 from charlstm.nn.arrays import Array
 from charlstm.nn.model import Model
 from charlstm.nn.stepper import Stepper
-from charlstm.scoring.evaluation import SEGMENT
+from charlstm.scoring.scorers import SEGMENT
 from charlstm.text.vocabulary import Vocabulary
 
 HIGHEST = 600.0
