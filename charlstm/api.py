@@ -28,11 +28,11 @@ from charlstm.scoring.evaluation import (
     LineScorer,
     between_line_ends,
     evaluate,
-    stream_surprisals,
     surprisals,
 )
 from charlstm.scoring.flow import POSITIONS, GradientFlow
 from charlstm.scoring.flow import gradient_flow as flow_of
+from charlstm.scoring.scorers import Scorer, StaticScorer
 from charlstm.storage.checkpoint import Checkpoint, read_checkpoint
 from charlstm.storage.files import check_apart, claim
 from charlstm.storage.lock import Lock, Path_
@@ -173,7 +173,7 @@ class LanguageModel:
     def score(self, texts: Iterable[str]) -> Evaluation:
         """As `evaluate`, of a text of any size that comes in blocks."""
         blocks = map(self.vocabulary.ids, self.vocabulary.blocks(texts))
-        return evaluate(self.model, blocks, self.vocabulary)
+        return evaluate(self.scorer, blocks, self.vocabulary)
 
     def units(self, texts: Iterable[str]) -> Iterator[Scored]:
         """The units of a text that comes in blocks, read as one stream, some at a time, and the
@@ -186,7 +186,7 @@ class LanguageModel:
                 yield v.ids(text)
 
         given = True
-        for _, nats in stream_surprisals(self.model, blocks(), charged=v.charged):
+        for _, nats in self.scorer.stream(blocks()):
             if given:
                 yield [units.popleft()], [math.nan]
                 given = False
@@ -199,7 +199,7 @@ class LanguageModel:
         too."""
         v, line_break = self.vocabulary, self.vocabulary.line_break
         short = [line for line in lines if len(line) <= LONG]
-        nats = iter(self.line_scorer.surprisals(short))
+        nats = self.line_scorer.surprisals(short)
         for line in lines:
             if len(line) <= LONG:
                 yield iter([(v.split(v.normalised(line + line_break)), next(nats).tolist())])
@@ -210,8 +210,7 @@ class LanguageModel:
 
     def surprisals(self, text: str) -> Array:
         """Nats (N - 1,), float64, of each unit of a text but the first, as one stream."""
-        v = self.vocabulary
-        return surprisals(self.model, v.encode(text), charged=v.charged)
+        return surprisals(self.scorer, self.vocabulary.encode(text))
 
     def evaluate_lines(self, lines: Sequence[str]) -> list[Evaluation]:
         """Score lines, which are without their ends, each by itself: as the text "\\nLINE\\n", or
@@ -219,9 +218,14 @@ class LanguageModel:
         return self.line_scorer(lines)
 
     @cached_property
+    def scorer(self) -> Scorer:
+        """What scores ids; it keeps its buffers."""
+        return StaticScorer(self.model, self.vocabulary.charged)
+
+    @property
     def line_scorer(self) -> LineScorer:
-        """What scores lines; it keeps its buffers."""
-        return LineScorer(self.model, self.vocabulary)
+        """What scores lines."""
+        return LineScorer(self.scorer, self.vocabulary)
 
 
 def _check_number(name: str, value: object, least: int) -> None:

@@ -5,10 +5,9 @@ import numpy as np
 from charlstm.generation.choose import Chooser
 from charlstm.generation.ending import Sampling
 from charlstm.nn.arrays import Array
-from charlstm.nn.mixture import Mixture, stepper_of
-from charlstm.nn.model import Model
+from charlstm.nn.mixture import Predictor, stepper_of
 from charlstm.nn.stepper import BaseStepper
-from charlstm.scoring.evaluation import SEGMENT
+from charlstm.scoring.scorers import SEGMENT
 from charlstm.text.vocabulary import Vocabulary
 
 HIGHEST = 600.0
@@ -28,7 +27,7 @@ class Source:
 
     def __init__(
         self,
-        model: Model | Mixture,
+        model: Predictor,
         vocabulary: Vocabulary,
         sampling: Sampling,
         prefix: Array | None = None,

@@ -1,6 +1,7 @@
 """Several models over one vocabulary as one, whose probabilities are the mean of theirs."""
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -37,8 +38,10 @@ class Mixture:
         spread = 2 * max(model.highest_logit for model in self.models)
         return min(spread + float(np.log(self.V)), -float(np.log(SMALLEST)))
 
-    def by_model(self, state: State) -> list[State]:
-        """The arrays of each model, of those of all, one model after the other."""
+    def by_model(self, state: State | None) -> list[State] | list[None]:
+        """The arrays of each model, of those of all, one model after the other; None: zero."""
+        if state is None:
+            return [None] * len(self.models)
         arrays = iter(state)
         return [[next(arrays) for _ in model.shape.states] for model in self.models]
 
@@ -50,7 +53,7 @@ class MixedStepper(BaseStepper):
     def __init__(
         self, mixture: Mixture, K: int, state: State | None = None, sharpness: float = 1.0
     ) -> None:
-        states = [None] * len(mixture.models) if state is None else mixture.by_model(state)
+        states = mixture.by_model(state)
         pairs = zip(mixture.models, states, strict=True)
         self.steppers = [Stepper(model, K, of_model) for model, of_model in pairs]
         self.rows = list(zip(*(stepper.rows for stepper in self.steppers), strict=True))
@@ -83,16 +86,20 @@ def _mixing(
     them, (K, V)."""
     p, share = empty((len(steppers), *logits.shape), np.float64), 1.0 / len(steppers)
     pairs = [(of_model, stepper.logits.T) for of_model, stepper in zip(p, steppers, strict=True)]
-    result, highest, add = logits.T, np.maximum.reduce, np.add.reduce
+    result = logits.T
+    highest = partial(np.maximum.reduce, p, axis=1, keepdims=True)
+    total = partial(np.add.reduce, p, axis=1, keepdims=True)
+    mean = partial(np.add.reduce, p, axis=0, out=logits)
 
     def mix() -> Array:
         for of_model, y in pairs:
             of_model[...] = y
-        np.subtract(p, highest(p, 1, None, None, True), p)
+        np.subtract(p, highest(), p)
         np.exp(p, p)
-        np.multiply(p, share / add(p, 1, None, None, True), p)
-        np.maximum(add(p, 0, None, logits), SMALLEST, logits)
-        np.multiply(np.log(logits, logits), sharpness, logits)
+        np.multiply(p, share / total(), p)
+        np.maximum(mean(), SMALLEST, logits)
+        np.log(logits, logits)
+        np.multiply(logits, sharpness, logits)
         if removed is not None:
             logits[removed] = -np.inf
         return result
@@ -100,10 +107,14 @@ def _mixing(
     return mix
 
 
+Predictor = Model | Mixture
+"""What gives each unit its probability: one model, or several as one."""
+
+
 def stepper_of(
-    model: Model | Mixture, K: int, state: State | None = None, sharpness: float = 1.0
+    predictor: Predictor, K: int, state: State | None = None, sharpness: float = 1.0
 ) -> BaseStepper:
     """A model, or a mixture, one character at a time, for K streams: see `Stepper`."""
-    if isinstance(model, Mixture):
-        return MixedStepper(model, K, state, sharpness)
-    return Stepper(model, K, state, sharpness)
+    if isinstance(predictor, Mixture):
+        return MixedStepper(predictor, K, state, sharpness)
+    return Stepper(predictor, K, state, sharpness)
