@@ -22,6 +22,8 @@ from charlstm.generation.matcher import Matcher
 from charlstm.generation.numbers import key_of
 from charlstm.generation.sampler import Completion, Sampler
 from charlstm.nn.arrays import Array
+from charlstm.nn.mixture import Predictor
+from charlstm.nn.model import Model
 from charlstm.scoring.evaluation import (
     LONG,
     Evaluation,
@@ -32,7 +34,8 @@ from charlstm.scoring.evaluation import (
 )
 from charlstm.scoring.flow import POSITIONS, GradientFlow
 from charlstm.scoring.flow import gradient_flow as flow_of
-from charlstm.scoring.scorers import Scorer, StaticScorer
+from charlstm.scoring.mixed import static_scorer
+from charlstm.scoring.scorers import Scorer
 from charlstm.storage.checkpoint import Checkpoint, read_checkpoint
 from charlstm.storage.files import check_apart, claim
 from charlstm.storage.lock import Lock, Path_
@@ -53,7 +56,7 @@ class LanguageModel:
         self.config = checkpoint.config
         self.standard_input = "utf-8"  # the encoding of standard input, whatever that of files is
         self.vocabulary = checkpoint.vocabulary
-        self.model = checkpoint.model()
+        self.model: Predictor = checkpoint.model()
         self._matcher = cache(lambda expression: Matcher(expression, self.vocabulary))
 
     def configure(self, settings: Iterable[Setting]) -> None:
@@ -220,7 +223,7 @@ class LanguageModel:
     @cached_property
     def scorer(self) -> Scorer:
         """What scores ids; it keeps its buffers."""
-        return StaticScorer(self.model, self.vocabulary.charged)
+        return static_scorer(self.model, self.vocabulary.charged)
 
     @property
     def line_scorer(self) -> LineScorer:
@@ -246,9 +249,11 @@ def gradient_flow(model: LanguageModel, text: str | Iterable[str], lags: int = 5
     A gradient that falls by a factor at every step cannot teach what lies far back. What exactly
     is measured, `charlstm.scoring.flow.gradient_flow` says; of a long text, which may come in
     blocks, it is the beginning. Raises `CorpusError` for a text of fewer than `lags` + 2
-    characters, and `UsageError` for `lags` below 0.
+    characters, and `UsageError` for `lags` below 0, and for a mixture.
     """
     _check_number("lags", lags, 0)
+    if not isinstance(model.model, Model):
+        raise UsageError("a mixture has no gradient flow of its own; take one of its models")
     v = model.vocabulary
     ids, enough = [np.empty(0, np.int32)], POSITIONS * (lags + 1) + 1
     for block in v.blocks([text] if isinstance(text, str) else text):

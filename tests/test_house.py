@@ -53,8 +53,9 @@ HOUSE = {
         *("evaluations", "run"),
     ],
     "api": [],
+    "mixing": [],
     "cli": [
-        *("streams", "options", "log", "seeds", "dialogue"),
+        *("streams", "options", "models", "log", "seeds", "dialogue"),
         *("train", "sample", "evaluate", "info"),
     ],
 }
@@ -67,7 +68,11 @@ FLOORS = [
 ]
 """Every file of the package, from the ground up; a file imports only from lower floors."""
 
-AROUND = {"__init__", "__main__", *(f"{folder}.__init__" for folder in HOUSE if folder != "api")}
+AROUND = {
+    "__init__",
+    "__main__",
+    *(f"{folder}.__init__" for folder, names in HOUSE.items() if names),
+}
 """Files without a floor: they name what stands in the house."""
 
 RUNTIME = {"numpy", "click", "tqdm", "yaml"}

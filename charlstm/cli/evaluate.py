@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from charlstm.cli.models import as_one, load_models, mix_option, model_files, tell_encoding
 from charlstm.cli.options import (
     Number,
     Rule,
@@ -54,6 +55,7 @@ RULES = (
     "line by line.",
     multiple=True,
 )
+@mix_option
 @option(
     "--lines", "Score every line by itself: bits per character, characters, line.", default=None
 )
@@ -85,8 +87,13 @@ def evaluate(**params: Any) -> int:
     above, below = asked.above, asked.below
     if above is not None and below is not None and above >= below:
         raise click.UsageError(f"nothing is above {above:g} and below {below:g}")
-    paths = asked.model or (os.environ.get("CHARLSTM_MODEL") or "charlstm.npz",)
-    _check_models(paths)
+    paths = model_files(asked.model, asked.mix)
+    alone = sorted(given().intersection(["--chars", *FILTERS]))
+    if len(paths) > 1 and alone and not asked.mix:
+        raise click.UsageError(
+            f"{alone[0]} takes one model, or several as one (--mix); several are compared line "
+            "by line"
+        )
     sources = or_stdin(asked.texts, "TEXT")
     if asked.reference == "-" and "-" in sources:
         raise click.UsageError("standard input cannot be TEXT and --reference; name a file")
@@ -94,38 +101,18 @@ def evaluate(**params: Any) -> int:
         readers = [*(("TEXT", source) for source in sources), ("--reference", asked.reference)]
         check_one_user("input", [("-m", "-"), *readers])
     asked.lines = bool(given().intersection(FILTERS)) or asked.lines
-    languages = _load(paths, asked)
-    language = languages[paths[0]]
-    if len(languages) > 1:
+    languages = load_models(paths, settings(asked, "evaluate", ["json", "lines"]))
+    if len(languages) > 1 and not asked.mix:
         _compare(languages, sources)
-    elif asked.chars:
+        return 0
+    language = as_one(languages, [*sources, asked.reference])
+    if asked.chars:
         _show_characters(language, sources, asked.color)
     elif language.config.evaluate.lines:
         return _write_lines(language, sources, asked)
     else:
         _score_text(language, sources)
     return 0
-
-
-def _check_models(paths: Sequence[str]) -> None:
-    """Refuse a model twice, and several for what only one can do."""
-    if len(set(paths)) < len(paths):
-        raise click.UsageError("the same model is given twice; name different ones")
-    alone = sorted(given().intersection(["--chars", *FILTERS]))
-    if len(paths) > 1 and alone:
-        raise click.UsageError(f"{alone[0]} takes one model; several are compared line by line")
-
-
-def _load(paths: Sequence[str], asked: SimpleNamespace) -> dict[str, LanguageModel]:
-    from charlstm.api import load
-    from charlstm.config.schema import check
-
-    gathered = settings(asked, "evaluate", ["json", "lines"])
-    check(gathered)  # a wrong option is an error before a missing model
-    languages = {path: load(path) for path in paths}
-    for language in languages.values():
-        language.configure(gathered)
-    return languages
 
 
 def _score_text(language: LanguageModel, sources: Sequence[str]) -> None:
@@ -207,16 +194,16 @@ def _compare(languages: dict[str, LanguageModel], sources: Sequence[str]) -> Non
     first, *others = languages
     leading = languages[first]
     if not leading.config.evaluate.lines:
-        raise UsageError("several models are compared line by line; add --lines, or give one -m")
+        raise UsageError(
+            "several models are compared line by line; add --lines or --mix, or give one -m"
+        )
     for path in others:
         if not leading.vocabulary.prices_as(languages[path].vocabulary):
             raise UsageError(
                 f"{first} and {path} cannot be compared: models of words agree on what a line "
                 "costs only where their vocabularies are equal"
             )
-    encodings = {language.config.text.encoding for language in languages.values()}
-    if len(encodings) > 1 and any(source != "-" for source in sources):
-        notice(f"reading in the encoding of {first}")
+    tell_encoding(languages, sources)
     for batch in _batches(leading, sources):
         scores = [language.evaluate_lines(batch) for language in languages.values()]
         rows = []
