@@ -14,6 +14,10 @@ from charlstm.nn.stepper import BaseStepper, Stepper
 SMALLEST = float(np.finfo(np.float64).tiny)
 """No mean is below this: the logarithm is finite, and each unit can still be drawn."""
 
+LOWEST = float(np.log(SMALLEST))
+
+Mix = Callable[[], Array]
+
 
 class Mixture:
     """Models m = 1 … M over the same V units: p = 1/M sum_m p_m.
@@ -36,7 +40,7 @@ class Mixture:
     def highest_logit(self) -> float:
         """A bound of the logarithms of all probabilities."""
         spread = 2 * max(model.highest_logit for model in self.models)
-        return min(spread + float(np.log(self.V)), -float(np.log(SMALLEST)))
+        return min(spread + float(np.log(self.V)), -LOWEST)
 
     def by_model(self, state: State | None) -> list[State] | list[None]:
         """The arrays of each model, of those of all, one model after the other; None: zero."""
@@ -62,15 +66,9 @@ class MixedStepper(BaseStepper):
         self.carried = [array for stepper in self.steppers for array in stepper.carried]
         logits = empty((mixture.V, K), np.float64)
         self.logits = logits.T
-        self.mix = _mixing(self.steppers, logits, sharpness, mixture.removed)
-        self.steps = [self._feed]
+        self.mix = _mixing(mixture, self.steppers, logits, sharpness)
+        self.steps = [_feeding(self.steppers, self.mix)]
         self.mix()
-
-    def _feed(self, us: Sequence[Any]) -> Array:
-        for stepper, u in zip(self.steppers, us, strict=True):
-            for step in stepper.steps:
-                u = step(u)
-        return self.mix()
 
     def read(self, ids: Array) -> None:
         """Feed ids (N,) to a single stream."""
@@ -79,11 +77,23 @@ class MixedStepper(BaseStepper):
         self.mix()
 
 
-def _mixing(
-    steppers: Sequence[Stepper], logits: Array, sharpness: float, removed: int | None
-) -> Callable[[], Array]:
+def _feeding(steppers: Sequence[Stepper], mix: Mix) -> Callable[[Sequence[Any]], Array]:
+    """What feeds a character to each model, and mixes."""
+    steps_of_models = [stepper.steps for stepper in steppers]
+
+    def feed(us: Sequence[Any]) -> Array:
+        for steps, u in zip(steps_of_models, us, strict=True):
+            for step in steps:
+                u = step(u)
+        return mix()
+
+    return feed
+
+
+def _mixing(mixture: Mixture, steppers: Sequence[Stepper], logits: Array, sharpness: float) -> Mix:
     """What writes the logarithms of the mean, times `sharpness`, into `logits` (V, K), and returns
-    them, (K, V)."""
+    them, (K, V). Nearly all models are tame: their logits can be exponentiated as they are."""
+    tame, removed = mixture.highest_logit < -LOWEST, mixture.removed
     p, share = empty((len(steppers), *logits.shape), np.float64), 1.0 / len(steppers)
     pairs = [(of_model, stepper.logits.T) for of_model, stepper in zip(p, steppers, strict=True)]
     result = logits.T
@@ -94,10 +104,13 @@ def _mixing(
     def mix() -> Array:
         for of_model, y in pairs:
             of_model[...] = y
-        np.subtract(p, highest(), p)
+        if not tame:
+            np.subtract(p, highest(), p)
         np.exp(p, p)
         np.multiply(p, share / total(), p)
-        np.maximum(mean(), SMALLEST, logits)
+        mean()
+        if not tame:
+            np.maximum(logits, SMALLEST, out=logits)
         np.log(logits, logits)
         np.multiply(logits, sharpness, logits)
         if removed is not None:
