@@ -22,6 +22,7 @@ class MixedModel(LanguageModel):
 
     @cached_property
     def scorer(self) -> Scorer:
+        """The mean of what the members have for scorers, whatever kind these are."""
         return MixedScorer([member.scorer for member in self.members])
 
 

@@ -6,6 +6,7 @@ import itertools
 import json
 import math
 import shutil
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,8 @@ from charlstm.nn.mixture import SMALLEST, MixedStepper, Mixture
 from charlstm.nn.model import Model
 from charlstm.nn.stepper import Stepper
 from charlstm.scoring.evaluation import surprisals
-from charlstm.scoring.mixed import static_scorer
+from charlstm.scoring.mixed import MixedScorer, static_scorer
+from charlstm.scoring.scorers import SEGMENT, segments
 from charlstm.text.corpus import Corpus
 
 TEXT = STORY.read_text(encoding="utf-8")[:20_000]
@@ -111,6 +113,45 @@ def test_nats_are_of_the_mean() -> None:
     texts = [ids[:700], ids[:1], ids[:65]]
     for ids_of_text, nats in zip(texts, scorer.lines(texts), strict=True):
         assert_close(nats, expected[: len(ids_of_text) - 1])
+
+
+class Counting:
+    """A scorer that learns: the share of each unit among those of earlier segments, or lines, and
+    `prior` of each."""
+
+    def __init__(self, prior: float) -> None:
+        self.counts = np.full(len(LETTERS), prior)
+
+    def stream(self, blocks: Iterable[Array]) -> Iterator[tuple[Array, Array]]:
+        for ids in segments(blocks):
+            nats = -np.log(self.counts / self.counts.sum())[ids[1:]]
+            self.counts += np.bincount(ids[1:], minlength=len(LETTERS))
+            yield ids[1:], nats
+
+    def lines(self, ids: Sequence[Array]) -> Iterator[Array]:
+        for of_line in ids:
+            for _, nats in self.stream([of_line]):
+                yield nats
+
+
+def test_scorers_that_learn() -> None:
+    """Each learns by itself from the whole text, only when it is asked for the next part, and
+    however many blocks the text comes in."""
+    ids = np.random.default_rng(3).integers(0, 3, 3 * SEGMENT + 100)
+    alone = [surprisals(Counting(prior), ids) for prior in (1.0, 50.0)]
+    expected = -np.log(np.mean([np.exp(-nats) for nats in alone], axis=0))
+    members = [Counting(1.0), Counting(50.0)]
+    blocks = iter(np.array_split(ids, 40))
+    scored = MixedScorer(members).stream(blocks)
+    _, first = next(scored)
+    assert_close(first, expected[:SEGMENT])
+    assert len(list(blocks)) > 20  # no more was read than is scored
+    assert_close(surprisals(MixedScorer([Counting(1.0), Counting(50.0)]), ids), expected)
+    lines = MixedScorer(members := [Counting(1.0), Counting(50.0)]).lines([ids[:90], ids[90:99]])
+    nats = next(lines)
+    assert [scorer.counts.sum() for scorer in members] == [89 + 7, 89 + 350]
+    assert nats == pytest.approx(np.full(89, np.log(len(LETTERS))))
+    assert len(next(lines)) == 8
 
 
 @pytest.mark.parametrize("options", [{}, {"temperature": 0.5}, {"top_k": 2}, {"top_p": 0.7}])

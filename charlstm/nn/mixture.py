@@ -15,8 +15,10 @@ SMALLEST = float(np.finfo(np.float64).tiny)
 """No mean is below this: the logarithm is finite, and each unit can still be drawn."""
 
 LOWEST = float(np.log(SMALLEST))
+"""The logarithm of that, about -708."""
 
 Mix = Callable[[], Array]
+"""Brings the logits of a mixture up to date, and returns them, (K, V)."""
 
 
 class Mixture:
