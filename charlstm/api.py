@@ -24,6 +24,7 @@ from charlstm.generation.sampler import Completion, Sampler
 from charlstm.nn.arrays import Array
 from charlstm.nn.mixture import Predictor
 from charlstm.nn.model import Model
+from charlstm.scoring.adaptive import AdaptiveScorer
 from charlstm.scoring.evaluation import (
     LONG,
     Evaluation,
@@ -43,6 +44,7 @@ from charlstm.text.corpus import Corpus
 from charlstm.text.reading import Line, Notice, encoding_of, read_blocks, read_lines, read_text
 from charlstm.training.ranks import ranks
 from charlstm.training.run import Training
+from charlstm.training.saving import Output
 
 Scored = tuple[Sequence[str], Sequence[float]]
 """Units of a text and the nats of each."""
@@ -178,9 +180,9 @@ class LanguageModel:
         blocks = map(self.vocabulary.ids, self.vocabulary.blocks(texts))
         return evaluate(self.scorer, blocks, self.vocabulary)
 
-    def units(self, texts: Iterable[str]) -> Iterator[Scored]:
+    def units(self, texts: Iterable[str], learn: bool = True) -> Iterator[Scored]:
         """The units of a text that comes in blocks, read as one stream, some at a time, and the
-        nats of each; nan for the first, which is given."""
+        nats of each; nan for the first, which is given. `learn` is for a model that adapts."""
         v, units = self.vocabulary, deque[str]()
 
         def blocks() -> Iterator[Array]:
@@ -189,7 +191,7 @@ class LanguageModel:
                 yield v.ids(text)
 
         given = True
-        for _, nats in self.scorer.stream(blocks()):
+        for _, nats in self.scorer.stream(blocks(), learn):
             if given:
                 yield [units.popleft()], [math.nan]
                 given = False
@@ -207,7 +209,7 @@ class LanguageModel:
             if len(line) <= LONG:
                 yield iter([(v.split(v.normalised(line + line_break)), next(nats).tolist())])
             else:
-                scored = self.units(between_line_ends(line, line_break))
+                scored = self.units(between_line_ends(line, line_break), learn=False)
                 next(scored)  # the line end before it
                 yield scored
 
@@ -225,10 +227,51 @@ class LanguageModel:
         """What scores ids; it keeps its buffers."""
         return static_scorer(self.model, self.vocabulary.charged)
 
+    def adapting(self, **options: Any) -> "AdaptingModel":
+        """This model as one that learns from each text that it scores, once that is scored. The
+        trained weights stay as they are. Options are the keys `adapt_rate` and `adapt_pull` of the
+        configuration's section `evaluate`. Raises `ConfigError` for a wrong one."""
+        return AdaptingModel(self, options)
+
     @property
     def line_scorer(self) -> LineScorer:
         """What scores lines."""
         return LineScorer(self.scorer, self.vocabulary)
+
+
+class AdaptingModel(LanguageModel):
+    """A model that learns from what it scores (`charlstm.scoring.adaptive`)."""
+
+    def __init__(self, trained: LanguageModel, options: Mapping[str, Any]) -> None:
+        super().__init__(trained.checkpoint)
+        self.standard_input = trained.standard_input
+        changes = [Setting(f"evaluate.{name}", value, name) for name, value in options.items()]
+        self.config = trained.config.updated(changes)
+        rate, pull = self.config.evaluate.adapt_rate, self.config.evaluate.adapt_pull
+        charged = self.vocabulary.charged
+        assert isinstance(trained.model, Model)
+        self.adaptive = AdaptiveScorer(trained.model, rate, pull, charged)
+        self.scorer, self.model = self.adaptive, self.adaptive.model
+
+    def save(self, path: Path_, *, force: bool = False) -> None:
+        """Write a checkpoint whose weights in use are those of now, by the rules of `saving`."""
+        with self.saving(path, force=force):
+            pass
+
+    @contextlib.contextmanager
+    def saving(self, path: Path_, *, force: bool = False) -> Iterator[None]:
+        """Hold a file from here on, and write the model to it when the block has ended well. Raises
+        `UsageError` where it exists, unless it is to be replaced (`force`)."""
+        output = Output(path)
+        try:
+            if Path(path).exists() and not force:
+                other = "replace it (--force) or write to another file"
+                raise UsageError(f"{path} exists; {other}")
+            yield
+            weights = self.adaptive.model.weights.flat
+            output.write(self.checkpoint.adapted(weights, self.adaptive.learnt), last=True)
+        finally:
+            output.lock.release()
 
 
 def _check_number(name: str, value: object, least: int) -> None:

@@ -2,8 +2,9 @@
 
 from collections.abc import Sequence
 from functools import cached_property
+from typing import Any
 
-from charlstm.api import LanguageModel
+from charlstm.api import AdaptingModel, LanguageModel
 from charlstm.errors import UsageError
 from charlstm.nn.mixture import Mixture
 from charlstm.nn.model import Model
@@ -22,8 +23,12 @@ class MixedModel(LanguageModel):
 
     @cached_property
     def scorer(self) -> Scorer:
-        """The mean of what the members have for scorers, whatever kind these are."""
+        """The mean of what the members have for scorers: they may adapt."""
         return MixedScorer([member.scorer for member in self.members])
+
+    def adapting(self, **options: Any) -> AdaptingModel:
+        """Raises `UsageError`: each model adapts by itself, and is mixed then."""
+        raise UsageError("a mixture does not adapt itself; mix models that do")
 
 
 def mix(members: Sequence[LanguageModel], names: Sequence[str] = ()) -> MixedModel:

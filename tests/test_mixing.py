@@ -122,10 +122,11 @@ class Counting:
     def __init__(self, prior: float) -> None:
         self.counts = np.full(len(LETTERS), prior)
 
-    def stream(self, blocks: Iterable[Array]) -> Iterator[tuple[Array, Array]]:
+    def stream(self, blocks: Iterable[Array], learn: bool = True) -> Iterator[tuple[Array, Array]]:
         for ids in segments(blocks):
             nats = -np.log(self.counts / self.counts.sum())[ids[1:]]
-            self.counts += np.bincount(ids[1:], minlength=len(LETTERS))
+            if learn:
+                self.counts += np.bincount(ids[1:], minlength=len(LETTERS))
             yield ids[1:], nats
 
     def lines(self, ids: Sequence[Array]) -> Iterator[Array]:
@@ -280,6 +281,27 @@ def test_evaluate(pair: list[Path], mixed: tuple[str | Path, ...], tmp_path: Pat
     reference = ("--quantile", "0.5", "--reference", tmp_path / "reference")
     process = run("evaluate", *mixed, *reference, stdin=text)
     assert process.stdout.decode().splitlines() == expected
+
+
+def test_models_that_adapt(pair: list[Path], mixed: tuple[str | Path, ...]) -> None:
+    """Each by itself, from what it has scored; whole texts, and from line to line."""
+    text = OTHER * 2
+    lines = text.removesuffix("\n").split("\n")
+    each = [charlstm.load(path).adapting().surprisals(text) for path in pair]
+    expected = -np.log(np.mean([np.exp(-nats) for nats in each], axis=0)).sum()
+    document = json.loads(out("evaluate", *mixed, "--adapt", "--json", stdin=text))
+    assert document["nats"] == pytest.approx(expected, rel=1e-9)
+    assert document["nats"] < json.loads(out("evaluate", *mixed, "--json", stdin=text))["nats"]
+    members = [charlstm.load(path).adapting() for path in pair]
+    mixture = charlstm.mix(members)
+    bits = [score.bits_per_char for score in mixture.evaluate_lines(lines)]
+    shown = out("evaluate", *mixed, "--adapt", "--lines", stdin=text).splitlines()
+    np.testing.assert_allclose([float(r.split("\t")[0]) for r in shown], bits, atol=1e-4)
+    drawn = charlstm.mix([charlstm.load(path) for path in pair]).sample("The ", rng_seed=1)
+    assert "".join(mixture.sample("The ", rng_seed=1)) != "".join(drawn)
+    fails(run("evaluate", *mixed, "--adapt", "--save", "x.npz", stdin=text), 2, "--save", "--mix")
+    with pytest.raises(UsageError, match="mix models that do"):
+        mixture.adapting()
 
 
 WAYS: list[tuple[str, ...]] = [

@@ -70,16 +70,19 @@ def surprisals(scorer: Scorer, ids: Array) -> Array:
 
 
 def evaluate(
-    scorer: Scorer, ids: Array | Iterable[Array], vocabulary: Vocabulary | None = None
+    scorer: Scorer,
+    ids: Array | Iterable[Array],
+    vocabulary: Vocabulary | None = None,
+    learn: bool = True,
 ) -> Evaluation:
     """Score ids (N,), or blocks of them, those of unknown units among them, as one stream whose
     state is carried through. Without the vocabulary they are of characters, and `UNKNOWN` of those
-    outside."""
+    outside. `learn` is for scorers that do."""
     v = vocabulary
     unit, unknown = ("char", UNKNOWN) if v is None else (v.unit, v.unknown)
     blocks = [ids] if isinstance(ids, np.ndarray) else ids
     scored, outside, total = 0, 0, 0.0
-    for units, nats in scorer.stream(blocks):
+    for units, nats in scorer.stream(blocks, learn):
         scored += len(units)
         outside += int(np.count_nonzero(units == unknown))
         total += float(np.sum(nats))
@@ -100,7 +103,7 @@ class LineScorer:
     The score of a line is that of the text "\\nLINE\\n": from a zero state a line end is given,
     which is not scored, and then the line and its end are predicted. For a model of a corpus with
     CRLF that end is "\\r\\n", however the line came. One of more than `LONG` characters is scored
-    block by block.
+    block by block, and not learnt from.
     """
 
     def __init__(self, scorer: Scorer, vocabulary: Vocabulary) -> None:
@@ -120,7 +123,7 @@ class LineScorer:
                 scores.append(Evaluation(len(nats), outside, float(np.sum(nats)), v.unit))
             else:
                 blocks = v.blocks(between_line_ends(line, self.line_break))
-                scores.append(evaluate(self.scorer, map(v.ids, blocks), v))
+                scores.append(evaluate(self.scorer, map(v.ids, blocks), v, learn=False))
         return scores
 
     def surprisals(self, lines: Sequence[str]) -> Iterator[Array]:

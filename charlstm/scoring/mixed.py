@@ -19,9 +19,9 @@ class MixedScorer:
     def __init__(self, scorers: Sequence[Scorer]) -> None:
         self.scorers = scorers
 
-    def stream(self, blocks: Iterable[Array]) -> Iterator[tuple[Array, Array]]:
+    def stream(self, blocks: Iterable[Array], learn: bool = True) -> Iterator[tuple[Array, Array]]:
         copies = tee(blocks, len(self.scorers))
-        streams = (one.stream(copy) for one, copy in zip(self.scorers, copies, strict=True))
+        streams = (one.stream(copy, learn) for one, copy in zip(self.scorers, copies, strict=True))
         for segments in zip(*streams, strict=True):
             units, _ = segments[0]
             yield units, _mixed([nats for _, nats in segments])

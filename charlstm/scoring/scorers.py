@@ -32,10 +32,10 @@ class Scorer(Protocol):
     its scores of later ones, never those of the same unit or of earlier ones.
     """
 
-    def stream(self, blocks: Iterable[Array]) -> Iterator[tuple[Array, Array]]:
+    def stream(self, blocks: Iterable[Array], learn: bool = True) -> Iterator[tuple[Array, Array]]:
         """Of a text whose ids come in blocks, the units (n,) but the first and the nats (n,),
         float64, of each: `SEGMENT` at a time, at the end what is left. Where the blocks end changes
-        no bit of the result. Each pair is valid for ever."""
+        no bit of the result. Only with `learn` a scorer that learns does so."""
 
     def lines(self, ids: Sequence[Array]) -> Iterator[Array]:
         """For each of some texts (N,), N > 0, each by itself, the nats (N - 1,), float64. A scorer
@@ -53,7 +53,7 @@ class StaticScorer:
         self.state = model.zero_state(1) if state is None else state
         self.unrolled: dict[int, Unrolled] = {}  # by width
 
-    def stream(self, blocks: Iterable[Array]) -> Iterator[tuple[Array, Array]]:
+    def stream(self, blocks: Iterable[Array], learn: bool = True) -> Iterator[tuple[Array, Array]]:
         model = self.model
         weights = {"Wy": model.Wy, "by": model.weights["by"]}
         stepper: Stepper | None = None
