@@ -32,6 +32,7 @@ from charlstm.training.events import Record, Rollback
 if TYPE_CHECKING:
     from charlstm.api import LanguageModel, gradient_flow, load, train
     from charlstm.config.schema import Config, Setting
+    from charlstm.mixing import mix
     from charlstm.scoring.evaluation import Evaluation
     from charlstm.scoring.flow import GradientFlow
     from charlstm.training.run import Training
@@ -41,6 +42,7 @@ _HOMES = {
     **dict.fromkeys(("Config", "Setting"), "config.schema"),
     "Evaluation": "scoring.evaluation",
     "GradientFlow": "scoring.flow",
+    "mix": "mixing",
     "Training": "training.run",
 }
 
@@ -64,6 +66,7 @@ __all__ = [
     "VocabularyError",
     "gradient_flow",
     "load",
+    "mix",
     "train",
 ]
 

@@ -22,17 +22,21 @@ from charlstm.generation.matcher import Matcher
 from charlstm.generation.numbers import key_of
 from charlstm.generation.sampler import Completion, Sampler
 from charlstm.nn.arrays import Array
+from charlstm.nn.mixture import Predictor
+from charlstm.nn.model import Model
+from charlstm.scoring.adaptive import AdaptiveScorer
 from charlstm.scoring.evaluation import (
     LONG,
     Evaluation,
     LineScorer,
     between_line_ends,
     evaluate,
-    stream_surprisals,
     surprisals,
 )
 from charlstm.scoring.flow import POSITIONS, GradientFlow
 from charlstm.scoring.flow import gradient_flow as flow_of
+from charlstm.scoring.mixed import static_scorer
+from charlstm.scoring.scorers import Scorer
 from charlstm.storage.checkpoint import Checkpoint, read_checkpoint
 from charlstm.storage.files import check_apart, claim
 from charlstm.storage.lock import Lock, Path_
@@ -41,6 +45,7 @@ from charlstm.text.reading import Line, Notice, encoding_of, read_blocks, read_l
 from charlstm.training.auto import TIME, Chooser
 from charlstm.training.ranks import ranks
 from charlstm.training.run import Training
+from charlstm.training.saving import Output
 
 Scored = tuple[Sequence[str], Sequence[float]]
 """Units of a text and the nats of each."""
@@ -54,7 +59,7 @@ class LanguageModel:
         self.config = checkpoint.config
         self.standard_input = "utf-8"  # the encoding of standard input, whatever that of files is
         self.vocabulary = checkpoint.vocabulary
-        self.model = checkpoint.model()
+        self.model: Predictor = checkpoint.model()
         self._matcher = cache(lambda expression: Matcher(expression, self.vocabulary))
 
     def configure(self, settings: Iterable[Setting]) -> None:
@@ -174,11 +179,11 @@ class LanguageModel:
     def score(self, texts: Iterable[str]) -> Evaluation:
         """As `evaluate`, of a text of any size that comes in blocks."""
         blocks = map(self.vocabulary.ids, self.vocabulary.blocks(texts))
-        return evaluate(self.model, blocks, self.vocabulary)
+        return evaluate(self.scorer, blocks, self.vocabulary)
 
-    def units(self, texts: Iterable[str]) -> Iterator[Scored]:
+    def units(self, texts: Iterable[str], learn: bool = True) -> Iterator[Scored]:
         """The units of a text that comes in blocks, read as one stream, some at a time, and the
-        nats of each; nan for the first, which is given."""
+        nats of each; nan for the first, which is given. `learn` is for a model that adapts."""
         v, units = self.vocabulary, deque[str]()
 
         def blocks() -> Iterator[Array]:
@@ -187,7 +192,7 @@ class LanguageModel:
                 yield v.ids(text)
 
         given = True
-        for _, nats in stream_surprisals(self.model, blocks(), charged=v.charged):
+        for _, nats in self.scorer.stream(blocks(), learn):
             if given:
                 yield [units.popleft()], [math.nan]
                 given = False
@@ -200,19 +205,18 @@ class LanguageModel:
         too."""
         v, line_break = self.vocabulary, self.vocabulary.line_break
         short = [line for line in lines if len(line) <= LONG]
-        nats = iter(self.line_scorer.surprisals(short))
+        nats = self.line_scorer.surprisals(short)
         for line in lines:
             if len(line) <= LONG:
                 yield iter([(v.split(v.normalised(line + line_break)), next(nats).tolist())])
             else:
-                scored = self.units(between_line_ends(line, line_break))
+                scored = self.units(between_line_ends(line, line_break), learn=False)
                 next(scored)  # the line end before it
                 yield scored
 
     def surprisals(self, text: str) -> Array:
         """Nats (N - 1,), float64, of each unit of a text but the first, as one stream."""
-        v = self.vocabulary
-        return surprisals(self.model, v.encode(text), charged=v.charged)
+        return surprisals(self.scorer, self.vocabulary.encode(text))
 
     def evaluate_lines(self, lines: Sequence[str]) -> list[Evaluation]:
         """Score lines, which are without their ends, each by itself: as the text "\\nLINE\\n", or
@@ -220,9 +224,55 @@ class LanguageModel:
         return self.line_scorer(lines)
 
     @cached_property
+    def scorer(self) -> Scorer:
+        """What scores ids; it keeps its buffers."""
+        return static_scorer(self.model, self.vocabulary.charged)
+
+    def adapting(self, **options: Any) -> "AdaptingModel":
+        """This model as one that learns from each text that it scores, once that is scored. The
+        trained weights stay as they are. Options are the keys `adapt_rate` and `adapt_pull` of the
+        configuration's section `evaluate`. Raises `ConfigError` for a wrong one."""
+        return AdaptingModel(self, options)
+
+    @property
     def line_scorer(self) -> LineScorer:
-        """What scores lines; it keeps its buffers."""
-        return LineScorer(self.model, self.vocabulary)
+        """What scores lines."""
+        return LineScorer(self.scorer, self.vocabulary)
+
+
+class AdaptingModel(LanguageModel):
+    """A model that learns from what it scores (`charlstm.scoring.adaptive`)."""
+
+    def __init__(self, trained: LanguageModel, options: Mapping[str, Any]) -> None:
+        super().__init__(trained.checkpoint)
+        self.standard_input = trained.standard_input
+        changes = [Setting(f"evaluate.{name}", value, name) for name, value in options.items()]
+        self.config = trained.config.updated(changes)
+        rate, pull = self.config.evaluate.adapt_rate, self.config.evaluate.adapt_pull
+        charged = self.vocabulary.charged
+        assert isinstance(trained.model, Model)
+        self.adaptive = AdaptiveScorer(trained.model, rate, pull, charged)
+        self.scorer, self.model = self.adaptive, self.adaptive.model
+
+    def save(self, path: Path_, *, force: bool = False) -> None:
+        """Write a checkpoint whose weights in use are those of now, by the rules of `saving`."""
+        with self.saving(path, force=force):
+            pass
+
+    @contextlib.contextmanager
+    def saving(self, path: Path_, *, force: bool = False) -> Iterator[None]:
+        """Hold a file from here on, and write the model to it when the block has ended well. Raises
+        `UsageError` where it exists, unless it is to be replaced (`force`)."""
+        output = Output(path)
+        try:
+            if Path(path).exists() and not force:
+                other = "replace it (--force) or write to another file"
+                raise UsageError(f"{path} exists; {other}")
+            yield
+            weights = self.adaptive.model.weights.flat
+            output.write(self.checkpoint.adapted(weights, self.adaptive.learnt), last=True)
+        finally:
+            output.lock.release()
 
 
 def _check_number(name: str, value: object, least: int) -> None:
@@ -243,9 +293,11 @@ def gradient_flow(model: LanguageModel, text: str | Iterable[str], lags: int = 5
     A gradient that falls by a factor at every step cannot teach what lies far back. What exactly
     is measured, `charlstm.scoring.flow.gradient_flow` says; of a long text, which may come in
     blocks, it is the beginning. Raises `CorpusError` for a text of fewer than `lags` + 2
-    characters, and `UsageError` for `lags` below 0.
+    characters, and `UsageError` for `lags` below 0, and for a mixture.
     """
     _check_number("lags", lags, 0)
+    if not isinstance(model.model, Model):
+        raise UsageError("a mixture has no gradient flow of its own; take one of its models")
     v = model.vocabulary
     ids, enough = [np.empty(0, np.int32)], POSITIONS * (lags + 1) + 1
     for block in v.blocks([text] if isinstance(text, str) else text):

@@ -9,12 +9,12 @@ import charlstm.generation.beam
 from charlstm.generation.ending import Sampling, Seed
 from charlstm.generation.sampler import Completion, Sampler
 from charlstm.nn.arrays import Array
-from charlstm.nn.model import Model
+from charlstm.nn.mixture import Predictor
 from charlstm.text.vocabulary import Vocabulary
 
 
 def sampler(
-    model: Model,
+    model: Predictor,
     v: Vocabulary,
     key: int,
     *,
@@ -35,7 +35,7 @@ class Scored(NamedTuple):
 
 
 def generate(
-    model: Model,
+    model: Predictor,
     v: Vocabulary,
     seed: Array,
     key: int,
@@ -53,5 +53,5 @@ def generate(
     return (Scored(k, c.text, c.stop, c.nats) for k, c in enumerate(one(seeds)))
 
 
-def beam(model: Model, v: Vocabulary, seed: Seed, N: int, **options: Any) -> Completion:
+def beam(model: Predictor, v: Vocabulary, seed: Seed, N: int, **options: Any) -> Completion:
     return charlstm.generation.beam.beam(model, v, seed, N, Sampling(**options))

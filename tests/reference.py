@@ -137,3 +137,25 @@ def adagrad(
     """The weights and the sums of squared gradients after one step."""
     squares = squares + g**2
     return w - learning_rate * g / (np.sqrt(squares) + epsilon), squares
+
+
+# --- dynamic evaluation --------------------------------------------------------------------------
+
+
+def dynamic_steps(
+    w: Array, gradients: Sequence[Array], rate: float, pull: float
+) -> list[tuple[Array, Array]]:
+    """The weights and the squares after each of some gradients, the first 32 of which, and every
+    eighth of the others, count for the squares."""
+    trained, squares, n, after = w, np.full(len(w), np.mean(gradients[0] ** 2)), 0, []
+    for step, g in enumerate(gradients):
+        usual = np.sqrt(np.mean(squares))
+        size = np.sqrt(np.mean(g**2))
+        g = g * (4.0 * usual / size) if size > 4.0 * usual else g
+        if step < 32 or step % 8 == 0:
+            n += 1
+            squares = squares + max(1.0 / (n + 1), 0.01) * (g**2 - squares)
+            deviations = np.sqrt(squares) + 0.1 * np.sqrt(np.mean(squares))
+        w = w + pull * (trained - w) - rate * g / deviations
+        after.append((w, squares))
+    return after

@@ -28,6 +28,7 @@ from charlstm.nn.model import Model
 from charlstm.nn.shape import Shape
 from charlstm.nn.stepper import Stepper
 from charlstm.scoring.evaluation import evaluate, surprisals
+from charlstm.scoring.scorers import StaticScorer
 from charlstm.text.corpus import Corpus
 from charlstm.text.vocabulary import Vocabulary
 
@@ -50,7 +51,10 @@ def alone(model: Model, v: Vocabulary, text: str, **options: Any) -> tuple[str, 
 def said_by_evaluate(model: Model, v: Vocabulary, seed: str, text: str) -> float:
     """The nats of a text after its seed, or, without one, after a line end."""
     seed = seed or ("" if v.line_end is None else "\n")
-    return evaluate(model, v.encode(seed + text), v).nats - evaluate(model, v.encode(seed), v).nats
+    return (
+        evaluate(StaticScorer(model, v.charged), v.encode(seed + text), v).nats
+        - evaluate(StaticScorer(model, v.charged), v.encode(seed), v).nats
+    )
 
 
 # --- streams that go on from somewhere ---------------------------------------------------------
@@ -141,7 +145,7 @@ def test_without_line_ends(monkeypatch: pytest.MonkeyPatch) -> None:
     for letter, share in zip("abc", (1 / 6, 2 / 6, 3 / 6), strict=True):
         assert abs(sum(c.text[0] == letter for c in found) / n - share) < 0.025
     for c in found[:20]:
-        assert c.nats == pytest.approx(surprisals(model, v.encode(c.text))[0])
+        assert c.nats == pytest.approx(surprisals(StaticScorer(model), v.encode(c.text))[0])
     one = sampler(model, v, 1, length=9, temperature=1.0, stop=["b"])
     for c in one([Seed(v.encode(""), "")] * 50):
         assert "b" not in c.text
@@ -344,7 +348,7 @@ def test_a_wide_beam_is_exhaustive(cell: str, stop: list[str]) -> None:
         text = "".join(units)
         ends = [k for k in range(1, length + 1) if stop_in(text[:k], stop) is not None]
         text = text[: ends[0]] if ends else text
-        texts[text] = surprisals(model, v.encode("ab" + text))[1:].sum()
+        texts[text] = surprisals(StaticScorer(model), v.encode("ab" + text))[1:].sum()
     best = min(texts, key=lambda t: texts[t])
     found = beam(model, v, Seed(v.encode("ab"), "ab"), len(v) ** 3, length=length, stop=stop)
     place = stop_in(best, stop)

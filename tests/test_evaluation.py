@@ -10,14 +10,15 @@ import pytest
 from numpy.typing import NDArray
 from support import records
 
-import charlstm.scoring.evaluation
+import charlstm.scoring.scorers
 from charlstm.config.schema import Config, Setting
 from charlstm.nn.cells import CELLS
 from charlstm.nn.model import Model
 from charlstm.nn.shape import Shape
 from charlstm.nn.unrolled import Unrolled
-from charlstm.scoring.evaluation import UNKNOWN_NATS, Evaluation, evaluate, surprisals
+from charlstm.scoring.evaluation import Evaluation, evaluate, surprisals
 from charlstm.scoring.held_out import HeldOut
+from charlstm.scoring.scorers import UNKNOWN_NATS, StaticScorer
 from charlstm.text.corpus import Corpus
 from charlstm.text.units import Characters
 from charlstm.text.vocabulary import UNKNOWN
@@ -71,7 +72,7 @@ def test_equal_to_a_plain_softmax(
 ) -> None:
     """Each character's nats are -ln of its share of the exponentiated logits."""
     model, ids = make(cell, layers, dtype, **family), some_ids(60)
-    got = surprisals(model, ids)
+    got = surprisals(StaticScorer(model), ids)
     assert got.shape == (59,)
     assert got.dtype == np.float64
     tolerance = 1e-12 if dtype is np.float64 else 2e-5
@@ -85,25 +86,29 @@ def test_independent_of_the_segment(
 ) -> None:
     """The state is carried over every edge."""
     model, ids = make(), some_ids(100, low)
-    monkeypatch.setattr(charlstm.scoring.evaluation, "SEGMENT", 1000)
-    expected = surprisals(model, ids)
-    monkeypatch.setattr(charlstm.scoring.evaluation, "SEGMENT", segment)
-    np.testing.assert_allclose(surprisals(model, ids), expected, rtol=0, atol=1e-12)
+    monkeypatch.setattr(charlstm.scoring.scorers, "SEGMENT", 1000)
+    expected = surprisals(StaticScorer(model), ids)
+    monkeypatch.setattr(charlstm.scoring.scorers, "SEGMENT", segment)
+    np.testing.assert_allclose(surprisals(StaticScorer(model), ids), expected, rtol=0, atol=1e-12)
 
 
 def test_longer_than_a_segment() -> None:
     """The same at the size that is in use."""
-    model, ids = make(), some_ids(2 * charlstm.scoring.evaluation.SEGMENT + 5)
-    np.testing.assert_allclose(surprisals(model, ids), naive(model, ids), rtol=0, atol=1e-11)
+    model, ids = make(), some_ids(2 * charlstm.scoring.scorers.SEGMENT + 5)
+    np.testing.assert_allclose(
+        surprisals(StaticScorer(model), ids), naive(model, ids), rtol=0, atol=1e-11
+    )
 
 
 def test_continues_a_state() -> None:
     """A text in two parts, the state handed on, is the text in one."""
     model, ids = make(), some_ids(40)
-    whole = surprisals(model, ids)
+    whole = surprisals(StaticScorer(model), ids)
     unrolled = Unrolled(model, 17, 1, training=False)
     state = unrolled.forward(np.asarray(ids[:17], np.intp)[:, None], model.zero_state(1))
-    np.testing.assert_allclose(surprisals(model, ids[17:], state), whole[17:], rtol=0, atol=1e-12)
+    np.testing.assert_allclose(
+        surprisals(StaticScorer(model, state=state), ids[17:]), whole[17:], rtol=0, atol=1e-12
+    )
 
 
 def test_what_came_before_matters() -> None:
@@ -111,7 +116,12 @@ def test_what_came_before_matters() -> None:
     model, ids = make(), some_ids(30)
     other = ids.copy()
     other[0] = (ids[0] + 1) % V
-    assert abs(surprisals(model, ids)[1:] - surprisals(model, other)[1:]).max() > 1e-3
+    assert (
+        abs(
+            surprisals(StaticScorer(model), ids)[1:] - surprisals(StaticScorer(model), other)[1:]
+        ).max()
+        > 1e-3
+    )
 
 
 # --- characters outside ------------------------------------------------------------------------
@@ -127,30 +137,32 @@ def test_unknown_is_charged_and_not_mapped(cell: str) -> None:
     """As a target it costs its price; as an input it is no character of the vocabulary."""
     model = make(cell)
     ids = some_ids(30)
-    expected_before = surprisals(model, ids)
+    expected_before = surprisals(StaticScorer(model), ids)
     ids[[10, 11, 20]] = UNKNOWN
-    nats = surprisals(model, ids)
+    nats = surprisals(StaticScorer(model), ids)
     assert nats[[9, 10, 19]].tolist() == [UNKNOWN_NATS] * 3
     np.testing.assert_allclose(nats, naive(model, ids), rtol=0, atol=1e-12)
     np.testing.assert_array_equal(nats[:9], expected_before[:9])
     for stand_in in range(V):
         mapped = ids.copy()
         mapped[mapped == UNKNOWN] = stand_in
-        assert abs(surprisals(model, mapped)[11:19] - nats[11:19]).max() > 1e-6
-    result = evaluate(model, ids)
+        assert abs(surprisals(StaticScorer(model), mapped)[11:19] - nats[11:19]).max() > 1e-6
+    result = evaluate(StaticScorer(model), ids)
     assert (result.characters, result.unknown) == (29, 3)
     assert result.nats == pytest.approx(nats.sum(), rel=1e-12)
 
 
 def test_unknown_first_character_is_not_counted() -> None:
     """The first character is given, known or not."""
-    assert evaluate(make(), np.array([UNKNOWN, 1, 2])).unknown == 0
-    assert evaluate(make(), np.array([UNKNOWN, UNKNOWN])) == Evaluation(1, 1, UNKNOWN_NATS)
+    assert evaluate(StaticScorer(make()), np.array([UNKNOWN, 1, 2])).unknown == 0
+    assert evaluate(StaticScorer(make()), np.array([UNKNOWN, UNKNOWN])) == Evaluation(
+        1, 1, UNKNOWN_NATS
+    )
 
 
 def test_text_of_strangers() -> None:
     """A text of nothing but unknown characters has a score as well."""
-    result = evaluate(make(), np.full(50, UNKNOWN))
+    result = evaluate(StaticScorer(make()), np.full(50, UNKNOWN))
     assert (result.characters, result.unknown) == (49, 49)
     assert result.nats_per_char == pytest.approx(UNKNOWN_NATS)
     assert result.bits_per_char == pytest.approx(20.0848, abs=1e-4)
@@ -161,7 +173,7 @@ def test_text_of_strangers() -> None:
 
 def test_relations() -> None:
     """Bits are nats over ln 2, perplexity is e to the nats and 2 to the bits."""
-    result = evaluate(make(), some_ids(50))
+    result = evaluate(StaticScorer(make()), some_ids(50))
     assert result.characters == 49
     assert result.nats_per_char == pytest.approx(result.nats / 49)
     assert result.bits_per_char == pytest.approx(result.nats_per_char / math.log(2))
@@ -180,7 +192,7 @@ def test_relations() -> None:
 
 def test_uniform_model() -> None:
     """A model that knows nothing is as hard as a die with V sides."""
-    result = evaluate(make(scale=0.0), some_ids(50))
+    result = evaluate(StaticScorer(make(scale=0.0)), some_ids(50))
     assert result.perplexity == pytest.approx(V)
     assert result.bits_per_char == pytest.approx(math.log2(V))
 
@@ -188,8 +200,8 @@ def test_uniform_model() -> None:
 @pytest.mark.parametrize("N", [0, 1])
 def test_nothing_to_score(N: int) -> None:
     """Without a second character there is no score, and no error."""
-    assert surprisals(make(), some_ids(N)).shape == (0,)
-    result = evaluate(make(), some_ids(N))
+    assert surprisals(StaticScorer(make()), some_ids(N)).shape == (0,)
+    result = evaluate(StaticScorer(make()), some_ids(N))
     assert (result.characters, result.unknown, result.nats) == (0, 0, 0.0)
     for value in (result.nats_per_char, result.bits_per_char, result.perplexity):
         assert math.isnan(value)
@@ -198,7 +210,7 @@ def test_nothing_to_score(N: int) -> None:
 def test_two_characters() -> None:
     """The shortest text that has one."""
     ids = np.array([3, 4])
-    result = evaluate(make(), ids)
+    result = evaluate(StaticScorer(make()), ids)
     assert result.characters == 1
     assert result.nats == pytest.approx(naive(make(), ids)[0])
 
@@ -207,7 +219,7 @@ def test_hopeless_model() -> None:
     """A model that is certain and wrong has a perplexity beyond all numbers, not an error."""
     model = make(scale=0.0)
     model.weights["by"][0] = 1e6
-    result = evaluate(model, np.array([1, 2, 3]))
+    result = evaluate(StaticScorer(model), np.array([1, 2, 3]))
     assert result.nats_per_char == pytest.approx(1e6)
     assert result.perplexity == math.inf
 
@@ -230,7 +242,7 @@ def trained() -> Training:
 
 
 def exact(model: Model, ids: Array) -> float:
-    return float(surprisals(model, ids).mean())
+    return float(surprisals(StaticScorer(model), ids).mean())
 
 
 def measured(held_out: HeldOut, model: Model, T: int) -> float:
@@ -279,7 +291,7 @@ def test_held_out_limit() -> None:
     assert held_out.characters == 400
     model = make(scale=0.0)
     model.weights["by"][...] = np.linspace(-1, 1, V)
-    nats = surprisals(model, ids)
+    nats = surprisals(StaticScorer(model), ids)
     expected = np.mean([nats[b * 1000 : b * 1000 + 100] for b in range(4)])
     assert measured(held_out, model, 16) == pytest.approx(expected, rel=1e-12)
 
@@ -305,7 +317,7 @@ def test_measuring_leaves_no_trace(trained: Training) -> None:
 def test_ids_of_a_text() -> None:
     """From text to score, unknown characters included."""
     vocabulary = Characters(np.arange(97, 97 + V), np.ones(V))
-    result = evaluate(make(), vocabulary.encode("abcXdefé"))
+    result = evaluate(StaticScorer(make()), vocabulary.encode("abcXdefé"))
     assert (result.characters, result.unknown) == (7, 2)
 
 
@@ -317,9 +329,9 @@ def test_a_character_that_was_left_out_costs_its_price() -> None:
     v = Corpus.from_text("abcdefgh" * 9 + "xyz", 0.0, min_count=2).vocabulary
     assert v.units == [*"abcdefgh", "<unk>"]
     model, ids = make(), v.encode("abXcdé\U0010ffffa")
-    result = evaluate(model, ids, v)
+    result = evaluate(StaticScorer(model, v.charged), ids, v)
     assert (result.units, result.unknown) == (7, 3)
-    nats = surprisals(model, ids)
+    nats = surprisals(StaticScorer(model), ids)
     expected = np.where(ids[1:] == 8, UNKNOWN_NATS, nats)
     assert result.nats == pytest.approx(expected.sum(), rel=1e-12)
     for B, T in ((1, 3), (2, 5)):
@@ -334,7 +346,7 @@ def test_a_word_outside_is_scored_as_unk() -> None:
     v = Corpus.from_text("a b c d e f g\n" * 9, 0.0, unit="word").vocabulary
     model, ids = make(), v.encode("a b zebra c\n<unk> d")
     assert ids.tolist() == [2, 3, 0, 4, 1, 0, 5]
-    result = evaluate(model, ids, v)
+    result = evaluate(StaticScorer(model, v.charged), ids, v)
     assert (result.units, result.unknown, result.unit) == (6, 2, "word")
     assert result.nats == pytest.approx(naive(model, ids).sum(), rel=1e-12)
     assert result.to_dict() == {
@@ -355,7 +367,7 @@ def test_no_byte_is_outside() -> None:
     """Every text is bytes, and every byte has its cost by the model."""
     v = Corpus.from_text("abc", 0.0, unit="byte").vocabulary
     model = Model(Shape("lstm", 256, 4), np.float64)
-    result = evaluate(model, v.encode("한\udcff!"), v)
+    result = evaluate(StaticScorer(model, v.charged), v.encode("한\udcff!"), v)
     assert (result.units, result.unknown, result.unit) == (4, 0, "byte")
     assert result.perplexity == pytest.approx(256)
     assert {"nats_per_byte", "bits_per_byte", "bytes"} < result.to_dict().keys()

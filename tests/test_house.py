@@ -35,7 +35,7 @@ HOUSE = {
     "": ["_version", "errors"],
     "nn": [
         *("arrays", "products", "cells", "shape", "recurrent", "dropout", "input", "output"),
-        *("model", "unrolled", "stepper", "optimizers"),
+        *("model", "unrolled", "stepper", "mixture", "optimizers"),
     ],
     "config": ["fields", "yaml_subset", "schema", "sources"],
     "text": [
@@ -43,7 +43,7 @@ HOUSE = {
         *("reading", "seams", "ids", "split", "corpus"),
     ],
     "storage": ["lock", "files", "archive", "progress", "checkpoint"],
-    "scoring": ["evaluation", "held_out", "flow"],
+    "scoring": ["scorers", "adaptive", "mixed", "evaluation", "held_out", "flow"],
     "generation": [
         *("regex", "nfa", "matcher"),
         *("numbers", "choose", "ending", "source", "scores", "batch", "sampler", "beam"),
@@ -53,8 +53,9 @@ HOUSE = {
         *("evaluations", "run", "auto"),
     ],
     "api": [],
+    "mixing": [],
     "cli": [
-        *("streams", "options", "log", "seeds", "dialogue"),
+        *("streams", "options", "models", "log", "seeds", "dialogue"),
         *("train", "sample", "evaluate", "info"),
     ],
 }
@@ -67,7 +68,11 @@ FLOORS = [
 ]
 """Every file of the package, from the ground up; a file imports only from lower floors."""
 
-AROUND = {"__init__", "__main__", *(f"{folder}.__init__" for folder in HOUSE if folder != "api")}
+AROUND = {
+    "__init__",
+    "__main__",
+    *(f"{folder}.__init__" for folder, names in HOUSE.items() if names),
+}
 """Files without a floor: they name what stands in the house."""
 
 RUNTIME = {"numpy", "click", "tqdm", "yaml"}

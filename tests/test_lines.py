@@ -12,7 +12,7 @@ import pytest
 from support import ROOT, fails, run
 
 import charlstm
-from charlstm.scoring.evaluation import UNKNOWN_NATS
+from charlstm.scoring.scorers import UNKNOWN_NATS
 from charlstm.text.reading import Line, read_lines
 
 TEXT = "the sea was calm\nand the boat went out\n나루에 배가\n" * 8

@@ -25,6 +25,7 @@ from charlstm.nn.model import Model
 from charlstm.nn.shape import Shape
 from charlstm.nn.stepper import Stepper
 from charlstm.scoring.evaluation import surprisals
+from charlstm.scoring.scorers import StaticScorer
 from charlstm.text.corpus import Corpus
 from charlstm.text.vocabulary import Vocabulary
 
@@ -182,10 +183,14 @@ def test_all_that_is_generated_matches(unit: str, expression: str, options: dict
             if unit != "word":
                 ended = completion.units > len(v.encode(completion.text))
                 whole = (seed or "\n") + completion.text + "\n" * ended
-                nats = surprisals(model, v.encode(whole))[len(v.encode(seed or "\n")) - 1 :].sum()
+                nats = surprisals(StaticScorer(model), v.encode(whole))[
+                    len(v.encode(seed or "\n")) - 1 :
+                ].sum()
                 assert completion.drawn_nats == pytest.approx(nats, rel=1e-9, abs=1e-9)
                 shown = v.encode((seed or "\n") + completion.text)
-                nats = surprisals(model, shown)[len(v.encode(seed or "\n")) - 1 :].sum()
+                nats = surprisals(StaticScorer(model), shown)[
+                    len(v.encode(seed or "\n")) - 1 :
+                ].sum()
                 assert completion.nats == pytest.approx(nats, rel=1e-9, abs=1e-9)
 
 
@@ -299,7 +304,7 @@ def test_a_wide_beam_finds_the_best_match(expression: str, seed: int) -> None:
     can_match = [t for t in all_texts if re.fullmatch(expression, t)]
     for text in can_match:
         line_end = "\n" * (len(text) < length)
-        costs[text] = surprisals(model, v.encode("b" + text + line_end)).sum()
+        costs[text] = surprisals(StaticScorer(model), v.encode("b" + text + line_end)).sum()
     best = min(costs, key=lambda t: costs[t])
     match = Matcher(expression, v)
     found = beam(model, v, begin, len(v) ** 3, length=length, match=match)

@@ -30,7 +30,7 @@ from support import (
 )
 
 import charlstm
-import charlstm.scoring.evaluation
+import charlstm.scoring.scorers
 from charlstm.api import LanguageModel
 from charlstm.cli import COMMANDS
 from charlstm.cli.options import Number
@@ -39,7 +39,8 @@ from charlstm.errors import ConfigError
 from charlstm.nn.cells import CELLS
 from charlstm.nn.model import Model
 from charlstm.nn.shape import Shape
-from charlstm.scoring.evaluation import UNKNOWN_NATS, LineScorer, evaluate, surprisals
+from charlstm.scoring.evaluation import LineScorer, evaluate, surprisals
+from charlstm.scoring.scorers import UNKNOWN_NATS, StaticScorer
 from charlstm.text.corpus import Corpus
 from charlstm.text.reading import read_lines
 from charlstm.text.visible import escaped
@@ -58,7 +59,7 @@ LINES = [
 
 def alone(model: Model, v: Vocabulary, line: str) -> Any:
     """The nats of one line, as the rule says."""
-    return surprisals(model, v.encode(f"\n{line}\n"), charged=v.charged)
+    return surprisals(StaticScorer(model, v.charged), v.encode(f"\n{line}\n"))
 
 
 @pytest.fixture(scope="session")
@@ -91,10 +92,14 @@ def of_unit(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
 def test_a_line_is_a_text_between_line_ends(unit: str, cell: str, family: dict[str, Any]) -> None:
     """Many lines side by side have the nats that each has alone, unit by unit."""
     model, v = random_model(unit, cell, **family)
-    for line, nats in zip(LINES, LineScorer(model, v).surprisals(LINES), strict=True):
+    for line, nats in zip(
+        LINES, LineScorer(StaticScorer(model, v.charged), v).surprisals(LINES), strict=True
+    ):
         np.testing.assert_allclose(nats, alone(model, v, line), rtol=0, atol=1e-11)
-    for line, score in zip(LINES, LineScorer(model, v)(LINES), strict=True):
-        expected = evaluate(model, v.encode(f"\n{line}\n"), v)
+    for line, score in zip(
+        LINES, LineScorer(StaticScorer(model, v.charged), v)(LINES), strict=True
+    ):
+        expected = evaluate(StaticScorer(model, v.charged), v.encode(f"\n{line}\n"), v)
         assert (score.units, score.unknown, score.unit) == (expected.units, expected.unknown, unit)
         assert score.bits == pytest.approx(expected.nats / math.log(2), rel=1e-11)
 
@@ -106,8 +111,8 @@ def test_any_batch_and_order(
 ) -> None:
     """What stands beside a line changes its score by less than 1e-4 bits."""
     model, v = random_model(dtype=dtype)
-    monkeypatch.setattr(charlstm.scoring.evaluation, "WIDTH", width)
-    monkeypatch.setattr(charlstm.scoring.evaluation, "STEPS", steps)
+    monkeypatch.setattr(charlstm.scoring.scorers, "WIDTH", width)
+    monkeypatch.setattr(charlstm.scoring.scorers, "STEPS", steps)
     rng = np.random.default_rng(width)
     lines = [
         "".join(rng.choice(list(POLYGLOT[:60].replace("\n", "")), n))
@@ -115,7 +120,7 @@ def test_any_batch_and_order(
     ]
     lines.append("sea " * 300)
     expected = [alone(model, v, line).sum() / math.log(2) for line in lines]
-    scorer = LineScorer(model, v)
+    scorer = LineScorer(StaticScorer(model, v.charged), v)
     for _ in range(3):
         order = rng.permutation(len(lines)).tolist()
         bits = [score.bits for score in scorer([lines[k] for k in order])]
@@ -125,7 +130,7 @@ def test_any_batch_and_order(
 
 def test_no_lines() -> None:
     model, v = random_model()
-    assert LineScorer(model, v)([]) == []
+    assert LineScorer(StaticScorer(model, v.charged), v)([]) == []
 
 
 def test_a_model_without_line_ends() -> None:
@@ -133,11 +138,11 @@ def test_a_model_without_line_ends() -> None:
     v = Corpus.from_text("abcd" * 9, 0.0).vocabulary
     model = Model(Shape("lstm", 4, 5), np.float64)
     model.initialise(np.random.default_rng(0))
-    (nats,) = LineScorer(model, v).surprisals(["abc"])
+    (nats,) = LineScorer(StaticScorer(model, v.charged), v).surprisals(["abc"])
     assert nats.shape == (4,)
     assert nats[-1] == UNKNOWN_NATS
     np.testing.assert_allclose(nats, alone(model, v, "abc"), rtol=0, atol=1e-12)
-    (score,) = LineScorer(model, v)([""])
+    (score,) = LineScorer(StaticScorer(model, v.charged), v)([""])
     assert (score.units, score.unknown, score.nats) == (1, 1, UNKNOWN_NATS)
 
 
@@ -145,7 +150,7 @@ def test_left_out_characters_cost_their_price() -> None:
     """With an entry for them in the vocabulary, too."""
     model, v = random_model(text={"min_count": 6})
     assert v.charged >= 0
-    (score,) = LineScorer(model, v)(["the 뷁"])
+    (score,) = LineScorer(StaticScorer(model, v.charged), v)(["the 뷁"])
     assert score.unknown >= 1
     assert score.nats == pytest.approx(alone(model, v, "the 뷁").sum(), rel=1e-12)
 
@@ -154,7 +159,9 @@ def test_left_out_characters_cost_their_price() -> None:
 @given(st.lists(st.text(st.characters(exclude_characters="\n", exclude_categories=["Cs"]))))
 def test_any_lines(lines: list[str]) -> None:
     model, v = random_model()
-    for line, nats in zip(lines, LineScorer(model, v).surprisals(lines), strict=True):
+    for line, nats in zip(
+        lines, LineScorer(StaticScorer(model, v.charged), v).surprisals(lines), strict=True
+    ):
         np.testing.assert_allclose(nats, alone(model, v, line), rtol=0, atol=1e-11)
 
 

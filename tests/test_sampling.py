@@ -14,6 +14,7 @@ from charlstm.nn.model import Model
 from charlstm.nn.shape import Shape
 from charlstm.nn.stepper import Stepper
 from charlstm.scoring.evaluation import surprisals
+from charlstm.scoring.scorers import StaticScorer
 from charlstm.text.corpus import Corpus
 from charlstm.text.vocabulary import Vocabulary
 
@@ -25,7 +26,7 @@ def test_greedy_is_the_model(cell: str, layers: int) -> None:
     model, v = make(cell, layers=layers), vocabulary()
     text = "ab c"
     for _ in range(12):
-        options = [surprisals(model, v.encode(text + c))[-1] for c in LETTERS]
+        options = [surprisals(StaticScorer(model), v.encode(text + c))[-1] for c in LETTERS]
         text += LETTERS[int(np.argmin(options))]
     assert sample(model, "ab c", temperature=0.0, length=12) == text[4:]
 
@@ -141,7 +142,7 @@ def test_side_by_side_differ_and_score() -> None:
     reasons = set()
     for k, text in enumerate(found):
         last = [p for p in pieces if p.sample == k][-1]
-        expected = surprisals(model, v.encode("abc" + text))[2:].sum()
+        expected = surprisals(StaticScorer(model), v.encode("abc" + text))[2:].sum()
         assert last.nats == pytest.approx(expected, rel=1e-9)
         assert "e" not in text
         reasons.add(last.stop)
@@ -160,7 +161,7 @@ def test_nats_are_the_models_own(options: dict[str, Any], family: dict[str, Any]
     so_far = ""
     for piece in pieces:
         so_far += piece.text
-        expected = surprisals(model, v.encode("de" + so_far))[1:].sum()
+        expected = surprisals(StaticScorer(model), v.encode("de" + so_far))[1:].sum()
         assert piece.nats == pytest.approx(expected, rel=1e-9)
 
 
@@ -175,7 +176,9 @@ def test_seed_longer_than_a_segment(monkeypatch: pytest.MonkeyPatch) -> None:
         return texts(pieces)[0], pieces[-1].nats
 
     text, nats = run()
-    assert nats == pytest.approx(surprisals(model, v.encode(seed + text))[-30:].sum(), rel=1e-12)
+    assert nats == pytest.approx(
+        surprisals(StaticScorer(model), v.encode(seed + text))[-30:].sum(), rel=1e-12
+    )
     for segment in (1, 2, 7, 33, 34, 35):
         monkeypatch.setattr(charlstm.generation.source, "SEGMENT", segment)
         again, of_segments = run()
@@ -183,7 +186,7 @@ def test_seed_longer_than_a_segment(monkeypatch: pytest.MonkeyPatch) -> None:
         assert of_segments == pytest.approx(nats, rel=1e-12)
     monkeypatch.undo()
     long = "abcde" * 400
-    likeliest = min(LETTERS, key=lambda c: surprisals(model, v.encode(long + c))[-1])
+    likeliest = min(LETTERS, key=lambda c: surprisals(StaticScorer(model), v.encode(long + c))[-1])
     assert sample(model, long, length=1, temperature=0.0) == likeliest
 
 
@@ -192,7 +195,7 @@ def test_no_seed_begins_a_line() -> None:
     model, v = make(), vocabulary()
     assert sample(model, "", length=40) == sample(model, "\n", length=40)
     pieces = list(generate(model, v, v.encode(""), 0, length=9, nats=True))
-    expected = surprisals(model, v.encode("\n" + texts(pieces)[0])).sum()
+    expected = surprisals(StaticScorer(model), v.encode("\n" + texts(pieces)[0])).sum()
     assert pieces[-1].nats == pytest.approx(expected)
 
 
@@ -242,7 +245,9 @@ def test_no_seed_continues_from_nothing() -> None:
     assert text[0] == "c"
     so_far = "c"
     for _ in range(7):
-        so_far += min(letters, key=lambda c: surprisals(model, v.encode(so_far + c))[-1])
+        so_far += min(
+            letters, key=lambda c: surprisals(StaticScorer(model), v.encode(so_far + c))[-1]
+        )
     assert text == so_far
 
 

@@ -60,7 +60,7 @@ def test_blocks_do_not_show(
     """Wherever they end, in words and between a letter and its accent: not in a bit."""
     language = languages[unit]
     ids = language.vocabulary.encode(OTHER)
-    whole = charlstm.scoring.evaluation.evaluate(language.model, ids, language.vocabulary)
+    whole = charlstm.scoring.evaluation.evaluate(language.scorer, ids, language.vocabulary)
     assert language.evaluate(OTHER) == whole
     nats = language.surprisals(OTHER)
     assert whole.nats == pytest.approx(nats.sum(), rel=1e-12)

@@ -234,9 +234,10 @@ def test_evaluate_on_a_checkpoint(cell: str, tmp_path: Path) -> None:
     language = charlstm.load(tmp_path / "m.npz")
     text = corpus.read_text(encoding="utf-8")[-1500:]
     ids = language.vocabulary.encode(text).astype(np.int64)[:, None]
-    peer = Peer(language.model)
+    model = language.checkpoint.model()
+    peer = Peer(model)
     with torch.no_grad():
-        logits, _ = peer.forward(ids[:-1], peer.state(language.model.zero_state(1)))
+        logits, _ = peer.forward(ids[:-1], peer.state(model.zero_state(1)))
         loss = torch.nn.functional.cross_entropy(logits[:, 0], torch.from_numpy(ids[1:, 0]))
     assert language.evaluate(text).nats_per_char == pytest.approx(float(loss), abs=1e-5)
 

@@ -18,6 +18,7 @@ import charlstm.training.run
 from charlstm.errors import OutputError, UsageError
 from charlstm.nn.optimizers import OPTIMIZERS
 from charlstm.scoring.evaluation import evaluate
+from charlstm.scoring.scorers import StaticScorer
 from charlstm.storage.checkpoint import read_checkpoint, write_checkpoint
 from charlstm.text.corpus import Corpus
 from charlstm.training.learner import Learner
@@ -201,7 +202,7 @@ class TestFamily:
             "model_input_drop": 0.5,
         }
         training, _ = trained(corpus, train_steps=70, train_eval_every=35, **drops)
-        exact = evaluate(training.checkpoint().model(), corpus.valid).nats_per_char
+        exact = evaluate(StaticScorer(training.checkpoint().model()), corpus.valid).nats_per_char
         assert training.held_out_loss() == pytest.approx(exact, abs=2e-3)
         assert training.learner.sample() == training.learner.sample()
 
@@ -269,7 +270,7 @@ class TestLearning:
     def test_the_held_out_loss_is_that_of_the_kept_weights(self, corpus: Corpus) -> None:
         training, _ = trained(corpus, train_steps=120)
         model = training.checkpoint().model()
-        exact = evaluate(model, corpus.valid).nats_per_char
+        exact = evaluate(StaticScorer(model), corpus.valid).nats_per_char
         assert training.held_out_loss() == pytest.approx(exact, abs=2e-3)
 
     def test_before_the_first_look(self, corpus: Corpus) -> None:
@@ -408,7 +409,7 @@ class TestTheEnd:
         assert np.array_equal(checkpoint.best, training.learner.used.weights.flat)
         assert checkpoint.looked is not None
         assert not np.array_equal(checkpoint.best, checkpoint.looked)
-        exact = evaluate(checkpoint.model(), corpus.valid).nats_per_char
+        exact = evaluate(StaticScorer(checkpoint.model()), corpus.valid).nats_per_char
         assert last.valid == pytest.approx(exact, abs=2e-3)
         best = checkpoint.progress.best
         assert best is not None and best.step == 67

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
 from bisect import bisect_left
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from charlstm.cli.models import as_one, load_models, mix_option, model_files, tell_encoding
 from charlstm.cli.options import (
     Number,
     Rule,
@@ -43,6 +45,8 @@ RULES = (
     Rule("--chars", FILTERS, "{first} passes lines, --chars shows characters; give one"),
     Rule("--color", ["--chars"], "--color goes with --chars", needs=True),
     Rule("--color", ["--json"], "--color is for reading, --json for programs; give one"),
+    Rule("--mix", ["--save"], "--save writes one model, --mix makes none; give one"),
+    Rule("--force", ["--save"], "--force replaces the file of --save; name one", needs=True),
 )
 
 
@@ -54,6 +58,7 @@ RULES = (
     "line by line.",
     multiple=True,
 )
+@mix_option
 @option(
     "--lines", "Score every line by itself: bits per character, characters, line.", default=None
 )
@@ -68,6 +73,9 @@ RULES = (
 @option("--chars", "Show every character, its bits and the bits so far, as a table.")
 @option("--color", "With --chars: the text itself, coloured by surprise.")
 @option("--json", "Print JSON.", default=None)
+@option("--adapt", "Learn from the text on the way, from each part after its score.", default=None)
+@option("--save FILE", "With --adapt: write the adapted model at the end.")
+@option("--force", "Replace the file of --save where it exists.")
 @configurable
 def evaluate(**params: Any) -> int:
     """Score text files, or standard input (-), as one stream, or line by line.
@@ -79,26 +87,47 @@ def evaluate(**params: Any) -> int:
     With --lines every line is scored by itself, and with it its end, as if it stood between two
     line ends in a text of its own. The filters pass lines as they are, and the exit code is 1 if
     none passed.
+
+    With --adapt the weights take a small step after each part of a text, or each line, that is
+    scored. Nothing is learnt from before it is scored.
     """
     asked = SimpleNamespace(**params)
     check_options(RULES)
     above, below = asked.above, asked.below
     if above is not None and below is not None and above >= below:
         raise click.UsageError(f"nothing is above {above:g} and below {below:g}")
-    paths = asked.model or (os.environ.get("CHARLSTM_MODEL") or "charlstm.npz",)
-    _check_models(paths)
+    paths = model_files(asked.model, asked.mix)
+    alone = sorted(given().intersection(["--chars", "--save", *FILTERS]))
+    if len(paths) > 1 and alone and not asked.mix:
+        raise click.UsageError(
+            f"{alone[0]} takes one model; several are compared line by line, or are one with --mix"
+        )
     sources = or_stdin(asked.texts, "TEXT")
+    _check_output(asked, paths, sources)
     if asked.reference == "-" and "-" in sources:
         raise click.UsageError("standard input cannot be TEXT and --reference; name a file")
     if "-" in paths:
         readers = [*(("TEXT", source) for source in sources), ("--reference", asked.reference)]
         check_one_user("input", [("-m", "-"), *readers])
     asked.lines = bool(given().intersection(FILTERS)) or asked.lines
-    languages = _load(paths, asked)
-    language = languages[paths[0]]
-    if len(languages) > 1:
+    languages = load_models(paths, settings(asked, "evaluate", ["json", "lines", "adapt"]))
+    languages = {
+        path: language.adapting() if language.config.evaluate.adapt else language
+        for path, language in languages.items()
+    }
+    with _saving(languages[paths[0]], asked):
+        return _evaluate(languages, sources, asked)
+
+
+def _evaluate(
+    languages: dict[str, LanguageModel], sources: Sequence[str], asked: SimpleNamespace
+) -> int:
+    """Write what is asked for; return the exit code."""
+    if len(languages) > 1 and not asked.mix:
         _compare(languages, sources)
-    elif asked.chars:
+        return 0
+    language = as_one(languages, [*sources, asked.reference])
+    if asked.chars:
         _show_characters(language, sources, asked.color)
     elif language.config.evaluate.lines:
         return _write_lines(language, sources, asked)
@@ -107,25 +136,37 @@ def evaluate(**params: Any) -> int:
     return 0
 
 
-def _check_models(paths: Sequence[str]) -> None:
-    """Refuse a model twice, and several for what only one can do."""
-    if len(set(paths)) < len(paths):
-        raise click.UsageError("the same model is given twice; name different ones")
-    alone = sorted(given().intersection(["--chars", *FILTERS]))
-    if len(paths) > 1 and alone:
-        raise click.UsageError(f"{alone[0]} takes one model; several are compared line by line")
+def _check_output(asked: SimpleNamespace, paths: Sequence[str], sources: Sequence[str]) -> None:
+    """Refuse to write the adapted model to what is read."""
+    if asked.save is None:
+        return
+    from charlstm.config.sources import bundled
+    from charlstm.storage.files import check_apart
+
+    if asked.save == "-":
+        raise click.UsageError("--save writes a file; standard output has the scores")
+    known = bundled()
+    read = [
+        *(("the model", path) for path in paths),
+        *(("the text", source) for source in sources),
+        *([] if asked.reference is None else [("the reference", asked.reference)]),
+        *(("a configuration", known.get(name, name)) for name in asked.config),
+    ]
+    check_apart("the adapted model", asked.save, read)
 
 
-def _load(paths: Sequence[str], asked: SimpleNamespace) -> dict[str, LanguageModel]:
-    from charlstm.api import load
-    from charlstm.config.schema import check
+@contextlib.contextmanager
+def _saving(language: LanguageModel, asked: SimpleNamespace) -> Iterator[None]:
+    """Write the adapted model, where that is asked for, when the block has ended well."""
+    from charlstm.api import AdaptingModel
 
-    gathered = settings(asked, "evaluate", ["json", "lines"])
-    check(gathered)  # a wrong option is an error before a missing model
-    languages = {path: load(path) for path in paths}
-    for language in languages.values():
-        language.configure(gathered)
-    return languages
+    if asked.save is None:
+        yield
+    elif isinstance(language, AdaptingModel):
+        with language.saving(asked.save, force=asked.force):
+            yield
+    else:
+        raise UsageError("--save writes what a model has become by --adapt; add that")
 
 
 def _score_text(language: LanguageModel, sources: Sequence[str]) -> None:
@@ -207,16 +248,16 @@ def _compare(languages: dict[str, LanguageModel], sources: Sequence[str]) -> Non
     first, *others = languages
     leading = languages[first]
     if not leading.config.evaluate.lines:
-        raise UsageError("several models are compared line by line; add --lines, or give one -m")
+        raise UsageError(
+            "several models are compared line by line; add --lines or --mix, or give one -m"
+        )
     for path in others:
         if not leading.vocabulary.prices_as(languages[path].vocabulary):
             raise UsageError(
                 f"{first} and {path} cannot be compared: models of words agree on what a line "
                 "costs only where their vocabularies are equal"
             )
-    encodings = {language.config.text.encoding for language in languages.values()}
-    if len(encodings) > 1 and any(source != "-" for source in sources):
-        notice(f"reading in the encoding of {first}")
+    tell_encoding(languages, sources)
     for batch in _batches(leading, sources):
         scores = [language.evaluate_lines(batch) for language in languages.values()]
         rows = []

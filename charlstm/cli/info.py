@@ -84,6 +84,7 @@ def _document(path: str, checkpoint: Checkpoint) -> dict[str, Any]:
             f"best_nats_per_{vocabulary.unit}": best[1] if best else None,
             "history": p.history,
             "rollbacks": p.rollbacks,
+            f"adapted_to_{vocabulary.name}s": p.adapted,
         },
         "environment": p.environment,
         "config": checkpoint.config.to_dict(),
@@ -105,6 +106,8 @@ def _rows(path: str, checkpoint: Checkpoint) -> dict[str, str]:
         "trained": f"{p.step:,} steps, {units:,} {name}s, {units / p.corpus.train:.2f} epochs",
         "held-out loss": "none" if best is None else loss_at(*best, name),
     }
+    if p.adapted:
+        rows["adapted"] = f"weights in use have since learnt from {p.adapted:,} {name}s"
     if p.rollbacks:
         rows["diverged"] = ", ".join(
             f"step {step:,}: {what}; back to step {to:,}" for step, what, to in p.rollbacks

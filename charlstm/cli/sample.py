@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from charlstm.cli.dialogue import CONTINUATIONS, Dialogue
+from charlstm.cli.models import as_one, load_models, mix_option, model_files
 from charlstm.cli.options import Rule, Utf8, check_options, configurable, given, option, settings
 from charlstm.cli.seeds import Request, continue_lines, unescape
 from charlstm.cli.streams import check_one_user, notice, write
@@ -50,11 +51,11 @@ SETTINGS = ("length", "temperature", "top_k", "top_p", "count", "stop", "echo")
 @click.command()
 @option(
     "-m --model FILE",
-    "The checkpoint (environment: CHARLSTM_MODEL); -: from standard input.",
-    default="charlstm.npz",
-    envvar="CHARLSTM_MODEL",
-    show_default=True,
+    "The checkpoint (environment: CHARLSTM_MODEL; else charlstm.npz); -: from standard input; "
+    "several with --mix.",
+    multiple=True,
 )
+@mix_option
 @option(
     "--seed --prime --prompt TEXT",
     r"Text to continue; \n, \t, \0 and \\ are understood.",
@@ -126,6 +127,9 @@ def sample(**params: Any) -> int:
     """
     asked = SimpleNamespace(**params)
     check_options(RULES)
+    asked.model = model_files(asked.model, asked.mix)
+    if len(asked.model) > 1 and not asked.mix:
+        raise click.UsageError("sample takes one model, or several as one; add --mix")
     _check_streams(asked)
     language = _load(asked)
     request = Request(asked, language)
@@ -155,22 +159,20 @@ def _check_streams(asked: SimpleNamespace) -> None:
         raise click.UsageError("--interactive reads standard input itself; name a file")
     if asked.novel == "-" and (asked.each or asked.seed_file == "-"):
         raise click.UsageError("standard input cannot be the seed and --novel; name a file")
-    if asked.model == "-":
+    if "-" in asked.model:
         readers = [("--seed-file", asked.seed_file), ("--novel", asked.novel)]
         readers += [(mode, "-") for mode in given().intersection(["--each", "--interactive"])]
-        check_one_user("input", [("-m", asked.model), *readers])
+        check_one_user("input", [("-m", "-"), *readers])
 
 
 def _load(asked: SimpleNamespace) -> LanguageModel:
-    from charlstm.api import load
-    from charlstm.config.schema import Setting, check
+    from charlstm.config.schema import Setting
 
     asked.stop = [unescape(text) for text in asked.stop] or None
     asked.echo = False if asked.no_echo else None
     gathered = settings(asked, "sample", SETTINGS)
-    check(gathered)  # a wrong option is an error before a missing model
-    language = load(asked.model)
-    language.configure(gathered)
+    languages = load_models(asked.model, gathered)
+    language = as_one(languages, [asked.seed_file, asked.novel])
     config = language.config
     if asked.each or asked.novel is not None:  # samples are lines
         stop = [*config.sample.stop, *language.vocabulary.line_break]

@@ -195,6 +195,12 @@ class EvaluateConfig:
     """Whether every line is scored by itself."""
     json: bool = key(False, FLAG)
     """Whether JSON is printed."""
+    adapt: bool = key(False, FLAG)
+    """Whether the model learns from a text as it scores it, each part once it is scored."""
+    adapt_rate: float = key(5e-4, number(0.0, 1.0))
+    """How far a weight moves in a step of that, for a gradient of its usual size."""
+    adapt_pull: float = key(0.002, number(0.0, 1.0))
+    """Share of the way back to the trained weights that each such step takes."""
 
 
 @dataclass(frozen=True)

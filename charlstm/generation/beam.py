@@ -10,12 +10,12 @@ from charlstm.generation.sampler import Completion, completion
 from charlstm.generation.scores import Scores
 from charlstm.generation.source import Source, context, read
 from charlstm.nn.arrays import Array
-from charlstm.nn.model import Model
+from charlstm.nn.mixture import Predictor
 from charlstm.text.vocabulary import Vocabulary
 
 
 def beam(
-    model: Model, vocabulary: Vocabulary, seed: Seed, N: int, sampling: Sampling
+    model: Predictor, vocabulary: Vocabulary, seed: Seed, N: int, sampling: Sampling
 ) -> Completion:
     """The most probable continuation that a beam search over N texts finds: of all that end with
     a stop text, or are `length` units long, the one with the fewest nats.
@@ -40,7 +40,7 @@ class _Beam:
     """The texts that are kept, (M, n) units, M <= N, the more probable first."""
 
     def __init__(
-        self, model: Model, vocabulary: Vocabulary, seed: Seed, N: int, sampling: Sampling
+        self, model: Predictor, vocabulary: Vocabulary, seed: Seed, N: int, sampling: Sampling
     ) -> None:
         self.seed, self.N, self.V = seed, N, model.V
         self.ending, match = Ending(vocabulary, sampling), sampling.match

@@ -14,7 +14,7 @@ from charlstm.generation.numbers import Numbers
 from charlstm.generation.scores import Score, Scores
 from charlstm.generation.source import Source, context, read
 from charlstm.nn.arrays import Array
-from charlstm.nn.model import Model
+from charlstm.nn.mixture import Predictor
 from charlstm.text.vocabulary import Vocabulary
 
 WIDTH = 256
@@ -58,7 +58,7 @@ class Sampler:
 
     def __init__(
         self,
-        model: Model,
+        model: Predictor,
         vocabulary: Vocabulary,
         key: int,
         sampling: Sampling,

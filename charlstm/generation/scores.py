@@ -8,10 +8,9 @@ import numpy as np
 from charlstm.generation.ending import Sample
 from charlstm.generation.source import context, read
 from charlstm.nn.arrays import Array
-from charlstm.nn.model import Model
+from charlstm.nn.mixture import Predictor, stepper_of
 from charlstm.nn.shape import State
-from charlstm.nn.stepper import Stepper
-from charlstm.scoring.evaluation import LineScorer
+from charlstm.scoring.mixed import static_scorer
 from charlstm.text.vocabulary import Vocabulary
 
 
@@ -32,12 +31,15 @@ class Scores:
     as the word that it is.
     """
 
-    def __init__(self, model: Model, vocabulary: Vocabulary, prefix: Array | None = None) -> None:
+    def __init__(
+        self, model: Predictor, vocabulary: Vocabulary, prefix: Array | None = None
+    ) -> None:
         """`prefix` (N,) are units that stand before all seeds."""
-        self.scorer, self.vocabulary = LineScorer(model, vocabulary), vocabulary
-        self.state: State | None = None
+        self.vocabulary = vocabulary
+        state: State | None = None
         if prefix is not None and len(prefix):
-            self.state = read(Stepper(model, 1), prefix).state
+            state = read(stepper_of(model, 1), prefix).state
+        self.scorer = static_scorer(model, vocabulary.charged, state)
 
     def __call__(self, samples: Sequence[Sample]) -> list[Score]:
         contexts = [context(sample.seed.ids, self.vocabulary) for sample in samples]
@@ -65,5 +67,5 @@ class Scores:
 
     def _nats(self, texts: Sequence[Array]) -> list[Array]:
         """Of each text (N,) the nats of its units but the first; none of an empty one."""
-        found = iter(self.scorer.of_ids([ids for ids in texts if len(ids)], self.state))
+        found = self.scorer.lines([ids for ids in texts if len(ids)])
         return [next(found) if len(ids) else np.empty(0) for ids in texts]

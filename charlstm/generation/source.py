@@ -5,9 +5,9 @@ import numpy as np
 from charlstm.generation.choose import Chooser
 from charlstm.generation.ending import Sampling
 from charlstm.nn.arrays import Array
-from charlstm.nn.model import Model
-from charlstm.nn.stepper import Stepper
-from charlstm.scoring.evaluation import SEGMENT
+from charlstm.nn.mixture import Predictor, stepper_of
+from charlstm.nn.stepper import BaseStepper
+from charlstm.scoring.scorers import SEGMENT
 from charlstm.text.vocabulary import Vocabulary
 
 HIGHEST = 600.0
@@ -26,22 +26,26 @@ class Source:
     """
 
     def __init__(
-        self, model: Model, vocabulary: Vocabulary, sampling: Sampling, prefix: Array | None = None
+        self,
+        model: Predictor,
+        vocabulary: Vocabulary,
+        sampling: Sampling,
+        prefix: Array | None = None,
     ) -> None:
         """`prefix` (N,) are units that all seeds begin with; they are read once."""
         if vocabulary.unknown >= 0:
-            model = _without(model, vocabulary.unknown)
+            model = model.without(vocabulary.unknown)
         self.model, self.vocabulary, self.sampling = model, vocabulary, sampling
-        self.plain = _highest_logit(model) / HIGHEST < sampling.temperature < HOTTEST
+        self.plain = model.highest_logit / HIGHEST < sampling.temperature < HOTTEST
         self.sharpness = 1.0 / sampling.temperature if self.plain else 1.0
         self.single = self.stepper(1)  # a stream, after the prefix
         if prefix is not None:
             read(self.single, prefix)
         self.origin = [array.copy() for array in self.single.carried]  # what seeds begin from
 
-    def stepper(self, K: int) -> Stepper:
+    def stepper(self, K: int) -> BaseStepper:
         """K streams, at the zero state."""
-        return Stepper(self.model, K, sharpness=self.sharpness)
+        return stepper_of(self.model, K, sharpness=self.sharpness)
 
     def chooser(self, K: int) -> Chooser:
         """What draws from the logits of K streams."""
@@ -84,21 +88,8 @@ def context(seed: Array, vocabulary: Vocabulary) -> Array:
     return np.array([vocabulary.line_end])
 
 
-def read(stepper: Stepper, ids: Array) -> Stepper:
+def read(stepper: BaseStepper, ids: Array) -> BaseStepper:
     """The stepper after it has read ids (N,), of which `SEGMENT` at a time are kept in memory."""
     for start in range(0, len(ids), SEGMENT):
         stepper.read(ids[start : start + SEGMENT])
     return stepper
-
-
-def _highest_logit(model: Model) -> float:
-    """A bound of all logits: hidden states lie between -1 and 1."""
-    Wy, by = model.Wy, model.weights["by"]
-    return float(np.max(np.abs(Wy).sum(axis=1) + np.abs(by), where=np.isfinite(by), initial=0.0))
-
-
-def _without(model: Model, unit: int) -> Model:
-    """The model with a probability of zero for a unit, those of the others in proportion."""
-    without = model.with_weights(model.weights.flat.copy())
-    without.weights["by"][unit] = -np.inf
-    return without

@@ -87,6 +87,19 @@ class Model:
         precision is the model's."""
         return type(self)(self.shape, flat.dtype, flat)
 
+    def without(self, unit: int) -> Self:
+        """The model with a probability of zero for a unit, those of the others in proportion."""
+        without = self.with_weights(self.weights.flat.copy())
+        without.weights["by"][unit] = -np.inf
+        return without
+
+    @property
+    def highest_logit(self) -> float:
+        """A bound of all logits: hidden states lie between -1 and 1."""
+        Wy, by = self.Wy, self.weights["by"]
+        sums = np.abs(Wy).sum(axis=1) + np.abs(by)
+        return float(np.max(sums, where=np.isfinite(by), initial=0.0))
+
     def input_table(self, out: Array) -> None:
         """Write u = (x Wx + b) * scale of the lowest layer for every character into `out`
         (G, V + 1, H), and last, where id -1 finds it, that of an unknown one."""

@@ -52,11 +52,12 @@ class Softmax:
         return nats
 
     def loss_and_gradient(
-        self, w: Weights, d: Weights, h: Array, targets: Array, *, scale: float, dh: Array
+        self, w: Weights, d: Weights, h: Array, targets: Array, *, scale: float | Array, dh: Array
     ) -> Array:
-        """As `loss`; write the gradients of scale * (sum of the nats): of the weights into `d`,
-        of h into dh (N, H)."""
+        """As `loss`; write the gradients of the sum of scale * nats, with one scale or one for each
+        position (N,): of the weights into `d`, of h into dh (N, H)."""
         nats = empty((len(h),), h.dtype)
+        scales = np.full(len(h), scale, h.dtype)
         Wy, dWy, dby = w[self.Wy], d[self.Wy], d["by"]
         self.by_WyT.fill(Wy.T[None])
         self.by_Wy.fill(Wy[None])
@@ -66,7 +67,7 @@ class Softmax:
             n = len(y)
             # dy = scale (p - onehot) = r (exp(y) - sum * onehot), where r = scale / sum
             y.reshape(-1)[self.rows[:n] + targets[part]] -= sums
-            r, of_dWy, of_dby = (scale / sums)[:, None], h[part], self.ones[:n]
+            r, of_dWy, of_dby = (scales[part] / sums)[:, None], h[part], self.ones[:n]
             if not self.wide:
                 np.multiply(y, r, out=y)
             else:  # the rows of h and dh are shorter: r is left to them
@@ -114,7 +115,7 @@ class Projected(Softmax):
         return super().loss(w, self._project(w["Wp"], h), targets)
 
     def loss_and_gradient(
-        self, w: Weights, d: Weights, h: Array, targets: Array, *, scale: float, dh: Array
+        self, w: Weights, d: Weights, h: Array, targets: Array, *, scale: float | Array, dh: Array
     ) -> Array:
         s, ds = self._project(w["Wp"], h), self.ds[: len(h)]
         nats = super().loss_and_gradient(w, d, s, targets, scale=scale, dh=ds)

@@ -6,7 +6,7 @@ of a layer follow at once its own v = h Wh, and u of the layer above, or the log
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 
@@ -123,13 +123,52 @@ def _wide_look_up(table: Array, K: int) -> LookUp:
     return look_up
 
 
-class Stepper:
+class BaseStepper:
+    """K streams that are fed one character at a time, by one model or by several.
+
+    `logits` (K, V) are always those of the next character, and valid until one is fed.
+    """
+
+    rows: list[Any]  # of a single stream what the steps take for each id; last, unknown
+    look_up: Callable[[Ids], Any]
+    """What the steps take for the ids of K characters."""
+    steps: list[Callable[[Any], Any]]
+    """One after the other, each from what the one before it returns: a character is fed."""
+    state: State
+    carried: list[Array]
+    """The state and what else goes from character to character, each array (K, …)."""
+    logits: Array
+
+    def step(self, ids: Ids) -> Array:
+        """Feed one character to each stream; return the logits of the next."""
+        u = self.look_up(ids)
+        for step in self.steps:
+            u = step(u)
+        return self.logits
+
+    def read(self, ids: Array) -> object:
+        """Feed ids (N,) to a single stream."""
+        raise NotImplementedError
+
+    def begin(self, k: int, origin: Sequence[Array]) -> None:
+        """Let stream k continue where a single stream stands, by what that has `carried`. Its
+        logits are valid only when it has been fed."""
+        for own, single in zip(self.carried, origin, strict=True):
+            own[k] = single[0]
+
+    def take_over(self, other: Self, streams: Array) -> None:
+        """Let each stream k continue where streams[k] of another stepper, or of this one, stands.
+        The logits are valid only when all have been fed."""
+        for own, before in zip(self.carried, other.carried, strict=True):
+            own[...] = before[streams]
+
+
+class Stepper(BaseStepper):
     """The model one character at a time, for K streams.
 
     It begins at `state`, each array (K, H), or (1, H) for all streams alike; None: zero. That is
-    copied, and `Stepper.state` is changed in place. `logits` (K, V) are always those of the next
-    character, times `sharpness`, and valid until one is fed. An embedding, tied or not, costs
-    nothing: it is multiplied with the weights that it meets beforehand.
+    copied, and `Stepper.state` is changed in place. The logits are times `sharpness`. An embedding,
+    tied or not, costs nothing: it is multiplied with the weights that it meets beforehand.
     """
 
     def __init__(
@@ -138,8 +177,7 @@ class Stepper:
         cell, weights, layers = model.cell, model.weights, model.shape.layers
         scale = np.array(cell.scale, model.dtype).reshape(-1, 1, 1)
         G, rows, H = len(cell.gates), model.V + 1, model.shape.widths[0]
-        self.rows: list[Array] = []  # of a single stream u (G, H) of each id; last, unknown
-        self.look_up: LookUp
+        self.rows = []
         if K == 1:
             table = empty((rows, G, H), model.dtype)
             model.input_table(table.swapaxes(0, 1))
@@ -161,19 +199,12 @@ class Stepper:
         self.steps = [layer.step for layer in self.layers]
         self.state: State = [s.reshape(K, -1) for layer in self.layers for s in layer.state]
         v = [layer.v.reshape(G, K, -1).swapaxes(0, 1) for layer in self.layers]
-        self.carried = [*self.state, *v]  # from character to character, each array (K, …)
+        self.carried = [*self.state, *v]
         self.logits = self.layers[-1].above.reshape(K, model.V)
         for s, given in zip(self.state, state or model.zero_state(1), strict=True):
             np.copyto(s, given)
         for layer in self.layers:
             layer.multiply()
-
-    def step(self, ids: Ids) -> Array:
-        """Feed one character to each stream; return the logits of the next."""
-        u = self.look_up(ids)
-        for step in self.steps:
-            u = step(u)
-        return self.logits
 
     def read(self, ids: Array) -> Array:
         """Feed ids (N,) to a single stream; return what the uppermost layer shows after each,
@@ -187,15 +218,3 @@ class Stepper:
             h[...] = top.read(u)
         top.multiply()
         return shown
-
-    def begin(self, k: int, origin: Sequence[Array]) -> None:
-        """Let stream k continue where a single stream stands, by what that has `carried`. Its
-        logits are valid only when it has been fed."""
-        for own, single in zip(self.carried, origin, strict=True):
-            own[k] = single[0]
-
-    def take_over(self, other: Self, streams: Array) -> None:
-        """Let each stream k continue where streams[k] of another stepper, or of this one, stands.
-        The logits are valid only when all have been fed."""
-        for own, before in zip(self.carried, other.carried, strict=True):
-            own[...] = before[streams]

@@ -116,17 +116,23 @@ class Unrolled:
         return nats.reshape(targets.shape)
 
     def loss_and_gradient(
-        self, targets: Array, gradient: Parameters, scale: float = 1.0, dstate: State | None = None
+        self,
+        targets: Array,
+        gradient: Parameters,
+        scale: float | Array = 1.0,
+        dstate: State | None = None,
     ) -> tuple[Array, State]:
         """Backpropagation through time over the last `forward`.
 
-        Writes the gradient of scale * (sum of the nats) into `gradient`. `dstate` is the
-        gradient of the state after the segment; left out, it is zero: the gradient is cut at
-        the segment's edge. Returns the nats (T', B) and the gradient of the state before.
+        Writes the gradient of the sum of scale * nats into `gradient`, with one scale or one for
+        each position (T', B). `dstate` is the gradient of the state after the segment; left out,
+        it is zero: the gradient is cut at the segment's edge. Returns the nats (T', B) and the
+        gradient of the state before.
         """
         w, h = self.model.weights, self.top
         dx = [part[: len(targets)] for part in self.dx]
         flat, dh = targets.reshape(-1), dx[-1].reshape(h.shape)
+        scale = np.reshape(scale, -1) if np.ndim(scale) else scale
         nats = self.output.loss_and_gradient(w, gradient, h, flat, scale=scale, dh=dh)
         dafter = [None] * len(self.layers) if dstate is None else self.model.shape.by_layer(dstate)
         dbefore: State = []

@@ -7,7 +7,7 @@ import numpy as np
 
 from charlstm.nn.arrays import Array
 from charlstm.nn.unrolled import Unrolled
-from charlstm.scoring.evaluation import UNKNOWN_NATS
+from charlstm.scoring.scorers import UNKNOWN_NATS
 from charlstm.text.vocabulary import UNKNOWN
 
 WARM_UP = 100

@@ -9,6 +9,7 @@ a dozen kinds of exceptions on others.
 """
 
 import contextlib
+import dataclasses
 import json
 import os
 import sys
@@ -92,6 +93,13 @@ class Checkpoint(Snapshot):
         """The network over the best weights, or over others."""
         shape = network_shape(self.config, len(self.vocabulary))
         return Model(shape, flat=self.best if flat is None else flat)
+
+    def adapted(self, flat: Array, units: int) -> Self:
+        """This checkpoint with other weights in use, which have learnt from so many units since.
+        They have no held-out loss. Training resumes from the last step, as if they were not."""
+        p = self.progress
+        progress = dataclasses.replace(p, best=None, final=None, adapted=p.adapted + units)
+        return dataclasses.replace(self, best=flat, progress=progress, looked=None)
 
 
 def network_shape(config: Config, V: int) -> Shape:

@@ -53,7 +53,7 @@ class Return(NamedTuple):
     to: int
 
 
-LATER = frozenset(("environment", "setbacks", "final", "rollbacks"))
+LATER = frozenset(("environment", "setbacks", "final", "rollbacks", "adapted"))
 """Keys that files of older versions lack. Their values are the defaults; setbacks are counted."""
 
 
@@ -76,6 +76,7 @@ class Progress:
     history: list[Evaluated] = field(default_factory=list)
     final: Score | None = None  # the evaluation at the end of a run, where its weights are the best
     rollbacks: list[Return] = field(default_factory=list)
+    adapted: int = 0  # units that the weights in use have learnt from while they were scored
 
     @classmethod
     def read(cls, document: Any) -> Self:
@@ -103,7 +104,7 @@ class Progress:
 
     def count_step(self, nats: float, units: int) -> None:
         """Add a step and what it was trained on."""
-        self.step, self.final = self.step + 1, None
+        self.step, self.final, self.adapted = self.step + 1, None, 0
         self.since = Since(self.since.nats + nats, self.since.units + units)
 
     def copy(self) -> Self:

@@ -89,6 +89,11 @@ def lines(o: argparse.Namespace) -> Iterator[Part]:
     yield script("lines_speed.py")
 
 
+def adapting(o: argparse.Namespace) -> Iterator[Part]:
+    text = [o.text] if o.text else []
+    yield script("adapt.py", *text, *(["--rounds", "1"] if o.quick else []))
+
+
 def checkpoints(o: argparse.Namespace) -> Iterator[Part]:
     yield script("checkpoint_speed.py", *(["--rounds", "3"] if o.quick else []))
 
@@ -137,7 +142,18 @@ def memory(o: argparse.Namespace) -> Iterator[Part]:
 PARTS: dict[str, Callable[[argparse.Namespace], Iterator[Part]]] = {
     part.__name__: part
     for part in (
-        *(training, classic, sampling, lines, checkpoints, pipes, matching, telling, startup),
+        *(
+            training,
+            classic,
+            sampling,
+            lines,
+            adapting,
+            checkpoints,
+            pipes,
+            matching,
+            telling,
+            startup,
+        ),
         *(learning, corpus, ranks, memory),
     )
 }

@@ -16,6 +16,7 @@ from peers import initial
 from charlstm.generation.ending import Sampling, Seed
 from charlstm.generation.sampler import Sampler
 from charlstm.scoring.evaluation import LineScorer
+from charlstm.scoring.scorers import StaticScorer
 from charlstm.text.units import Characters
 
 V, H, LENGTH = 65, 100, 60
@@ -33,7 +34,7 @@ def main() -> int:
     vocabulary = Characters(np.array([10, *range(32, 32 + V - 1)]), np.ones(V, np.int64))
     rng = np.random.default_rng(1)
     lines = ["".join(map(chr, row)) for row in rng.integers(32, 32 + V - 1, (o.lines, LENGTH))]
-    scorer = LineScorer(model, vocabulary)
+    scorer = LineScorer(StaticScorer(model, vocabulary.charged), vocabulary)
     complete = Sampler(model, vocabulary, 0, Sampling(length=LENGTH))
     seeds = [Seed(vocabulary.encode(line[:10]), line[:10]) for line in lines]
     runs: dict[str, Run] = {

@@ -22,7 +22,8 @@ from charlstm.generation.ending import Sampling, Seed
 from charlstm.generation.sampler import Sampler
 from charlstm.nn.model import Model
 from charlstm.nn.shape import Shape
-from charlstm.scoring.evaluation import SEGMENT, surprisals
+from charlstm.scoring.evaluation import surprisals
+from charlstm.scoring.scorers import SEGMENT, StaticScorer
 from charlstm.text.units import Characters
 
 CHARACTERS, CHARACTERS_OF_MANY, CHARACTERS_SCORED = 2000, 200, 8 * SEGMENT
@@ -104,7 +105,7 @@ def scored(V: int) -> Any:
 def charlstm_score(cell: str, V: int, H: int) -> Run:
     """One text as one stream, by this package."""
     model, ids = initial(cell, V, H), scored(V)
-    return lambda: surprisals(model, ids)
+    return lambda: surprisals(StaticScorer(model), ids)
 
 
 def torch_score(torch: Any, cell: str, V: int, H: int) -> Run:

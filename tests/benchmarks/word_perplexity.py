@@ -23,6 +23,7 @@ from common import Row
 import charlstm
 from charlstm.nn.model import Model
 from charlstm.scoring.evaluation import surprisals
+from charlstm.scoring.scorers import StaticScorer
 
 TORCH_ORDER = [0, 1, 3, 2]
 """PyTorch's gates i, f, g, o among ours: i, f, o, g. It is its own inverse."""
@@ -120,7 +121,7 @@ def compare(o: argparse.Namespace) -> Row:
     records = [event for event in training if isinstance(event, charlstm.Record)]
     model = training.learner.model
     ids = corpus.valid[: o.scored]
-    ours = math.exp(surprisals(model, ids).mean())
+    ours = math.exp(surprisals(StaticScorer(model), ids).mean())
     what = (
         f"held-out perplexity, {len(corpus.vocabulary):,} words, {len(corpus.train):,} trained on, "
         f"{training.step:,} steps"

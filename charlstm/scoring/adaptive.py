@@ -1,0 +1,156 @@
+"""Dynamic evaluation: a model that learns from the text that it scores, after each score."""
+
+import math
+from collections.abc import Iterable, Iterator, Sequence
+
+import numpy as np
+
+from charlstm.nn.arrays import Array, empty, zeros
+from charlstm.nn.model import Model
+from charlstm.nn.optimizers import ABOVE_SUBNORMAL, STRIDE
+from charlstm.nn.shape import State
+from charlstm.nn.unrolled import Unrolled
+from charlstm.scoring.scorers import charge, segments
+from charlstm.text.vocabulary import UNKNOWN
+
+LENGTH = 64
+"""Units of a stream between two steps."""
+
+TAUGHT = 128
+"""Units at the beginning of a line that are learnt from. However long a line is, it is one step."""
+
+MEMORY = 0.01
+"""Least share of a new gradient in the mean of the squares."""
+
+FIRST, EVERY = 32, 8
+"""The first steps, each of whose gradients is added to the squares; after them every so many."""
+
+EPSILON = 0.1
+"""Part of the root of the mean of all squares that is added to that of each weight: no weight whose
+gradient has long been zero is thrown far by the next one."""
+
+LIMIT = 4.0
+"""A longer gradient than so many times the root mean square of those before is shortened."""
+
+
+class Dynamics:
+    """Weights that move by the gradient of a text, and are drawn back to where they began.
+
+    It is dynamic evaluation by the root of mean squares, with decay towards the trained weights
+    (B. Krause, E. Kahembwe, I. Murray, S. Renals, Dynamic Evaluation of Neural Sequence Models,
+    2018, equations 6 to 8). With the gradient g of the nats of the units between two steps, summed:
+
+        g  =  g min(1, LIMIT sqrt(mean(s)) / rms(g))
+        s +=  a (g^2 - s)
+        w +=  pull (w0 - w) - rate g / (sqrt(s) + EPSILON sqrt(mean(s)))
+
+    There s are Krause's MS_g, but of the text that is read, not of the corpus: the squares in a
+    checkpoint are those of another size of batch, and of rules that each count them otherwise; SGD
+    has none. They begin as the mean of the first g^2, alike for all weights. At their n-th update,
+    a = max(1 / (n + 1), MEMORY). So `rate` is in units of the weights, whatever the size of the
+    gradient, and one rate suits all models. The pull is the same for all weights.
+    """
+
+    def __init__(self, w: Array, rate: float, pull: float) -> None:
+        """w (P,) are changed in place; where they are now they are drawn to."""
+        self.w, self.trained, self.rate, self.pull = w, w.copy(), rate, pull
+        self.squares, self.factors = zeros(w.shape, w.dtype), empty(w.shape, w.dtype)
+        self.mean, self.steps, self.updates = 0.0, 0, 0
+        self.scratch = empty((min(w.size, STRIDE),), w.dtype)
+
+    def step_(self, g: Array) -> None:
+        """Move the weights by the gradient g (P,), which is scratch afterwards. One that is not
+        finite puts them back where they began."""
+        mean = float(np.dot(g, g)) / g.size
+        if not math.isfinite(mean):
+            self.w[...] = self.trained
+            return
+        if not mean:
+            return
+        if not self.updates:
+            self.squares[...] = self.mean = mean
+        if mean > (most := LIMIT**2 * self.mean):
+            g *= math.sqrt(most / mean)
+            mean = most
+        renew = self.steps < FIRST or self.steps % EVERY == 0
+        self.steps += 1
+        share = 0.0
+        if renew:
+            self.updates += 1
+            share = max(1.0 / (self.updates + 1), MEMORY)
+            self.mean += share * (mean - self.mean)
+        for at in range(0, g.size, STRIDE):
+            vectors = (self.w, self.trained, g, self.squares, self.factors)
+            w, w0, g_block, s, factors = (v[at : at + STRIDE] for v in vectors)
+            x = self.scratch[: w.size]
+            if renew:
+                self._renew_(g_block, s, factors, x, share)
+            np.subtract(w0, w, out=x)
+            x *= self.pull
+            g_block *= factors
+            x -= g_block
+            w += x
+
+    def _renew_(self, g: Array, s: Array, factors: Array, x: Array, share: float) -> None:
+        """Add a gradient to the squares; write rate / (sqrt(s) + epsilon)."""
+        np.multiply(g, g, out=x)
+        x -= s
+        x *= share
+        x += ABOVE_SUBNORMAL
+        s += x
+        np.sqrt(s, out=x)
+        x += EPSILON * math.sqrt(self.mean)
+        np.divide(self.rate, x, out=factors)
+
+
+class AdaptiveScorer:
+    """A copy of a trained model that learns from each text that it scores, once the score is made
+    (`Dynamics`): from a stream after every `LENGTH` units, from a line after the whole line. Units
+    outside the vocabulary are not learnt from. What it has learnt lasts from text to text."""
+
+    def __init__(self, model: Model, rate: float, pull: float, charged: int = UNKNOWN) -> None:
+        """The id `charged` costs a fixed price, whatever the prediction."""
+        self.model, self.charged = model.with_weights(model.weights.flat.copy()), charged
+        self.gradient = self.model.weights.like()
+        self.learnt = 0  # units learnt from
+        self.dynamics = Dynamics(self.model.weights.flat, rate, pull)
+        self.of_stream, self.of_line = (Unrolled(self.model, T, 1) for T in (LENGTH, TAUGHT))
+
+    def stream(self, blocks: Iterable[Array], learn: bool = True) -> Iterator[tuple[Array, Array]]:
+        state = self.model.zero_state(1)
+        for ids in segments(blocks):
+            nats = np.empty(len(ids) - 1)
+            for at in range(0, len(nats), LENGTH):
+                part = ids[at : at + LENGTH + 1]
+                nats[at : at + LENGTH], state = self._score(self.of_stream, part, state, learn)
+                if learn:
+                    self.dynamics.step_(self.gradient.flat)
+            yield ids[1:], nats
+
+    def lines(self, ids: Sequence[Array]) -> Iterator[Array]:
+        for of_line in ids:
+            nats, state = np.empty(len(of_line) - 1), self.model.zero_state(1)
+            for at in range(0, len(nats), TAUGHT):
+                part, learn = of_line[at : at + TAUGHT + 1], at == 0
+                nats[at : at + TAUGHT], state = self._score(self.of_line, part, state, learn)
+            if len(nats):
+                self.dynamics.step_(self.gradient.flat)
+            yield nats
+
+    @np.errstate(over="ignore", invalid="ignore")  # found by `Dynamics`
+    def _score(
+        self, unrolled: Unrolled, ids: Array, state: State, learn: bool
+    ) -> tuple[Array, State]:
+        """Nats of ids (n + 1,) but the first, and the state after them; to `learn`, the gradient
+        of those in the vocabulary."""
+        column = np.asarray(ids, np.intp)[:, None]
+        units = column[1:]
+        state = unrolled.forward(column[:-1], state)
+        known = units != self.charged
+        targets = np.where(known, units, 0)
+        if learn:
+            nats, _ = unrolled.loss_and_gradient(targets, self.gradient, known)
+            self.learnt += int(np.count_nonzero(known))
+        else:
+            nats = unrolled.loss(targets)
+        return charge(nats, units, self.charged)[:, 0], state
