@@ -30,20 +30,22 @@ from charlstm.errors import (
 from charlstm.training.events import Record, Rollback
 
 if TYPE_CHECKING:
-    from charlstm.api import LanguageModel, gradient_flow, load, train
+    from charlstm.api import LanguageModel, gradient_flow, load
     from charlstm.config.schema import Config, Setting
     from charlstm.mixing import mix
     from charlstm.scoring.evaluation import Evaluation
     from charlstm.scoring.flow import GradientFlow
     from charlstm.training.run import Training
+    from charlstm.training.start import train
 
 _HOMES = {
-    **dict.fromkeys(("LanguageModel", "gradient_flow", "load", "train"), "api"),
+    **dict.fromkeys(("LanguageModel", "gradient_flow", "load"), "api"),
     **dict.fromkeys(("Config", "Setting"), "config.schema"),
     "Evaluation": "scoring.evaluation",
     "GradientFlow": "scoring.flow",
     "mix": "mixing",
     "Training": "training.run",
+    "train": "training.start",
 }
 
 __all__ = [

@@ -42,7 +42,7 @@ def choice(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Choice]:
             return rate / operations(config, len(corpus.vocabulary))
 
         monkeypatch.setattr(Chooser, "_speed", speed)
-        monkeypatch.setattr(auto.time, "monotonic", lambda: 50.0)
+        monkeypatch.setattr("charlstm.training.auto.time.monotonic", lambda: 50.0)
         keys = {"train.max_time": limit, **settings}
         return Chooser(corpus, [Setting(k, v, "test") for k, v in keys.items()], 50.0)()
 

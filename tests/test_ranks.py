@@ -19,10 +19,10 @@ import numpy as np
 import pytest
 from support import ROOT, STORY, run, wait_for
 
-import charlstm.api
 import charlstm.training.ranks
 import charlstm.training.run
 import charlstm.training.saving
+import charlstm.training.start
 from charlstm.config.schema import Config, Setting
 from charlstm.errors import OutputError, UsageError
 from charlstm.nn.arrays import Array
@@ -189,9 +189,9 @@ def test_settings_given_again_are_fitted_to_the_ranks(
     together(monkeypatch, 2, path, train_batch=60, train_steps=2)
     fitted = read_checkpoint(path).config
     assert fitted.train.batch == 5400 // 2 // 8 // 50
-    for module in (charlstm.api, charlstm.training.run):
+    for module in (charlstm.training.start, charlstm.training.run):
         monkeypatch.setattr(module, "ranks", lambda: Threads(0, 2, {}))
-    resumed = charlstm.api.train(text, path, resume=True, settings={"train.batch": 60})
+    resumed = charlstm.train(text, path, resume=True, settings={"train.batch": 60})
     assert resumed.config == fitted
 
 

@@ -17,7 +17,6 @@ import click
 from charlstm.cli.log import Log, check_log
 from charlstm.cli.options import Rule, check_options, configurable, option, or_stdin, settings
 from charlstm.cli.streams import check_one_user, error, loss_at, notice, terminal, write
-from charlstm.config.sources import AUTO
 from charlstm.errors import CharLSTMError, OutputError, UsageError
 from charlstm.storage.files import check_apart
 from charlstm.training.events import Event, Record
@@ -86,17 +85,19 @@ def train(**params: Any) -> int:
     if asked.output == "-":
         _check_stdout(asked.resume)
         asked.output = None
+    from charlstm.config.sources import AUTO
+
     auto = [name for name in asked.config if name == AUTO]
     asked.config = [name for name in asked.config if name != AUTO]
     gathered = settings(asked, "train", SETTINGS)
-    from charlstm import api
+    from charlstm.training import start
     from charlstm.training.ranks import ranks
 
     together = ranks()
     with _together(together):
         if together.rank:  # rank 0 speaks for all
             asked.quiet, asked.log = True, None
-        read = api.inputs(sources, asked.valid, asked.config)
+        read = start.inputs(sources, asked.valid, asked.config)
         target = STDOUT if asked.output is None else asked.output
         check_apart("the output", target, read)
         if asked.log is not None:
@@ -107,7 +108,7 @@ def train(**params: Any) -> int:
             raise UsageError("standard input reaches one rank only; name files that all can read")
         say = (lambda message: None) if asked.quiet else notice
         how = {name: params[name] for name in ("valid", "resume", "force", "accept_changes")}
-        training = api.train(
+        training = start.train(
             sources, asked.output, config=auto, settings=gathered, notice=say, **how
         )
         debug = click.get_current_context().ensure_object(dict).get("debug")
