@@ -70,13 +70,17 @@ def test_more_time_makes_more_of_a_text(corpus: Corpus, choice: Callable[..., Ch
 
 def test_a_small_text_is_held_back(corpus: Corpus, choice: Callable[..., Choice]) -> None:
     small = Corpus.from_text("the sea was calm and the boat went out\n" * 100)
-    assert choice(small, "10m").config.model.dropout > choice(corpus, "10m").config.model.dropout
+    small_text, large_text = choice(small, "60s").config, choice(corpus, "60s").config
+    assert small_text.model.dropout > large_text.model.dropout
+    assert (small_text.model.tie, large_text.model.tie) == (True, False)
 
 
 def test_settings_are_not_chosen(corpus: Corpus, choice: Callable[..., Choice]) -> None:
     config = choice(corpus, "60s", **{"model.hidden": 77, "train.lr": 0.005}).config
     assert (config.model.hidden, config.train.lr) == (77, 0.005)
     assert choice(corpus, "60s", **{"train.steps": 9}).config.train.steps == 9
+    small = Corpus.from_text("the sea was calm and the boat went out\n" * 100)
+    assert choice(small, "10m", **{"model.embedding": 0}).config.model.tie is False
 
 
 def test_a_machine_that_is_slower_than_expected(
