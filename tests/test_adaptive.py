@@ -299,12 +299,15 @@ def test_a_saved_model(trained: Path, tmp_path: Path, capsys: pytest.CaptureFixt
     assert "held-out loss" in shown
     assert f"sha256         {after.digest}" in shown
     corpus = trained.with_suffix(".txt")
-    ends = []
+    ends: list[Any] = []
     for source in (trained, out):
         path = tmp_path / f"r{len(ends)}.npz"
         path.write_bytes(source.read_bytes())
         more = [Setting("train.steps", 160, "test")]
-        for _ in charlstm.train(corpus, path, resume=True, settings=more):
+        training = charlstm.train(corpus, path, resume=True, settings=more)
+        said = any("leaves the adapted weights" in notice for notice in training.notices)
+        assert said == (source == out)
+        for _ in training:
             pass
         ends.append(read_checkpoint(path))
     np.testing.assert_array_equal(ends[0].last, ends[1].last)
