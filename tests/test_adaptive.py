@@ -354,7 +354,16 @@ def test_what_is_refused(
 
 def test_a_line_through_a_pipe_is_answered_at_once(trained: Path) -> None:
     """What comes again costs less; nobody waits for more lines, or for the end."""
-    command = [sys.executable, "-m", "charlstm", "evaluate", "--lines", "--adapt", "-m", trained]
+    command = [
+        sys.executable,
+        "-m",
+        "charlstm",
+        "evaluate",
+        "--lines",
+        "--adapt",
+        "-m",
+        str(trained),
+    ]
     process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     assert process.stdin is not None
     assert process.stdout is not None

@@ -120,7 +120,7 @@ class Resumption(NamedTuple):
                 FATAL, "", f"the corpus is too small for the checkpoint's {streams} streams"
             )
         if p.adapted:
-            what = f"training leaves the adapted weights and continues from those of step {p.step:,}"
+            what = f"training leaves the adapted weights and goes on from step {p.step:,}"
             yield Change(FREE, what, "")
         for name, version in environment().items():
             was = p.environment.get(name, version)
