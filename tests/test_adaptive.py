@@ -299,12 +299,15 @@ def test_a_saved_model(trained: Path, tmp_path: Path, capsys: pytest.CaptureFixt
     assert "held-out loss" in shown
     assert f"sha256         {after.digest}" in shown
     corpus = trained.with_suffix(".txt")
-    ends = []
+    ends: list[Any] = []
     for source in (trained, out):
         path = tmp_path / f"r{len(ends)}.npz"
         path.write_bytes(source.read_bytes())
         more = [Setting("train.steps", 160, "test")]
-        for _ in charlstm.train(corpus, path, resume=True, settings=more):
+        training = charlstm.train(corpus, path, resume=True, settings=more)
+        said = any("leaves the adapted weights" in notice for notice in training.notices)
+        assert said == (source == out)
+        for _ in training:
             pass
         ends.append(read_checkpoint(path))
     np.testing.assert_array_equal(ends[0].last, ends[1].last)
@@ -351,7 +354,16 @@ def test_what_is_refused(
 
 def test_a_line_through_a_pipe_is_answered_at_once(trained: Path) -> None:
     """What comes again costs less; nobody waits for more lines, or for the end."""
-    command = [sys.executable, "-m", "charlstm", "evaluate", "--lines", "--adapt", "-m", trained]
+    command = [
+        sys.executable,
+        "-m",
+        "charlstm",
+        "evaluate",
+        "--lines",
+        "--adapt",
+        "-m",
+        str(trained),
+    ]
     process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     assert process.stdin is not None
     assert process.stdout is not None

@@ -104,7 +104,7 @@ class Progress:
 
     def count_step(self, nats: float, units: int) -> None:
         """Add a step and what it was trained on."""
-        self.step, self.final, self.adapted = self.step + 1, None, 0
+        self.step, self.final = self.step + 1, None
         self.since = Since(self.since.nats + nats, self.since.units + units)
 
     def copy(self) -> Self:

@@ -119,6 +119,9 @@ class Resumption(NamedTuple):
             yield Change(
                 FATAL, "", f"the corpus is too small for the checkpoint's {streams} streams"
             )
+        if p.adapted:
+            what = f"training leaves the adapted weights and goes on from step {p.step:,}"
+            yield Change(FREE, what, "")
         for name, version in environment().items():
             was = p.environment.get(name, version)
             if was != version:
@@ -134,10 +137,10 @@ class Resumption(NamedTuple):
                 raise UsageError(change.error)
             notices.append(change.notice)
         config, p, now = self.config(shared=True), self.checkpoint.progress, identity(self.corpus)
-        if (p.corpus, p.ranks) != (now, self.ranks):
+        if (p.corpus, p.ranks) != (now, self.ranks) or p.adapted:
             self.checkpoint.good = None  # a state of the run as it had been
         if not self.same_text:  # what did best on another text counts for nothing
             p.best, p.final, p.looks, p.since = None, None, 0, Since(0.0, 0)
-        p.corpus, p.ranks, p.environment = now, self.ranks, environment()
+        p.corpus, p.ranks, p.environment, p.adapted = now, self.ranks, environment(), 0
         self.checkpoint.config = config
         return notices

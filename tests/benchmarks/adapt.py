@@ -19,7 +19,7 @@ import common  # first: one thread each, before NumPy is loaded
 from common import Row
 
 STORY = Path(common.ROOT) / "corpora" / "lighthouse.txt"
-SIZES = {"lstm 100": [], "two tied layers of 384": ["-c", "shakespeare"]}
+SIZES: dict[str, list[str]] = {"lstm 100": [], "two tied layers of 384": ["-c", "shakespeare"]}
 """Options of training, by what the model is called."""
 
 
@@ -49,8 +49,9 @@ def main() -> int:
         text = o.text.read_text(encoding="utf-8")
         held_out.write_text(text[-o.characters :], encoding="utf-8")
         for size, options in SIZES.items():
-            steps = ["--set", f"train.steps={o.steps}", "--set", "train.workers=1"]
-            charlstm("train", o.text, "-o", model, "--force", "-q", *options, *steps)
+            keys = (f"train.steps={o.steps}", "train.workers=1", "text.valid=0")
+            sets = [part for key in keys for part in ("--set", key)]
+            charlstm("train", o.text, "-o", model, "--force", "-q", *options, *sets)
             times: dict[bool, list[float]] = {False: [], True: []}
             nats = {}
             for _ in range(o.rounds):
