@@ -76,6 +76,9 @@ def train(**params: Any) -> int:
     The last tenth of the text is held out (with --set text.split=lines, lines drawn at random);
     the weights that do best on it are kept, and training ends when that has not improved for a
     while, or at the first limit that is reached.
+
+    With -c auto the network, its regularisation and the number of steps are chosen for the text,
+    this machine and the time of --max-time (default 10m), in which training ends.
     """
     asked = SimpleNamespace(**params)
     check_options(RULES, UsageError)

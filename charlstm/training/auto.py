@@ -34,7 +34,7 @@ network stays."""
 TRIALS = 2
 """Trials at most."""
 
-TRIAL, SHORTEST, LONGEST = 0.02, 0.5, 10.0
+TRIAL, SHORTEST, LONGEST = 0.04, 0.6, 15.0
 """A trial takes this share of the time, but at least and at most so many seconds."""
 
 IN_TIME = 0.97
@@ -56,18 +56,22 @@ STREAMS, LENGTH, FEWEST_STREAMS = 32, 64, 8
 """Streams and steps of a segment, and the fewest streams of a shard: with fewer its products are
 slow."""
 
-LEARNING_RATE, DECAYS = 0.02, 6.0
-"""AdamW's rate at the start of the cosine, and the sum of rate times weight decay over a run whose
-rate stays: with more a network forgets what it learns, with less it learns by heart."""
+LEARNING_RATE, DECAYS, MOST_DECAY = 0.02, 6.0, 0.2
+"""AdamW's rate at the start of the cosine; rate times weight decay times steps: with more a network
+forgets what it learns, with less it learns by heart; and the largest weight decay."""
+
+AVERAGED, MOST_AVERAGE = 20.0, 0.998
+"""The average of the weights goes over a share of 1 / `AVERAGED` of all steps, and over 500 steps
+at most."""
 
 WARM_UP = 100
 """Steps over which the rate rises, in a run of ten times as many or more."""
 
-DROPOUT, MOST_DROPOUT = 0.15, 0.5
-"""What is dropped of a text that is as long as the network is large and is read once, more for each
-doubling of that, and what is dropped at most."""
+DROPOUT, MOST_DROPOUT, MOST_TIED = 0.12, 0.5, 0.4
+"""What is dropped more for each doubling of the scarcity of text, from a half on; and the most that
+is dropped, also of tied vectors, of which it is dropped at both ends."""
 
-SCARCE = 10.0
+SCARCE = 100.0
 """Where the scarcity of text exceeds this, characters are read through the vectors by which they
 are predicted, some of whose values are dropped; else one-hot, which is learnt faster."""
 
@@ -139,16 +143,18 @@ class Chooser:
         depends on the scarcity of text: the product of the epochs and of weights for each unit
         of the text."""
         scarcity = budget / (6.0 * self.N**2)
+        tied = scarcity > SCARCE and not self.shape_given
         for width in reversed(WIDTHS):
             network: dict[str, Any] = {"model.hidden": width}
-            if scarcity > SCARCE and not self.shape_given:
+            if tied:
                 network |= {"model.embedding": width, "model.tie": True}
             else:
                 network |= {"model.embedding_start": ONE_HOT_START}
             cost = operations(self._with(network), self.V)
             if budget / cost >= UNITS_A_WEIGHT * cost / 6:
                 break
-        dropout = min(MOST_DROPOUT, DROPOUT * math.log2(1.0 + scarcity))
+        most = MOST_TIED if tied else MOST_DROPOUT
+        dropout = min(most, DROPOUT * math.log2(1.0 + scarcity))
         self.reasons.append(
             f"{budget / 1e12:,.1f} TFLOP train {cost / 6:,.0f} weights on {budget / cost:,.0f} "
             f"units, {budget / cost / self.N:.1f} epochs; scarcity {scarcity:.1f}"
@@ -180,8 +186,8 @@ class Chooser:
             "train.eval_every": every,
             "train.schedule": "cosine",
             "train.warm_up": min(WARM_UP, steps // 10),
-            "train.weight_decay": DECAYS / (t.lr * steps),
-            "train.average": min(0.998, 1.0 - 20.0 / max(21, steps)),
+            "train.weight_decay": round(min(MOST_DECAY, DECAYS / (t.lr * steps)), 4),
+            "train.average": round(max(0.0, min(MOST_AVERAGE, 1.0 - AVERAGED / steps)), 4),
         }
 
     def _speed(self, config: Config) -> float:
@@ -195,12 +201,14 @@ class Chooser:
         next(records)
         while not all(worker.ready for worker in shards.workers):
             next(records)
-        began, before, spent = time.monotonic(), training.chars, 0.0
-        while spent < self.trial:
+        began, times = time.monotonic(), list[float]()
+        while not times or times[-1] - began < self.trial:
             next(records)
-            spent = time.monotonic() - began
+            times.append(time.monotonic())
         shards.close()
-        return (training.chars - before) / spent
+        settled = times[len(times) // 3 :]  # caches and branches are warm
+        steps = max(1, len(settled) - 1)
+        return steps * training.plan.units_a_step / max(settled[-1] - settled[0], 1e-9)
 
 
 def operations(config: Config, V: int) -> int:
