@@ -7,7 +7,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
@@ -20,10 +20,16 @@ from charlstm.errors import UsageError
 from charlstm.storage.checkpoint import read_checkpoint
 from charlstm.text.corpus import Corpus
 from charlstm.training import auto
-from charlstm.training.auto import Choice, Chooser, operations
+from charlstm.training.auto import Chooser, operations
+from charlstm.training.run import Training
 
 ENDLESS = ("--set", "train.max_time=null")
 LIMITS = ("10s", "60s", "10m", "1h", "24h", "300h")
+
+
+class Choice(NamedTuple):
+    config: Config
+    chooser: Chooser
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +50,8 @@ def choice(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Choice]:
         monkeypatch.setattr(Chooser, "_speed", speed)
         monkeypatch.setattr("charlstm.training.auto.time.monotonic", lambda: 50.0)
         keys = {"train.max_time": limit, **settings}
-        return Chooser(corpus, [Setting(k, v, "test") for k, v in keys.items()], 50.0)()
+        chooser = Chooser(corpus, [Setting(k, v, "test") for k, v in keys.items()], 50.0)
+        return Choice(chooser.choose(), chooser)
 
     return choose
 
@@ -64,8 +71,7 @@ def test_more_time_makes_more_of_a_text(corpus: Corpus, choice: Callable[..., Ch
         assert 1 <= t.steps / int(t.eval_every or 0) <= auto.EVALUATIONS
     assert costs == sorted(costs)
     assert costs[0] < costs[1] < costs[2] < costs[3]
-    assert dropouts == sorted(dropouts)
-    assert dropouts[0] < dropouts[-1]
+    assert dropouts[0] < dropouts[1] < dropouts[2]
 
 
 def test_a_small_text_is_held_back(corpus: Corpus, choice: Callable[..., Choice]) -> None:
@@ -90,8 +96,8 @@ def test_a_machine_that_is_slower_than_expected(
     monkeypatch.setattr(auto, "cores", lambda: 1)
     usual, slow = choice(corpus, "60s", rate=5e10), choice(corpus, "60s", rate=5e9)
     assert operations(slow.config, 60) < operations(usual.config, 60)
-    assert sum("a trial of" in reason for reason in usual.reasons) == 1
-    assert sum("a trial of" in reason for reason in slow.reasons) == 2
+    assert sum("a trial of" in reason for reason in usual.chooser.reasons) == 1
+    assert sum("a trial of" in reason for reason in slow.chooser.reasons) == 2
     monkeypatch.setattr(auto, "FIRST_RATE", 5e9)
     assert choice(corpus, "60s", rate=5e9).config == slow.config
 
@@ -104,6 +110,27 @@ def test_it_needs_a_time_and_one_rank(
     monkeypatch.setattr(auto, "ranks", lambda: type("Two", (), {"size": 2}))
     with pytest.raises(UsageError, match="not for several ranks"):
         choice(corpus, "60s")
+
+
+def test_the_end_is_planned_anew(corpus: Corpus, choice: Callable[..., Choice]) -> None:
+    """After the steps at the full rate, by what they took, with what was spent before."""
+    config, chooser = choice(corpus, "100s")
+    t = config.train
+    assert 0.15 * int(t.steps or 0) < t.hold < 0.25 * int(t.steps or 0)
+    chooser.before = 4.0
+    assert chooser.steps(10, 24.0) == 10 + int(auto.IN_TIME * 76.0 / 2.0)
+    assert chooser.steps(10, 104.0) == 11
+    training = Training.start(corpus, config.updated([Setting("train.hold", 3, "test")]))
+    asked = []
+
+    def replan(step: int, spent: float) -> int:
+        asked.append(step)
+        return 5
+
+    training.replan = replan
+    assert [record.step for record in training] == [1, 2, 3, 4, 5]
+    assert asked == [3]
+    assert training.checkpoint().config.train.steps == 5
 
 
 def test_only_train_chooses(tmp_path: Path) -> None:

@@ -391,6 +391,13 @@ def test_cosine_by_hand() -> None:
     assert rates == pytest.approx([1.0, 0.75, 0.5, 0.5])
     late = Schedule("cosine", 1.0, warm_up=20, total=100)
     assert late.learning_rate(60, 0, 0) == pytest.approx(0.5)
+    held = Schedule("cosine", 1.0, warm_up=5, total=100, hold=20)
+    assert [held.learning_rate(step, 0, 0) for step in (5, 20, 60, 100)] == pytest.approx(
+        [1, 1, 0.5, 0]
+    )
+    longer = Schedule("cosine", 1.0, warm_up=5, total=900, hold=20)
+    for step in range(21):  # the total does not matter yet
+        assert held.learning_rate(step, 0, 0) == longer.learning_rate(step, 0, 0)
     warm = Schedule("cosine", 1.0, warm_up=100, total=10)  # ends before it begins
     assert warm.learning_rate(9, 0, 0) == pytest.approx(10 / 101)
 

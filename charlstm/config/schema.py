@@ -115,6 +115,8 @@ class TrainConfig:
     the last step; plateau, divided where the held-out text brings no new best."""
     warm_up: int = key(0, integer(0))
     """Steps over which the learning rate first rises from zero, under every schedule."""
+    hold: int = key(0, integer(0))
+    """Steps before which the cosine does not begin to fall."""
     lr_min: float = key(0.0, number(0.0))
     """Rate below which no schedule but `constant` falls, not a share of `lr`."""
     lr_decay: float = key(0.97, number(0.0, 1.0, above=True))

@@ -21,7 +21,7 @@ class Schedule:
                  Deep Learning from Scratch 2, 2018, section 6.5)
 
     None but constant falls below lr_min. In each, the rate first rises in a straight line for
-    `warm_up` steps, whatever lr_min is; the cosine begins after them.
+    `warm_up` steps, whatever lr_min is. The cosine begins after these, and not before step `hold`.
     """
 
     kind: str  # one of `SCHEDULES`
@@ -32,6 +32,7 @@ class Schedule:
     lr_decay_after: int = 1
     lr_divide: float = 4.0
     total: int | None = None  # steps of the run in all: needed for the cosine
+    hold: int = 0
 
     def learning_rate(self, step: int, epoch: int, setbacks: int) -> float:
         """The rate of the step after `step` steps and `epoch` whole epochs, and after `setbacks`
@@ -43,7 +44,8 @@ class Schedule:
             lr *= (1.0 / self.lr_divide) ** setbacks  # a power that may vanish but not overflow
         elif self.kind == "cosine":
             assert self.total is not None
-            part = max(0, step - self.warm_up) / max(1, self.total - self.warm_up)
+            begin = max(self.warm_up, self.hold)
+            part = max(0, step - begin) / max(1, self.total - begin)
             lr -= (lr - self.lr_min) * (1.0 - math.cos(math.pi * min(1.0, part))) / 2
         if self.kind != "constant":
             lr = max(lr, self.lr_min)

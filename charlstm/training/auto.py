@@ -8,7 +8,7 @@ the runs in `tests/benchmarks/auto_table.csv`, which `auto_table.py` beside it m
 import math
 import time
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 from charlstm.config.fields import MOST, seconds
 from charlstm.config.schema import Config, Setting
@@ -52,13 +52,20 @@ WIDTHS = (16, 32, 48, 64, 96, 128, 160, 192, 224, 256, 320, 384, 448, 512, 640, 
 """Widths to choose among: multiples of 16 suit the processor. One wide layer was better than two
 narrower ones in the same time, wherever both were tried."""
 
-STREAMS, LENGTH, FEWEST_STREAMS = 32, 64, 8
-"""Streams and steps of a segment, and the fewest streams of a shard: with fewer its products are
-slow."""
+LENGTH, STREAMS, MOST_STREAMS, ENOUGH_STEPS = 64, 32, 128, 5000
+"""Steps of a segment, its streams, and their number where a run would still have `ENOUGH_STEPS`:
+more streams are read faster, but fewer steps learn less."""
 
-LEARNING_RATE, DECAYS, MOST_DECAY = 0.02, 6.0, 0.2
+FEWEST_STREAMS = 8
+"""Streams of a shard: with fewer its products are slow."""
+
+LEARNING_RATE, DECAYS, MOST_DECAY = 0.02, 8.0, 0.5
 """AdamW's rate at the start of the cosine; rate times weight decay times steps: with more a network
 forgets what it learns, with less it learns by heart; and the largest weight decay."""
+
+HOLD = 0.2
+"""Share of the steps at the full rate. At their end the number of steps is decided anew, by the
+time that they took."""
 
 AVERAGED, MOST_AVERAGE = 20.0, 0.998
 """The average of the weights goes over a share of 1 / `AVERAGED` of all steps, and over 500 steps
@@ -73,22 +80,18 @@ is dropped, also of tied vectors, of which it is dropped at both ends."""
 
 SCARCE = 100.0
 """Where the scarcity of text exceeds this, characters are read through the vectors by which they
-are predicted, some of whose values are dropped; else one-hot, which is learnt faster."""
+are predicted, some of whose values are dropped; else one-hot, which is learnt faster. Words, most
+of which are rare, always are."""
 
 SHAPE = {"model.hidden", "model.layers", "model.embedding", "model.tie"}
 """Keys of which none is chosen so that it might contradict another that is set."""
 
+LENGTHS = {"train.steps", "train.epochs"}
+"""Keys of which none is chosen where one is set."""
+
 ONE_HOT_START = 2.0
 """Deviation of the first weights of one-hot input: with those of other weights it takes AdamW
 thousands of steps to tell characters apart."""
-
-
-class Choice(NamedTuple):
-    """A configuration and why it is this one."""
-
-    config: Config
-    summary: str
-    reasons: list[str]
 
 
 class Chooser:
@@ -108,14 +111,19 @@ class Chooser:
         self.N, self.V = len(corpus.train), len(corpus.vocabulary)
         self.end, self.limit = began + seconds(limit), seconds(limit)
         self.trial = min(max(TRIAL * self.limit, SHORTEST), LONGEST)
-        self.reasons: list[str] = []
+        self.steps_given = not LENGTHS.isdisjoint(setting.key for setting in settings)
+        self.before = 0.0
+        """Seconds of the limit that had passed when the choice was made."""
+        self.summary, self.reasons = "", list[str]()
+        """What was chosen, and why, when it has been."""
 
     @property
     def left(self) -> float:
         """Seconds until the limit, but at least those of a trial."""
         return max(self.trial, self.end - time.monotonic())
 
-    def __call__(self) -> Choice:
+    def choose(self) -> Config:
+        """The configuration, after a trial or two."""
         guess = FIRST_RATE * cores()
         for _ in range(TRIALS):
             keys = self._network(guess * self.left)
@@ -130,7 +138,10 @@ class Chooser:
                 break
             guess = rate
         config = self._with({**keys, **self._end(config, speed * self.left)})
-        return Choice(config, f"auto: {described(config)}", self.reasons)
+        t, self.before = fitted(config, self.N)[0].train, self.limit - self.left
+        epochs = int(t.steps or 0) * t.batch * t.length / self.N
+        self.summary = f"auto: {described(config)}, some {epochs:.3g} epochs in {t.max_time}"
+        return config
 
     def _with(self, keys: dict[str, Any]) -> Config:
         """The configuration of what was chosen, with the settings over it."""
@@ -143,7 +154,8 @@ class Chooser:
         depends on the scarcity of text: the product of the epochs and of weights for each unit
         of the text."""
         scarcity = budget / (6.0 * self.N**2)
-        tied = scarcity > SCARCE and not self.shape_given
+        rare = self.corpus.vocabulary.mostly_rare
+        tied = (scarcity > SCARCE or rare) and not self.shape_given
         for width in reversed(WIDTHS):
             network: dict[str, Any] = {"model.hidden": width}
             if tied:
@@ -153,6 +165,9 @@ class Chooser:
             cost = operations(self._with(network), self.V)
             if budget / cost >= UNITS_A_WEIGHT * cost / 6:
                 break
+        streams = STREAMS
+        while streams < MOST_STREAMS and budget / cost >= 2 * streams * LENGTH * ENOUGH_STEPS:
+            streams *= 2
         most = MOST_TIED if tied else MOST_DROPOUT
         dropout = min(most, DROPOUT * math.log2(1.0 + scarcity))
         self.reasons.append(
@@ -165,9 +180,9 @@ class Chooser:
             "model.variational": True,
             "train.optimizer": "adamw",
             "train.lr": LEARNING_RATE,
-            "train.batch": STREAMS,
+            "train.batch": streams,
             "train.length": LENGTH,
-            "train.shards": max(1, min(cores(), STREAMS // FEWEST_STREAMS)),
+            "train.shards": max(1, min(cores(), streams // FEWEST_STREAMS)),
             "train.clip_norm": 1.0,
             "train.epochs": None,
             "train.patience": None,
@@ -180,15 +195,23 @@ class Chooser:
         evaluation = EVALUATION * min(len(self.corpus.valid), LIMIT)
         evaluations = max(1, min(EVALUATIONS, int(EVALUATING * units / max(1.0, evaluation))))
         steps = max(1, int((IN_TIME * units - evaluations * evaluation) / (t.batch * t.length)))
+        steps = t.steps or steps
         every = math.ceil(steps / evaluations)
         return {
             "train.steps": steps,
             "train.eval_every": every,
             "train.schedule": "cosine",
             "train.warm_up": min(WARM_UP, steps // 10),
+            "train.hold": 0 if self.steps_given else int(HOLD * steps),
             "train.weight_decay": round(min(MOST_DECAY, DECAYS / (t.lr * steps)), 4),
             "train.average": round(max(0.0, min(MOST_AVERAGE, 1.0 - AVERAGED / steps)), 4),
         }
+
+    def steps(self, step: int, spent: float) -> int:
+        """How many steps fill the time, where the first ones have taken so many seconds since the
+        run was asked for: what a trial finds may differ from what a run does."""
+        a_step = (spent - self.before) / step
+        return step + max(1, int(IN_TIME * (self.limit - spent) / a_step))
 
     def _speed(self, config: Config) -> float:
         """Units a second that training reads, measured for the length of a trial."""

@@ -132,6 +132,7 @@ class Plan:
         return Schedule(
             *(t.schedule, t.lr, t.lr_min, t.warm_up),
             *(t.lr_decay, t.lr_decay_after, t.lr_divide, self.total_steps),
+            hold=t.hold,
         )
 
     def learning_rate(self, progress: Progress) -> float:

@@ -8,7 +8,7 @@ import contextlib
 import dataclasses
 import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Self
 
 import numpy as np
@@ -92,6 +92,9 @@ class Training:
         """Seconds before the first step that a time limit counts, such as those of reading."""
         self.reasons: list[str] = []
         """Why the configuration is as it is, where it was chosen."""
+        self.replan: Callable[[int, float], int] | None = None
+        """Decides at the step `train.hold`, up to which no learning rate depends on it, how many
+        steps there will be, by that step and the seconds since the run was asked for."""
 
     @classmethod
     def start(
@@ -203,7 +206,7 @@ class Training:
                 self.output.lock.release()
 
     def _steps(self) -> Iterator[Event]:
-        plan, learner, alone = self.plan, self.learner, self.ranks.size == 1
+        learner, alone, plan = self.learner, self.ranks.size == 1, self.plan
         t, began, self._stop = self.config.train, time.monotonic(), False
         limit = math.inf if t.max_time is None else seconds(t.max_time) - self.spent
         saves = SavePolicy(t.save_every, began)
@@ -226,6 +229,9 @@ class Training:
                 if stepping:
                     said, votes = self._do_step(saves.votes(now, over(), self.ranks.rank))
                     ends = votes.end or (alone and over())
+                    if self.replan is not None and self.step == t.hold:
+                        seconds_so_far = self.spent + time.monotonic() - began
+                        plan = self._change_steps(self.replan(self.step, seconds_so_far))
                 evaluating = stepping and self.step % plan.eval_every == 0
                 if evaluating or ends or self.finished or saves.due(self.step, votes):
                     learner.check()  # before anything is kept or saved
@@ -258,6 +264,12 @@ class Training:
         rate = self.plan.learning_rate(self.progress)
         loss, gradient_norm, votes = self.learner.step(votes)
         return {"train": loss, "lr": rate, "gradient_norm": gradient_norm}, votes
+
+    def _change_steps(self, steps: int) -> Plan:
+        """Another limit of steps from here on."""
+        config = self.config.updated([Setting("train.steps", steps, "auto")])
+        self.plan = self.learner.plan = dataclasses.replace(self.plan, config=config)
+        return self.plan
 
     def _end(self, evaluated: bool) -> dict[str, Any]:
         """Save the run at its end, which is evaluated once."""

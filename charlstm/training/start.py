@@ -82,12 +82,14 @@ def train(
         if not resume:
             wanted = Config().updated(changes)
             text = _read(sources, valid, notice, wanted)
-            reasons: list[str] = []
-            if AUTO in names:
-                wanted, summary, reasons = Chooser(text, changes, began)()
-                notice(summary)
+            chooser = Chooser(text, changes, began) if AUTO in names else None
+            if chooser is not None:
+                wanted = chooser.choose()
+                notice(chooser.summary)
             training = Training.start(text, wanted, output, lock)
-            training.reasons = reasons
+            if chooser is not None:
+                training.reasons = chooser.reasons
+                training.replan = None if chooser.steps_given else chooser.steps
         elif output is None:
             raise UsageError("nothing to go on with: resume needs the checkpoint as output")
         else:
