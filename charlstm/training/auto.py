@@ -59,9 +59,12 @@ more streams are read faster, but fewer steps learn less."""
 FEWEST_STREAMS = 8
 """Streams of a shard: with fewer its products are slow."""
 
-LEARNING_RATE, DECAYS, MOST_DECAY = 0.02, 8.0, 0.5
-"""AdamW's rate at the start of the cosine; rate times weight decay times steps: with more a network
-forgets what it learns, with less it learns by heart; and the largest weight decay."""
+LEARNING_RATE = 0.02
+"""AdamW's, up to where the cosine begins."""
+
+DECAY, MOST_DECAY, DECAYS = 0.05, 0.15, 6.0
+"""Weight decay for each doubling of the scarcity of text, and at most; and the largest product of
+rate, decay and steps: with more a network forgets what it learns."""
 
 HOLD = 0.2
 """Share of the steps at the full rate. At their end the number of steps is decided anew, by the
@@ -169,7 +172,8 @@ class Chooser:
         while streams < MOST_STREAMS and budget / cost >= 2 * streams * LENGTH * ENOUGH_STEPS:
             streams *= 2
         most = MOST_TIED if tied else MOST_DROPOUT
-        dropout = min(most, DROPOUT * math.log2(1.0 + scarcity))
+        doublings = math.log2(1.0 + scarcity)
+        dropout = min(most, DROPOUT * doublings)
         self.reasons.append(
             f"{budget / 1e12:,.1f} TFLOP train {cost / 6:,.0f} weights on {budget / cost:,.0f} "
             f"units, {budget / cost / self.N:.1f} epochs; scarcity {scarcity:.1f}"
@@ -180,6 +184,7 @@ class Chooser:
             "model.variational": True,
             "train.optimizer": "adamw",
             "train.lr": LEARNING_RATE,
+            "train.weight_decay": min(MOST_DECAY, DECAY * doublings),
             "train.batch": streams,
             "train.length": LENGTH,
             "train.shards": max(1, min(cores(), streams // FEWEST_STREAMS)),
@@ -203,7 +208,7 @@ class Chooser:
             "train.schedule": "cosine",
             "train.warm_up": min(WARM_UP, steps // 10),
             "train.hold": 0 if self.steps_given else int(HOLD * steps),
-            "train.weight_decay": round(min(MOST_DECAY, DECAYS / (t.lr * steps)), 4),
+            "train.weight_decay": round(min(t.weight_decay, DECAYS / (t.lr * steps)), 4),
             "train.average": round(max(0.0, min(MOST_AVERAGE, 1.0 - AVERAGED / steps)), 4),
         }
 
