@@ -15,7 +15,9 @@ from charlstm.config.schema import Config, Setting
 from charlstm.errors import UsageError
 from charlstm.scoring.held_out import LIMIT
 from charlstm.storage.checkpoint import network_shape
+from charlstm.storage.lock import Lock, Path_
 from charlstm.text.corpus import Corpus
+from charlstm.text.reading import Notice
 from charlstm.training.plan import fitted
 from charlstm.training.ranks import ranks
 from charlstm.training.run import Training
@@ -124,6 +126,15 @@ class Chooser:
     def left(self) -> float:
         """Seconds until the limit, but at least those of a trial."""
         return max(self.trial, self.end - time.monotonic())
+
+    def start(self, output: Path_ | None, lock: Lock | None, notice: Notice) -> Training:
+        """Begin a run of what is chosen, and report that beforehand."""
+        config = self.choose()
+        notice(self.summary)
+        training = Training.start(self.corpus, config, output, lock)
+        training.reasons = self.reasons
+        training.replan = None if self.steps_given else self.steps
+        return training
 
     def choose(self) -> Config:
         """The configuration, after a trial or two."""

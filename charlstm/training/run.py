@@ -230,8 +230,8 @@ class Training:
                     said, votes = self._do_step(saves.votes(now, over(), self.ranks.rank))
                     ends = votes.end or (alone and over())
                     if self.replan is not None and self.step == t.hold:
-                        seconds_so_far = self.spent + time.monotonic() - began
-                        plan = self._change_steps(self.replan(self.step, seconds_so_far))
+                        so_far = self.spent + time.monotonic() - began
+                        plan = self._change_steps(self.replan(self.step, so_far))
                 evaluating = stepping and self.step % plan.eval_every == 0
                 if evaluating or ends or self.finished or saves.due(self.step, votes):
                     learner.check()  # before anything is kept or saved
@@ -266,7 +266,6 @@ class Training:
         return {"train": loss, "lr": rate, "gradient_norm": gradient_norm}, votes
 
     def _change_steps(self, steps: int) -> Plan:
-        """Another limit of steps from here on."""
         config = self.config.updated([Setting("train.steps", steps, "auto")])
         self.plan = self.learner.plan = dataclasses.replace(self.plan, config=config)
         return self.plan

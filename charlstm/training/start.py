@@ -79,25 +79,19 @@ def train(
         if output is not None and Path(output).exists() and not (resume or force):
             other = "replace it (--force) or write to another file (-o FILE)"
             raise UsageError(f"{output} exists; go on with it (--resume), {other}")
-        if not resume:
-            wanted = Config().updated(changes)
-            text = _read(sources, valid, notice, wanted)
-            chooser = Chooser(text, changes, began) if AUTO in names else None
-            if chooser is not None:
-                wanted = chooser.choose()
-                notice(chooser.summary)
-            training = Training.start(text, wanted, output, lock)
-            if chooser is not None:
-                training.reasons = chooser.reasons
-                training.replan = None if chooser.steps_given else chooser.steps
-        elif output is None:
+        if resume and output is None:
             raise UsageError("nothing to go on with: resume needs the checkpoint as output")
-        else:
-            before = read_checkpoint(output)
-            text = _read(sources, valid, notice, before.config.updated(changes))
+        before = read_checkpoint(output) if resume and output is not None else None
+        wanted = (Config() if before is None else before.config).updated(changes)
+        text = _read(sources, valid, notice, wanted)
+        if before is not None:
             training = Training.resume(
                 text, before, output, lock, settings=changes, accept_changes=accept_changes
             )
+        elif AUTO in names:
+            training = Chooser(text, changes, began).start(output, lock, notice)
+        else:
+            training = Training.start(text, wanted, output, lock)
         training.spent = time.monotonic() - began
         return training
 
