@@ -20,7 +20,7 @@ from charlstm.errors import UsageError
 from charlstm.storage.checkpoint import read_checkpoint
 from charlstm.text.corpus import Corpus
 from charlstm.training import auto
-from charlstm.training.auto import Chooser, operations
+from charlstm.training.auto import Auto, operations
 from charlstm.training.run import Training
 
 ENDLESS = ("--set", "train.max_time=null")
@@ -29,7 +29,7 @@ LIMITS = ("10s", "60s", "10m", "1h", "24h", "300h")
 
 class Choice(NamedTuple):
     config: Config
-    chooser: Chooser
+    auto: Auto
 
 
 @pytest.fixture(scope="module")
@@ -44,14 +44,14 @@ def choice(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Choice]:
     """What is chosen on a machine of some operations a second, where no time passes."""
 
     def choose(corpus: Corpus, limit: str, rate: float = 1e11, **settings: Any) -> Choice:
-        def speed(self: Chooser, config: Config) -> float:
+        def speed(self: Auto, config: Config) -> float:
             return rate / operations(config, len(corpus.vocabulary))
 
-        monkeypatch.setattr(Chooser, "_speed", speed)
+        monkeypatch.setattr(Auto, "_speed", speed)
         monkeypatch.setattr("charlstm.training.auto.time.monotonic", lambda: 50.0)
         keys = {"train.max_time": limit, **settings}
-        chooser = Chooser(corpus, [Setting(k, v, "test") for k, v in keys.items()], 50.0)
-        return Choice(chooser.choose(), chooser)
+        chosen = Auto(corpus, [Setting(k, v, "test") for k, v in keys.items()], 50.0)
+        return Choice(chosen.choose(), chosen)
 
     return choose
 
@@ -96,8 +96,8 @@ def test_a_machine_that_is_slower_than_expected(
     monkeypatch.setattr(auto, "cores", lambda: 1)
     usual, slow = choice(corpus, "60s", rate=5e10), choice(corpus, "60s", rate=5e9)
     assert operations(slow.config, 60) < operations(usual.config, 60)
-    assert sum("a trial of" in reason for reason in usual.chooser.reasons) == 1
-    assert sum("a trial of" in reason for reason in slow.chooser.reasons) == 2
+    assert sum("a trial of" in reason for reason in usual.auto.reasons) == 1
+    assert sum("a trial of" in reason for reason in slow.auto.reasons) == 2
     monkeypatch.setattr(auto, "FIRST_RATE", 5e9)
     assert choice(corpus, "60s", rate=5e9).config == slow.config
 
@@ -106,7 +106,7 @@ def test_it_needs_a_time_and_one_rank(
     corpus: Corpus, monkeypatch: pytest.MonkeyPatch, choice: Callable[..., Choice]
 ) -> None:
     with pytest.raises(UsageError, match="auto chooses for a time"):
-        Chooser(corpus, [], 0.0)
+        Auto(corpus, [], 0.0)
     monkeypatch.setattr(auto, "ranks", lambda: type("Two", (), {"size": 2}))
     with pytest.raises(UsageError, match="not for several ranks"):
         choice(corpus, "60s")
@@ -114,12 +114,12 @@ def test_it_needs_a_time_and_one_rank(
 
 def test_the_end_is_planned_anew(corpus: Corpus, choice: Callable[..., Choice]) -> None:
     """After the steps at the full rate, by what they took, with what was spent before."""
-    config, chooser = choice(corpus, "100s")
+    config, chosen = choice(corpus, "100s")
     t = config.train
     assert 0.15 * int(t.steps or 0) < t.hold < 0.25 * int(t.steps or 0)
-    chooser.before = 4.0
-    assert chooser.steps(10, 24.0) == 10 + int(auto.IN_TIME * 76.0 / 2.0)
-    assert chooser.steps(10, 104.0) == 11
+    chosen.before = 4.0
+    assert chosen.steps(10, 24.0) == 10 + int(auto.IN_TIME * 76.0 / 2.0)
+    assert chosen.steps(10, 104.0) == 11
     training = Training.start(corpus, config.updated([Setting("train.hold", 3, "test")]))
     asked = []
 

@@ -99,7 +99,7 @@ ONE_HOT_START = 2.0
 thousands of steps to tell characters apart."""
 
 
-class Chooser:
+class Auto:
     """Chooses the best configuration for a corpus in the time that `train.max_time` allows."""
 
     def __init__(self, corpus: Corpus, settings: Sequence[Setting], began: float) -> None:

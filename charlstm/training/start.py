@@ -17,7 +17,7 @@ from charlstm.storage.files import check_apart, claim
 from charlstm.storage.lock import Lock, Path_
 from charlstm.text.corpus import Corpus
 from charlstm.text.reading import Notice
-from charlstm.training.auto import TIME, Chooser
+from charlstm.training.auto import TIME, Auto
 from charlstm.training.ranks import ranks
 from charlstm.training.run import Training
 
@@ -89,7 +89,7 @@ def train(
                 text, before, output, lock, settings=changes, accept_changes=accept_changes
             )
         elif AUTO in names:
-            training = Chooser(text, changes, began).start(output, lock, notice)
+            training = Auto(text, changes, began).start(output, lock, notice)
         else:
             training = Training.start(text, wanted, output, lock)
         training.spent = time.monotonic() - began
