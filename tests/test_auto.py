@@ -136,6 +136,7 @@ def test_the_end_is_planned_anew(corpus: Corpus, choice: Callable[..., Choice]) 
 def test_only_train_chooses(tmp_path: Path) -> None:
     for command in (["sample"], ["evaluate", STORY]):
         fails(run(*command, "-c", "auto", cwd=tmp_path), 2, "only train")
+    fails(run("train", STORY, "-c", "atuo", cwd=tmp_path), 2, "did you mean auto?")
     with pytest.raises(UsageError, match="null"):
         charlstm.train(STORY, config="auto", settings={"train.max_time": None})
 

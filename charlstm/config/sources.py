@@ -76,7 +76,7 @@ def read_config(name: str) -> list[Setting]:
     except FileNotFoundError:
         if Path(name).suffix in (".yaml", ".yml") or os.path.dirname(name):
             raise ConfigError(f"{name}: no such file; check the name") from None
-        raise unknown_name("--config", "configuration", name, known) from None
+        raise unknown_name("--config", "configuration", name, [AUTO, *known]) from None
     except OSError as e:
         raise ConfigError(f"{name}: cannot be read: {e.strerror}") from None
     except ValueError:
