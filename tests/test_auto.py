@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -79,6 +80,11 @@ def test_a_small_text_is_held_back(corpus: Corpus, choice: Callable[..., Choice]
     small_text, large_text = choice(small, "60s").config, choice(corpus, "60s").config
     assert small_text.model.dropout > large_text.model.dropout
     assert (small_text.model.tie, large_text.model.tie) == (True, False)
+    assert large_text.model.weight_drop == 0.0
+    hanja = "".join(chr(0x4E00 + k * 7919 % 800) for k in range(4000))
+    script = choice(Corpus.from_text(hanja), "60s").config
+    assert script.model.tie is False
+    assert 0.0 < script.model.weight_drop <= auto.MOST_WEIGHT_DROP
 
 
 def test_settings_are_not_chosen(corpus: Corpus, choice: Callable[..., Choice]) -> None:
@@ -174,6 +180,23 @@ def settings_of(config: Config) -> dict[str, Any]:
         for section, keys in config.to_dict().items()
         for name, value in keys.items()
     }
+
+
+@pytest.mark.whole
+def test_a_busy_machine(tmp_path: Path) -> None:
+    """The time is kept where another program takes a core from the beginning to the end."""
+    busy = subprocess.Popen([sys.executable, "-c", "while True: pass"])
+    try:
+        began = time.monotonic()
+        process = run("train", STORY, "-c", "auto", "--max-time", "20s", cwd=tmp_path)
+        assert process.returncode == 0, process.stderr
+        assert 18.0 <= time.monotonic() - began <= 22.0
+    finally:
+        busy.kill()
+        busy.wait()
+    progress = read_checkpoint(tmp_path / "charlstm.npz").progress
+    assert progress.final is not None
+    assert progress.final.step == progress.step
 
 
 @pytest.mark.whole

@@ -83,10 +83,14 @@ DROPOUT, MOST_DROPOUT, MOST_TIED = 0.12, 0.5, 0.4
 """What is dropped more for each doubling of the scarcity of text, from a half on; and the most that
 is dropped, also of tied vectors, of which it is dropped at both ends."""
 
-SCARCE = 100.0
-"""Where the scarcity of text exceeds this, characters are read through the vectors by which they
-are predicted, some of whose values are dropped; else one-hot, which is learnt faster. Words, most
-of which are rare, always are."""
+SCARCE, ALPHABET = 100.0, 500
+"""Where the scarcity of text exceeds this, the characters of an alphabet, which has no more of
+them, are read through the vectors by which they are predicted, some of whose values are dropped.
+Words, most of which are rare, always are. Else the input is one-hot, which is learnt faster."""
+
+WEIGHT_DROP, MOST_WEIGHT_DROP, PLENTY, PLENTY_TIED = 0.07, 0.5, 4.0, 150.0
+"""What is dropped more of the recurrent weights for each doubling of the scarcity of text beyond
+`PLENTY`, with a tied embedding beyond `PLENTY_TIED`; and the most."""
 
 SHAPE = {"model.hidden", "model.layers", "model.embedding", "model.tie"}
 """Keys of which none is chosen so that it might contradict another that is set."""
@@ -168,8 +172,8 @@ class Auto:
         depends on the scarcity of text: the product of the epochs and of weights for each unit
         of the text."""
         scarcity = budget / (6.0 * self.N**2)
-        rare = self.corpus.vocabulary.mostly_rare
-        tied = (scarcity > SCARCE or rare) and not self.shape_given
+        alphabet = scarcity > SCARCE and self.V <= ALPHABET
+        tied = (alphabet or self.corpus.vocabulary.mostly_rare) and not self.shape_given
         for width in reversed(WIDTHS):
             network: dict[str, Any] = {"model.hidden": width}
             if tied:
@@ -185,6 +189,7 @@ class Auto:
         most = MOST_TIED if tied else MOST_DROPOUT
         doublings = math.log2(1.0 + scarcity)
         dropout = min(most, DROPOUT * doublings)
+        beyond = math.log2(max(1.0, scarcity / (PLENTY_TIED if tied else PLENTY)))
         self.reasons.append(
             f"{budget / 1e12:,.1f} TFLOP train {cost / 6:,.0f} weights on {budget / cost:,.0f} "
             f"units, {budget / cost / self.N:.1f} epochs; scarcity {scarcity:.1f}"
@@ -192,6 +197,7 @@ class Auto:
         return {
             **network,
             "model.dropout": round(dropout, 2),
+            "model.weight_drop": round(min(MOST_WEIGHT_DROP, WEIGHT_DROP * beyond), 2),
             "model.variational": True,
             "train.optimizer": "adamw",
             "train.lr": LEARNING_RATE,
