@@ -30,8 +30,8 @@ FIRST_RATE = 5e10
 """Operations a second of one core: a guess, by which the network of the first trial is chosen."""
 
 NEAR = 1.5
-"""Where a trial finds a rate within this factor of the one that its network was chosen by, that
-network stays."""
+"""Where a trial finds a rate within this factor of the one that its network was chosen by, there is
+no second trial."""
 
 TRIALS = 2
 """Trials at most."""
@@ -142,10 +142,9 @@ class Auto:
 
     def choose(self) -> Config:
         """The configuration, after a trial or two."""
-        guess = FIRST_RATE * cores()
+        rate = FIRST_RATE * cores()
         for _ in range(TRIALS):
-            keys = self._network(guess * self.left)
-            config = self._with(keys)
+            guess, config = rate, self._with(self._network(rate * self.left))
             speed = self._speed(config)
             rate = speed * operations(config, self.V)
             self.reasons.append(
@@ -154,8 +153,10 @@ class Auto:
             )
             if guess / NEAR <= rate <= guess * NEAR:
                 break
-            guess = rate
-        config = self._with({**keys, **self._end(config, speed * self.left)})
+        keys = self._network(rate * self.left)
+        config = self._with(keys)
+        units = rate * self.left / operations(config, self.V)
+        config = self._with({**keys, **self._end(config, units)})
         t, self.before = fitted(config, self.N)[0].train, self.limit - self.left
         epochs = int(t.steps or 0) * t.batch * t.length / self.N
         self.summary = f"auto: {described(config)}, some {epochs:.3g} epochs in {t.max_time}"
