@@ -234,8 +234,8 @@ def test_resume_for_longer(corpus: Path, tmp_path: Path) -> None:
 
 
 def test_resume_of_nothing(corpus: Path, tmp_path: Path) -> None:
-    """Without a checkpoint there is nothing to go on with."""
-    with pytest.raises(charlstm.UsageError, match="nothing to go on with"):
+    """Without a checkpoint there is nothing to resume."""
+    with pytest.raises(charlstm.UsageError, match="nothing to resume"):
         charlstm.train(corpus, resume=True)
     with pytest.raises(charlstm.UsageError, match="no such checkpoint"):
         charlstm.train(corpus, tmp_path / "gone.npz", resume=True)

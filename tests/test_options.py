@@ -40,7 +40,7 @@ EVALUATE = [
     (["-m", "a", "-m", "b", "--below", "1"], "--below takes one model"),
 ]
 TRAIN = [
-    (["--resume", "--force"], "--resume goes on with the output, --force replaces it"),
+    (["--resume", "--force"], "--resume continues the output, --force replaces it"),
     (["--accept-changes"], "--accept-changes says how to --resume"),
     (["--accept-changes", "--force"], "--accept-changes says how to --resume"),
 ]

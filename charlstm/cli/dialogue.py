@@ -17,7 +17,7 @@ TAIL = 24
 HELP = """\
 TEXT     a beginning; \\n, \\t and \\\\ are understood
          (nothing) other continuations of the same text
-2        go on from continuation 2
+2        continue from continuation 2
 :s TEXT  a beginning that looks like a number or a command
 :t 0.7   temperature
 :l 80    length
@@ -82,7 +82,7 @@ class Dialogue:
             return None
 
     def _obey(self, line: str) -> bool:
-        """Do what a line says; return whether to go on."""
+        """Do what a line says; return whether to continue."""
         from charlstm.config.sources import setting_from_option
 
         command, _, value = line.strip().partition(" ")

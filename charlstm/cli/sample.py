@@ -84,7 +84,7 @@ SETTINGS = ("length", "temperature", "top_k", "top_p", "count", "stop", "echo")
 )
 @option(
     "--interactive",
-    "Type beginnings, see continuations, and go on from one by its number; :h helps.",
+    "Type beginnings, see continuations, and continue one by its number; :h helps.",
 )
 @option("--each", "Continue every line of standard input, a line for each, each by itself.")
 @option(

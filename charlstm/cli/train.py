@@ -31,7 +31,7 @@ STDOUT = "/dev/stdout"
 OTHERS_WAIT = 1.0
 """Seconds that a failing rank waits for rank 0 to fail in the same way."""
 
-OUTPUT = "--resume goes on with the output, --force replaces it; give one"
+OUTPUT = "--resume continues the output, --force replaces it; give one"
 CHANGES = "--accept-changes says how to --resume; give both"
 RULES = (
     Rule("--resume", ["--force"], OUTPUT),
@@ -127,7 +127,7 @@ def _run(training: Training, asked: SimpleNamespace, say: Callable[[str], None])
     if training.finished:
         say(
             f"nothing to do: {training.finished}; "
-            "raise --epochs, --steps or train.patience to go on"
+            "raise --epochs, --steps or train.patience to continue"
         )
         return 0
     with contextlib.ExitStack() as stack:

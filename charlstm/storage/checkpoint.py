@@ -1,4 +1,4 @@
-"""One file that holds a model and everything needed to go on training it.
+"""One file that holds a model and everything needed to continue training it.
 
 The file is an `.npz`: a ZIP archive, nothing compressed, of one `.npy` a member, which
 `numpy.load` opens without pickle. It is written whole or not at all, and read by a reader of our

@@ -98,7 +98,7 @@ class Resumption(NamedTuple):
             many = f"{p.ranks} rank{'s' * (p.ranks > 1)}"
             what = f"the checkpoint was trained on {many}, this is a run on {ranks}"
             other = "with these all the same (--accept-changes), or start anew with -o or --force"
-            yield Change(ACCEPTABLE, what, f"{what}; go on with as many, or {other}")
+            yield Change(ACCEPTABLE, what, f"{what}; resume with as many, or {other}")
             if streams % ranks:
                 error = f"{what}, which cannot share its {streams} streams; start anew"
                 yield Change(FATAL, "", error)
@@ -108,7 +108,7 @@ class Resumption(NamedTuple):
         what = "the corpus is not the one that the checkpoint was trained on"
         if not self.same_text:
             other = "this one all the same (--accept-changes), or start anew with -o or --force"
-            error = f"{what}; give the same text (and --valid), or go on with {other}"
+            error = f"{what}; give the same text (and --valid), or {other}"
             yield Change(ACCEPTABLE, f"{what}; its held-out loss is measured anew", error)
         if not checkpoint.vocabulary.has_units_of(self.corpus.vocabulary):
             if self.same_text:  # read by other settings of the section `text`
@@ -120,7 +120,7 @@ class Resumption(NamedTuple):
                 FATAL, "", f"the corpus is too small for the checkpoint's {streams} streams"
             )
         if p.adapted:
-            what = f"training leaves the adapted weights and goes on from step {p.step:,}"
+            what = f"training leaves the adapted weights and continues from step {p.step:,}"
             yield Change(FREE, what, "")
         for name, version in environment().items():
             was = p.environment.get(name, version)

@@ -246,7 +246,7 @@ class Training:
                     return
                 continue
             if learner.shards.lost > lost:
-                said["notice"] = "a worker process was lost; training goes on without it"
+                said["notice"] = "a worker process was lost; training continues without it"
             saves.unsaved_best |= said.get("best", False)
             if self.writes and not (ends or self.finished) and saves.due(self.step, votes):
                 said |= self._save_on_the_way(saves)
@@ -290,12 +290,12 @@ class Training:
             ) from None
 
     def _save_on_the_way(self, saves: SavePolicy) -> dict[str, Any]:
-        """Save; where that fails, training goes on."""
+        """Save; where that fails, training continues."""
         began, said = time.monotonic(), dict[str, Any](saved=True)
         try:
             self.save()
         except OutputError as e:
-            said = {"notice": f"{e}; training goes on"}
+            said = {"notice": f"{e}; training continues"}
         saves.tried(began, time.monotonic())
         return said
 

@@ -78,9 +78,9 @@ def train(
     with _claimed(output) as lock:
         if output is not None and Path(output).exists() and not (resume or force):
             other = "replace it (--force) or write to another file (-o FILE)"
-            raise UsageError(f"{output} exists; go on with it (--resume), {other}")
+            raise UsageError(f"{output} exists; continue it (--resume), {other}")
         if resume and output is None:
-            raise UsageError("nothing to go on with: resume needs the checkpoint as output")
+            raise UsageError("nothing to resume: name the checkpoint as output")
         before = read_checkpoint(output) if resume and output is not None else None
         wanted = (Config() if before is None else before.config).updated(changes)
         text = _read(sources, valid, notice, wanted)
