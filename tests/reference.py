@@ -146,8 +146,9 @@ def dynamic_steps(
     w: Array, gradients: Sequence[Array], rate: float, pull: float
 ) -> list[tuple[Array, Array]]:
     """The weights and the squares after each of some gradients, the first 32 of which, and every
-    eighth of the others, count for the squares."""
+    eighth of the others, count for the squares; then the weights are drawn back, too."""
     trained, squares, n, after = w, np.full(len(w), np.mean(gradients[0] ** 2)), 0, []
+    last = -1
     for step, g in enumerate(gradients):
         usual = np.sqrt(np.mean(squares))
         size = np.sqrt(np.mean(g**2))
@@ -156,6 +157,9 @@ def dynamic_steps(
             n += 1
             squares = squares + max(1.0 / (n + 1), 0.01) * (g**2 - squares)
             deviations = np.sqrt(squares) + 0.1 * np.sqrt(np.mean(squares))
-        w = w + pull * (trained - w) - rate * g / deviations
+        w = w - rate * g / deviations
+        if step < 32 or step % 8 == 0:
+            kept, last = (1.0 - pull) ** (step - last), step
+            w = kept * w + (1.0 - kept) * trained
         after.append((w, squares))
     return after

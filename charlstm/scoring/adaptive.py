@@ -23,7 +23,8 @@ MEMORY = 0.01
 """Least share of a new gradient in the mean of the squares."""
 
 FIRST, EVERY = 32, 8
-"""The first steps, each of whose gradients is added to the squares; after them every so many."""
+"""The first steps, each of which renews the squares and draws the weights back; after them every so
+many."""
 
 EPSILON = 0.1
 """Part of the root of the mean of all squares that is added to that of each weight: no weight whose
@@ -42,20 +43,22 @@ class Dynamics:
 
         g  =  g min(1, LIMIT sqrt(mean(s)) / rms(g))
         s +=  a (g^2 - s)
-        w +=  pull (w0 - w) - rate g / (sqrt(s) + EPSILON sqrt(mean(s)))
+        w +=  -rate g / (sqrt(s) + EPSILON sqrt(mean(s)))
+        w +=  (1 - (1 - pull)^n) (w0 - w)
 
     There s are Krause's MS_g, but of the text that is read, not of the corpus: the squares in a
     checkpoint are those of another size of batch, and of rules that each count them otherwise; SGD
-    has none. They begin as the mean of the first g^2, alike for all weights. At their n-th update,
-    a = max(1 / (n + 1), MEMORY). So `rate` is in units of the weights, whatever the size of the
-    gradient, and one rate suits all models. The pull is the same for all weights.
+    has none. They begin as the mean of the first g^2, alike for all weights. At their k-th update,
+    a = max(1 / (k + 1), MEMORY). So `rate` is in units of the weights, whatever the size of the
+    gradient, and one rate suits all models. The pull is the same for all weights. The second and
+    the last line are done every n steps, which saves time: n is 1 at first, later `EVERY`.
     """
 
     def __init__(self, w: Array, rate: float, pull: float) -> None:
         """w (P,) are changed in place; where they are now they are drawn to."""
         self.w, self.trained, self.rate, self.pull = w, w.copy(), rate, pull
         self.squares, self.factors = zeros(w.shape, w.dtype), empty(w.shape, w.dtype)
-        self.mean, self.steps, self.updates = 0.0, 0, 0
+        self.mean, self.steps, self.updates, self.unpulled = 0.0, 0, 0, 0
         self.scratch = empty((min(w.size, STRIDE),), w.dtype)
 
     def step_(self, g: Array) -> None:
@@ -74,33 +77,44 @@ class Dynamics:
             mean = most
         renew = self.steps < FIRST or self.steps % EVERY == 0
         self.steps += 1
-        share = 0.0
+        self.unpulled += 1
         if renew:
             self.updates += 1
-            share = max(1.0 / (self.updates + 1), MEMORY)
-            self.mean += share * (mean - self.mean)
+            self.mean += self._share * (mean - self.mean)
         for at in range(0, g.size, STRIDE):
-            vectors = (self.w, self.trained, g, self.squares, self.factors)
-            w, w0, g_block, s, factors = (v[at : at + STRIDE] for v in vectors)
-            x = self.scratch[: w.size]
+            part = slice(at, at + STRIDE)
             if renew:
-                self._renew_(g_block, s, factors, x, share)
-            np.subtract(w0, w, out=x)
-            x *= self.pull
-            g_block *= factors
-            x -= g_block
-            w += x
+                self._renew_(g[part], part)
+            g[part] *= self.factors[part]
+            self.w[part] -= g[part]
+            if renew:
+                self._pull_(part)
+        if renew:
+            self.unpulled = 0
 
-    def _renew_(self, g: Array, s: Array, factors: Array, x: Array, share: float) -> None:
-        """Add a gradient to the squares; write rate / (sqrt(s) + epsilon)."""
+    @property
+    def _share(self) -> float:
+        """That of a new gradient in the squares."""
+        return max(1.0 / (self.updates + 1), MEMORY)
+
+    def _renew_(self, g: Array, part: slice) -> None:
+        """Add a gradient to a part of the squares; write rate / (sqrt(s) + epsilon)."""
+        s, x = self.squares[part], self.scratch[: g.size]
         np.multiply(g, g, out=x)
         x -= s
-        x *= share
+        x *= self._share
         x += ABOVE_SUBNORMAL
         s += x
         np.sqrt(s, out=x)
         x += EPSILON * math.sqrt(self.mean)
-        np.divide(self.rate, x, out=factors)
+        np.divide(self.rate, x, out=self.factors[part])
+
+    def _pull_(self, part: slice) -> None:
+        """Draw a part of the weights back, for all steps since this was last done."""
+        w, x = self.w[part], self.scratch[: self.w[part].size]
+        np.subtract(self.trained[part], w, out=x)
+        x *= 1.0 - (1.0 - self.pull) ** self.unpulled
+        w += x
 
 
 class AdaptiveScorer:

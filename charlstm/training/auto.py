@@ -88,7 +88,7 @@ SCARCE, ALPHABET = 100.0, 500
 them, are read through the vectors by which they are predicted, some of whose values are dropped.
 Words, most of which are rare, always are. Else the input is one-hot, which is learnt faster."""
 
-WEIGHT_DROP, MOST_WEIGHT_DROP, PLENTY, PLENTY_TIED = 0.07, 0.5, 4.0, 150.0
+WEIGHT_DROP, MOST_WEIGHT_DROP, PLENTY, PLENTY_TIED = 0.11, 0.5, 20.0, 250.0
 """What is dropped more of the recurrent weights for each doubling of the scarcity of text beyond
 `PLENTY`, with a tied embedding beyond `PLENTY_TIED`; and the most."""
 
