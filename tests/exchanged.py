@@ -97,7 +97,7 @@ def assert_equal(one: LanguageModel, other: LanguageModel) -> None:
     assert a.vocabulary.normalize == b.vocabulary.normalize
 
 
-def written(path: Path, arrays: Mapping[str, Any], metadata: Mapping[str, str] = {}) -> Path:  # noqa: B006
+def written(path: Path, arrays: Mapping[str, Any], metadata: Mapping[str, str] = {}) -> Path:
     """A safetensors file at `path` of these arrays as float32."""
     float32 = {name: np.asarray(array, np.float32) for name, array in arrays.items()}
     path.write_bytes(b"".join(pack(File(float32, dict(metadata)))))

@@ -231,7 +231,7 @@ def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_the_choice_is_that_of_the_library() -> None:
-    assert export.FORMATS == tuple(FORMATS)
+    assert tuple(FORMATS) == export.FORMATS
 
 
 def test_standard_output(path: Path) -> None:
@@ -244,7 +244,9 @@ def test_standard_output(path: Path) -> None:
 
 def test_the_model_by_its_option_and_by_the_environment(path: Path, tmp_path: Path) -> None:
     written = []
-    for k, (given, env) in enumerate([(["-m", path], {}), ([], {"CHARLSTM_MODEL": str(path)})]):
+    ways: list[tuple[list[str | Path], dict[str, str]]]
+    ways = [(["-m", path], {}), ([], {"CHARLSTM_MODEL": str(path)})]
+    for k, (given, env) in enumerate(ways):
         output = tmp_path / f"{k}.json"
         assert run("export", *given, "--to", "json", "-o", output, env=env).returncode == 0
         written.append(output.read_bytes())

@@ -117,10 +117,14 @@ def _code_point(text: str) -> int:
 # --- models of other programs --------------------------------------------------------------------
 
 
-def listed(text: str, is_json: bool, V: int) -> list[str]:
+def listed(data: bytes | bytearray, is_json: bool, V: int) -> list[str]:
     """The units of a file that has the vocabulary alone, in the order of their ids. It is the
     characters themselves, with or without a line break behind them, or JSON: a list of units, or
     an object that has their ids. Raises `Refused` unless they are V different ones."""
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        raise Refused("the vocabulary is not UTF-8") from None
     if not is_json:
         return _units(list(text.removesuffix("\n") if len(text) == V + 1 else text), V)
     units = plain_json(text, 4 * V + 4, "the vocabulary")

@@ -20,7 +20,7 @@ from charlstm.nn.model import Model
 from charlstm.storage.checkpoint import Checkpoint, network_shape, snapshot_groups
 from charlstm.storage.lock import Path_
 from charlstm.storage.progress import NO_TEXT, Progress
-from charlstm.text.reading import Reading, name_of, read_bytes, read_text
+from charlstm.text.reading import Reading, name_of, read_bytes
 from charlstm.training.resume import environment
 from charlstm.training.saving import writing
 
@@ -66,9 +66,9 @@ def _read(path: Path_, vocabulary: Path_ | None) -> Checkpoint:
     if vocabulary is None:
         what = f"{name_of(path)}: has no vocabulary of its {V:,} units"
         raise CheckpointError(f"{what}; give one with --vocabulary FILE")
-    text = read_text(vocabulary)
+    data = _contents(vocabulary)
     try:
-        units = listed(text, os.fspath(vocabulary).endswith(".json"), V)
+        units = listed(data, os.fspath(vocabulary).endswith(".json"), V)
         description, order = foreign(units, model.shape)
     except Refused as e:
         raise CheckpointError(f"{name_of(vocabulary)}: {e}") from None
@@ -79,14 +79,20 @@ def _read(path: Path_, vocabulary: Path_ | None) -> Checkpoint:
 def _weights(path: Path_) -> tuple[Model, dict[str, str], Config | None]:
     """The network in a file, the texts with it and, where it is an export, its configuration. The
     bytes of the file are gone afterwards."""
+    arrays, texts = unpack(_contents(path))
+    config = config_of(texts)
+    if config is not None and "by" in arrays:
+        if "sha256" not in texts:
+            raise Refused("it has the names of a checkpoint without a digest")
+        return _own(arrays, config), texts, config
+    return recognised(arrays, config), texts, config
+
+
+def _contents(path: Path_) -> bytearray:
     data = bytearray()
     for block in read_bytes(path, Reading()):
         data += block
-    arrays, texts = unpack(data)
-    config = config_of(texts)
-    if config is not None and "by" in arrays:
-        return _own(arrays, config), texts, config
-    return recognised(arrays, config), texts, config
+    return data
 
 
 def _own(arrays: Arrays, config: Config) -> Model:

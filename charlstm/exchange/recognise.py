@@ -51,7 +51,7 @@ class Ends(NamedTuple):
     @property
     def output(self) -> str:
         """The module of the output's weights."""
-        return self.modules.get("Wy") or self.modules["E"]
+        return self.modules["Wy" if "Wy" in self.modules else "E"]
 
     @property
     def by_name(self) -> bool:

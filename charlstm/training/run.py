@@ -36,10 +36,12 @@ WORKERS_AFTER = 0.3
 
 
 def first_checkpoint(
-    corpus: Corpus, config: Config, ranks: int, weights: Array | None = None
-) -> Checkpoint:
-    """A new model, before its first step, with these weights (P,), or those that the configuration
-    says. That is fitted to the corpus."""
+    corpus: Corpus, config: Config, weights: Array | None = None
+) -> tuple[Checkpoint, list[str]]:
+    """A model before its first step, with these weights (P,) or new ones, and notices. The
+    configuration is fitted to a small corpus."""
+    size = ranks().size
+    config, notice = fitted(config, len(corpus.train) // size)
     t, m = config.train, config.model
     rng = np.random.default_rng(t.rng_seed)
     model = Model(network_shape(config, len(corpus.vocabulary)))
@@ -51,14 +53,15 @@ def first_checkpoint(
     average = [flat.copy()] if t.average else []
     vectors = [flat, *average, *OPTIMIZERS[t.optimizer](flat).state.values()]
     text, known, random = identity(corpus), environment(), rng.bit_generator.state
-    return Checkpoint(
+    checkpoint = Checkpoint(
         dict(zip(snapshot_groups(config), vectors, strict=True)),
-        model.zero_state(t.batch * ranks),
-        Progress(corpus=text, environment=known, ranks=ranks, random=random),
+        model.zero_state(t.batch * size),
+        Progress(corpus=text, environment=known, ranks=size, random=random),
         config=config,
         vocabulary=corpus.vocabulary,
         best=flat.copy(),
     )
+    return checkpoint, [notice] if notice else []
 
 
 class Training:
@@ -105,20 +108,11 @@ class Training:
 
     @classmethod
     def start(
-        cls,
-        corpus: Corpus,
-        config: Config,
-        output: Path_ | None = None,
-        lock: Lock | None = None,
-        *,
-        weights: Array | None = None,
+        cls, corpus: Corpus, config: Config, output: Path_ | None = None, lock: Lock | None = None
     ) -> Self:
-        """Begin a new model, with the first `weights` (P,) where they are given. The configuration
-        is fitted to a small corpus. Without the `lock` on `output`, it is taken here."""
-        size = ranks().size
-        config, notice = fitted(config, len(corpus.train) // size)
-        checkpoint = first_checkpoint(corpus, config, size, weights)
-        return cls(corpus, checkpoint, output, lock, [notice] if notice else [])
+        """Begin a new model. Without the `lock` on `output`, it is taken here."""
+        checkpoint, notices = first_checkpoint(corpus, config)
+        return cls(corpus, checkpoint, output, lock, notices)
 
     @classmethod
     def resume(
@@ -132,12 +126,11 @@ class Training:
         accept_changes: bool = False,
     ) -> Self:
         """Continue exactly where a checkpoint stands, as if the run had never stopped, but with
-        some settings changed. Raises `UsageError` at a change that the run does not survive, or
-        does only with `accept_changes`: see `charlstm.training.resume`. Of a model that was
-        imported, a new run begins."""
+        some settings changed; begin, where its model was imported. Raises `UsageError` at a change
+        that the run does not survive, or does only with `accept_changes`: see `Resumption`."""
         if checkpoint.progress.corpus == NO_TEXT:
-            config, weights = begun(checkpoint, corpus, settings)
-            return cls.start(corpus, config, output, lock, weights=weights)
+            checkpoint, notices = first_checkpoint(corpus, *begun(checkpoint, corpus, settings))
+            return cls(corpus, checkpoint, output, lock, notices)
         resumption = Resumption(checkpoint, corpus, settings, ranks().size, output)
         return cls(corpus, checkpoint, output, lock, resumption.apply(accept_changes))
 
