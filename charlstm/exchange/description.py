@@ -117,7 +117,7 @@ def _code_point(text: str) -> int:
 # --- models of other programs --------------------------------------------------------------------
 
 
-def listed(data: bytes | bytearray, is_json: bool, V: int) -> list[str]:
+def listed(data: bytes, is_json: bool, V: int) -> list[str]:
     """The units of a file that has the vocabulary alone, in the order of their ids. It is the
     characters themselves, with or without a line break behind them, or JSON: a list of units, or
     an object that has their ids. Raises `Refused` unless they are V different ones."""

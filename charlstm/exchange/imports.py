@@ -66,7 +66,7 @@ def _read(path: Path_, vocabulary: Path_ | None) -> Checkpoint:
     if vocabulary is None:
         what = f"{name_of(path)}: has no vocabulary of its {V:,} units"
         raise CheckpointError(f"{what}; give one with --vocabulary FILE")
-    data = _contents(vocabulary)
+    data = b"".join(read_bytes(vocabulary, Reading()))
     try:
         units = listed(data, os.fspath(vocabulary).endswith(".json"), V)
         description, order = foreign(units, model.shape)
@@ -79,20 +79,13 @@ def _read(path: Path_, vocabulary: Path_ | None) -> Checkpoint:
 def _weights(path: Path_) -> tuple[Model, dict[str, str], Config | None]:
     """The network in a file, the texts with it and, where it is an export, its configuration. The
     bytes of the file are gone afterwards."""
-    arrays, texts = unpack(_contents(path))
+    arrays, texts = unpack(b"".join(read_bytes(path, Reading())))
     config = config_of(texts)
     if config is not None and "by" in arrays:
         if "sha256" not in texts:
             raise Refused("it has the names of a checkpoint without a digest")
         return _own(arrays, config), texts, config
     return recognised(arrays, config), texts, config
-
-
-def _contents(path: Path_) -> bytearray:
-    data = bytearray()
-    for block in read_bytes(path, Reading()):
-        data += block
-    return data
 
 
 def _own(arrays: Arrays, config: Config) -> Model:
@@ -115,7 +108,7 @@ def _own(arrays: Arrays, config: Config) -> Model:
 def _checkpoint(description: Description, model: Model) -> Checkpoint:
     """A checkpoint before its first step. Its vectors share memory: nothing changes them."""
     config, flat = description.config, model.weights.flat
-    zeros, t = np.zeros_like(flat), config.train
+    zeros, t = np.zeros(flat.shape, flat.dtype), config.train
     vectors = {
         group: zeros if group.startswith("optimizer/") else flat
         for group in snapshot_groups(config)

@@ -93,7 +93,7 @@ def _quoted(digest: str) -> bytes:
     return f'"sha256":"{digest}"'.encode()
 
 
-def unpack(data: bytes | bytearray) -> File:
+def unpack(data: bytes) -> File:
     """Read a file of float32 arrays; they are views of its bytes. Raises `Refused` for anything
     that the format forbids, for other types, and for numbers that are not finite."""
     length = int.from_bytes(data[:8], "little")
@@ -120,7 +120,7 @@ def unpack(data: bytes | bytearray) -> File:
     return File(arrays, metadata)
 
 
-def _check_digest(data: bytes | bytearray, start: int, digest: str) -> None:
+def _check_digest(data: bytes, start: int, digest: str) -> None:
     """Raise `Refused` where the digest is not that of a file whose numbers begin at `start`."""
     sha = hashlib.sha256(data[:start].replace(_quoted(digest), _quoted(NO_DIGEST), 1))
     sha.update(memoryview(data)[start:])

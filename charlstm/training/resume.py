@@ -60,7 +60,7 @@ def begun(
     if old.unit != new.unit or odd:
         listed = ", ".join(f"'{escaped(unit)}'" for unit in odd[:5]) + " …" * (len(odd) > 5)
         what = f"the imported model has {len(old):,} {old.name}s, the corpus {len(new):,}"
-        raise UsageError(f"{what}, and only one of them {listed}; give a text with the same units")
+        raise UsageError(f"{what}; only one has {listed}; give a text of the same units")
     config = config.updated(settings)
     shapes = [network_shape(c, len(old)).weights for c in (checkpoint.config, config)]
     if shapes[0] != shapes[1]:
