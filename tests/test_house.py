@@ -7,7 +7,6 @@ import re
 import subprocess
 import sys
 import tomllib
-from keyword import iskeyword
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,7 @@ from support import ROOT, STORY, block
 
 import charlstm
 import docs
-from charlstm.cli import COMMANDS, cli, main
+from charlstm.cli import COMMANDS, cli, in_python, main
 from charlstm.config.schema import KEYS
 from charlstm.config.sources import bundled
 from charlstm.nn.optimizers import OPTIMIZERS
@@ -236,8 +235,7 @@ def test_the_figures_of_the_readme_stand_in_the_docs() -> None:
 
 def test_every_command_is_listed() -> None:
     """The table that --help is made of has all modules with a command, and nothing else."""
-    modules = {name + "_" * iskeyword(name) for name in COMMANDS}
-    assert modules <= set(HOUSE["cli"])
+    assert set(map(in_python, COMMANDS)) <= set(HOUSE["cli"])
     assert cli.list_commands(click.Context(cli)) == list(COMMANDS)
     assert cli.get_command(click.Context(cli), "trian") is None
     for name, text in COMMANDS.items():
@@ -255,9 +253,10 @@ import sys
 from charlstm.cli import main
 assert main({arguments}) == 0
 loaded = {{"numpy", "yaml", "tqdm", "charlstm.config.schema", "charlstm.api"}} & set(sys.modules)
-commands = {{name for name in {list(COMMANDS)} if f"charlstm.cli.{{name}}" in sys.modules}}
+names = {list(map(in_python, COMMANDS))}
+commands = {{name for name in names if f"charlstm.cli.{{name}}" in sys.modules}}
 assert not loaded, loaded
-assert commands <= {{{arguments[0]!r}}}, commands
+assert commands <= {{{in_python(arguments[0])!r}}}, commands
 """
     done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

@@ -27,7 +27,12 @@ COMMANDS = {
     "export": "Write a model for other programs.",
     "import": "Make a checkpoint of another program's model.",
 }
-"""Each is a function in the module of its name; that of a keyword of Python ends in `_`."""
+"""Each is a function in a module, both of the name that `in_python` gives."""
+
+
+def in_python(command: str) -> str:
+    """The name of a command as Python has it: `import` is a keyword there."""
+    return command + "_" * iskeyword(command)
 
 
 class Commands(click.Group):
@@ -39,7 +44,7 @@ class Commands(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in COMMANDS:
             return None
-        name = cmd_name + "_" * iskeyword(cmd_name)
+        name = in_python(cmd_name)
         command: click.Command = getattr(import_module(f"charlstm.cli.{name}"), name)
         command.short_help = COMMANDS[cmd_name]
         return command

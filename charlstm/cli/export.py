@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from charlstm.cli.options import debug_option, option
-from charlstm.cli.streams import check_stdout, notice, printable, write
+from charlstm.cli.streams import check_stdout, notice, write
 from charlstm.errors import UsageError
 
 FORMATS = ("safetensors", "torch", "onnx", "json")
@@ -49,6 +49,6 @@ def export(**params: Any) -> None:
     check_apart("the output", asked.output, [("the model", path)])
     language = load(path)
     export_model(language, asked.output, asked.to, force=asked.force)
-    notice(f"wrote {printable(asked.output)}")
+    notice(f"wrote {asked.output}")
     if torch:
         write(loading(language.checkpoint.model().shape, asked.output))

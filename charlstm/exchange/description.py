@@ -9,7 +9,7 @@ import numpy as np
 
 from charlstm.config.schema import Config, Setting, from_dict
 from charlstm.errors import ConfigError
-from charlstm.exchange.safetensors import Refused, plain_json, shown
+from charlstm.exchange.safetensors import MOST_TOKENS, Refused, plain_json, shown
 from charlstm.nn.arrays import Array
 from charlstm.nn.shape import Shape
 from charlstm.text.units import NO_CHARACTER, VOCABULARIES
@@ -18,9 +18,6 @@ from charlstm.text.vocabulary import EOS, UNK, Vocabulary
 VERSION = "1"
 
 BYTES = [f"0x{byte:02x}" for byte in range(256)]
-
-MOST_SETTINGS = 2000
-"""Tokens of a configuration's JSON: several times as many as there are."""
 
 
 class Description(NamedTuple):
@@ -50,7 +47,7 @@ def config_of(texts: dict[str, str]) -> Config | None:
     if texts["charlstm"] != VERSION:
         version = shown(texts["charlstm"])
         raise Refused(f"its metadata are of version {version}; this program reads {VERSION}")
-    document = plain_json(_text(texts, "config"), MOST_SETTINGS, "its configuration")
+    document = plain_json(_text(texts, "config"), MOST_TOKENS, "its configuration")
     try:
         config = from_dict(document, "its configuration")
     except ConfigError as e:

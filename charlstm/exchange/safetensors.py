@@ -25,7 +25,8 @@ MOST_HEADER = 4 << 20
 much memory."""
 
 MOST_TOKENS = 10_000
-"""Of a header's JSON, each of which may become an object: room for 64 layers several times over."""
+"""Of the JSON of a header or a configuration, each of which may become an object: several times as
+many as 64 layers take."""
 
 TOKEN = re.compile(r'"(?:[^"\\]++|\\.)*+(?:"|\Z)|[\[\]{},:]', re.DOTALL)
 
