@@ -12,11 +12,11 @@ from typing import Any
 
 import click
 import pytest
-from support import ROOT, STORY
+from support import ROOT, STORY, block
 
 import charlstm
 import docs
-from charlstm.cli import COMMANDS, cli, main
+from charlstm.cli import COMMANDS, cli, in_python, main
 from charlstm.config.schema import KEYS
 from charlstm.config.sources import bundled
 from charlstm.nn.optimizers import OPTIMIZERS
@@ -54,9 +54,12 @@ HOUSE = {
     ],
     "api": [],
     "mixing": [],
+    "exchange": [
+        *("safetensors", "description", "pytorch", "recognise", "graph", "exports", "imports"),
+    ],
     "cli": [
         *("streams", "options", "models", "log", "seeds", "dialogue"),
-        *("train", "sample", "evaluate", "info"),
+        *("train", "sample", "evaluate", "info", "export", "import_"),
     ],
 }
 """The folders of the package and the files in each, from the ground up."""
@@ -76,7 +79,7 @@ AROUND = {
 """Files without a floor: they name what stands in the house."""
 
 RUNTIME = {"numpy", "click", "tqdm", "yaml"}
-OPTIONAL = {"mpi4py": "ranks.py"}
+OPTIONAL = {"mpi4py": "ranks.py", "onnx": "graph.py"}
 """What only one file imports, for those who have installed it."""
 
 
@@ -232,7 +235,7 @@ def test_the_figures_of_the_readme_stand_in_the_docs() -> None:
 
 def test_every_command_is_listed() -> None:
     """The table that --help is made of has all modules with a command, and nothing else."""
-    assert set(COMMANDS) <= set(HOUSE["cli"])
+    assert set(map(in_python, COMMANDS)) <= set(HOUSE["cli"])
     assert cli.list_commands(click.Context(cli)) == list(COMMANDS)
     assert cli.get_command(click.Context(cli), "trian") is None
     for name, text in COMMANDS.items():
@@ -250,9 +253,10 @@ import sys
 from charlstm.cli import main
 assert main({arguments}) == 0
 loaded = {{"numpy", "yaml", "tqdm", "charlstm.config.schema", "charlstm.api"}} & set(sys.modules)
-commands = {{name for name in {list(COMMANDS)} if f"charlstm.cli.{{name}}" in sys.modules}}
+names = {list(map(in_python, COMMANDS))}
+commands = {{name for name in names if f"charlstm.cli.{{name}}" in sys.modules}}
 assert not loaded, loaded
-assert commands <= {{{arguments[0]!r}}}, commands
+assert commands <= {{{in_python(arguments[0])!r}}}, commands
 """
     done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
@@ -291,13 +295,6 @@ def test_the_version_is_in_the_changelog() -> None:
     assert f"\nversion: {charlstm.__version__}\n" in citation
 
 
-def block(marker: str, text: str) -> str:
-    """The code block of a text that follows <!-- marker -->."""
-    match = re.search(rf"<!-- {marker} -->\n```\w+\n(.*?)```", text, re.DOTALL)
-    assert match is not None
-    return match[1]
-
-
 @pytest.mark.parametrize(
     "keys",
     [
@@ -320,8 +317,7 @@ def test_the_reader_of_checkpoints_in_the_docs_agrees_with_evaluate(
     )
     for _ in training:
         pass
-    docs = (ROOT / "docs" / "checkpoint-format.md").read_text(encoding="utf-8")
-    (tmp_path / "plain.py").write_text(block("plain", docs), encoding="utf-8")
+    (tmp_path / "plain.py").write_text(block("plain", "checkpoint-format.md"), encoding="utf-8")
     process = subprocess.run(
         [sys.executable, "-W", "ignore", "plain.py", "m.npz", "other.txt"],
         cwd=tmp_path,

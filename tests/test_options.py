@@ -7,15 +7,16 @@ from importlib import import_module
 import click
 import pytest
 
-from charlstm.cli import COMMANDS, main
+from charlstm.cli import COMMANDS, in_python, main
 from charlstm.cli.options import Rule
 
-TABLES = {name: getattr(import_module(f"charlstm.cli.{name}"), "RULES", ()) for name in COMMANDS}
+MODULES = {name: import_module(f"charlstm.cli.{in_python(name)}") for name in COMMANDS}
+TABLES = {name: getattr(module, "RULES", ()) for name, module in MODULES.items()}
 
 
 def long_names(command: str) -> set[str]:
     """The first long name of each option of a command."""
-    params = getattr(import_module(f"charlstm.cli.{command}"), command).params
+    params = getattr(MODULES[command], in_python(command)).params
     options = [p.opts for p in params if isinstance(p, click.Option)]
     return {next(name for name in opts if name.startswith("--")) for opts in options}
 

@@ -32,7 +32,7 @@ from support import (
 import charlstm
 import charlstm.scoring.scorers
 from charlstm.api import LanguageModel
-from charlstm.cli import COMMANDS
+from charlstm.cli import COMMANDS, in_python
 from charlstm.cli.options import Number
 from charlstm.config.schema import KEYS, Setting, check
 from charlstm.errors import ConfigError
@@ -357,7 +357,8 @@ def test_what_a_threshold_means(
 @pytest.mark.parametrize("command", list(COMMANDS))
 def test_no_option_takes_nan(command: str) -> None:
     """Options for numbers are keys, whole numbers or `Number`."""
-    for parameter in getattr(import_module(f"charlstm.cli.{command}"), command).params:
+    name = in_python(command)
+    for parameter in getattr(import_module(f"charlstm.cli.{name}"), name).params:
         kind = parameter.type
         assert isinstance(kind, Number) or not isinstance(kind, click.types.FloatParamType)
         assert not isinstance(kind, click.FloatRange) or isinstance(kind, Number)

@@ -7,6 +7,7 @@ import signal
 import sys
 from collections.abc import Sequence
 from importlib import import_module
+from keyword import iskeyword
 from typing import TextIO
 
 import click
@@ -23,8 +24,15 @@ COMMANDS = {
     "sample": "Generate text, or continue a seed.",
     "evaluate": "Tell how well a model predicts a text.",
     "info": "Show what is in a checkpoint.",
+    "export": "Write a model for other programs.",
+    "import": "Make a checkpoint of another program's model.",
 }
-"""Each is a function in the module of its name."""
+"""Each is a function in a module, both of the name that `in_python` gives."""
+
+
+def in_python(command: str) -> str:
+    """The name of a command as Python has it: `import` is a keyword there."""
+    return command + "_" * iskeyword(command)
 
 
 class Commands(click.Group):
@@ -36,7 +44,8 @@ class Commands(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in COMMANDS:
             return None
-        command: click.Command = getattr(import_module(f"charlstm.cli.{cmd_name}"), cmd_name)
+        name = in_python(cmd_name)
+        command: click.Command = getattr(import_module(f"charlstm.cli.{name}"), name)
         command.short_help = COMMANDS[cmd_name]
         return command
 

@@ -39,15 +39,19 @@ COMMANDS = {
     "sample": ["sample", "-m", "m.npz", "--seed", "배 ", "-n", "4000", "--rng-seed", "1"],
     "evaluate": ["evaluate", "-m", "m.npz", "--chars", "text"],
     "info": ["info", "m.npz"],
+    "export": ["export", "m.npz", "--to", "json", "-o", "-"],
+    "import": ["import", "m.st", "-o", "-"],
 }
-"""Each says more than a pipe's buffer holds, or than one write does, but for `info`, and the first,
-which writes a file instead."""
+"""Each says more than a pipe's buffer holds, or than one write does, but for the last three, and
+the first, which writes a file instead."""
 
 WRONG = {
     "train": ["train", "gone", "-o", "new.npz"],
     "sample": ["sample", "-m", "m.npz", "--seed", "Ж"],
     "evaluate": ["evaluate", "-m", "gone.npz", "text"],
     "info": ["info", "--nonsense"],
+    "export": ["export", "m.npz", "--to", "json"],
+    "import": ["import", "gone.st", "-o", "-"],
 }
 """Each is an error of usage: exit code 2."""
 
@@ -72,11 +76,13 @@ def _start(folder: Path, arguments: list[str], **more: Any) -> subprocess.Popen[
 
 
 def _prepare(folder: Path) -> None:
-    """A text, and the model of it that `m.npz` is."""
+    """A text, the model of it that `m.npz` is, and an export."""
     text = "".join(random.Random(0).choices("배가 나루에 닿았다.\n", k=1500))
     (folder / "text").write_text(text, encoding="utf-8")
     made = [name.replace("new.npz", "m.npz") for name in TRAIN]
     assert _start(folder, [*made, "-q"]).wait(PATIENCE) == 0
+    export = ["export", "m.npz", "--to", "safetensors", "-o", "m.st"]
+    assert _start(folder, export, stderr=subprocess.DEVNULL).wait(PATIENCE) == 0
 
 
 def _wrong(told: bytes, lines: int) -> str | None:
@@ -219,7 +225,11 @@ def streams(n: int | None, seed: int) -> Outcome:
         trials += 1
         check("a terminal that goes away", *_terminal_goes(folder))
         trained("a terminal that goes away")
-        check("what is left", sorted(os.listdir(folder)) == ["m.npz", "new.npz", "text"], folder)
+        check(
+            "what is left",
+            sorted(os.listdir(folder)) == ["m.npz", "m.st", "new.npz", "text"],
+            folder,
+        )
     return trials, failures
 
 

@@ -31,7 +31,7 @@ class Mutation:
 
 
 CHECKPOINT, LEARNER = "charlstm/storage/checkpoint.py", "charlstm/training/learner.py"
-FILES = "charlstm/storage/files.py"
+FILES, SAFETENSORS = "charlstm/storage/files.py", "charlstm/exchange/safetensors.py"
 
 MUTATIONS = {
     "fsync": Mutation(
@@ -76,6 +76,26 @@ MUTATIONS = {
     "finite check (reading)": Mutation(
         CHECKPOINT, "if not np.isfinite(weights.flat).all():", "if False:",
         "tests/test_checkpoint_damage.py numbers_that_are_not_finite",
+    ),
+    "finite check (importing)": Mutation(
+        SAFETENSORS, "if not np.isfinite(array).all():", "if False:",
+        "tests/test_import_damage.py the and number",
+    ),
+    "digest of an export": Mutation(
+        SAFETENSORS, "if sha.hexdigest() != digest:", "if False:",
+        "tests/test_import_damage.py no_mutant",
+    ),
+    "arrays one behind the other": Mutation(
+        SAFETENSORS, "if [0, *(end for _, end in ends)] !=", "if not",
+        "tests/test_import_damage.py overlap or hole or byte",
+    ),
+    "limit of a header's parts": Mutation(
+        SAFETENSORS, "if any(n >= most for n, _ in enumerate(TOKEN.finditer(text))):", "if False:",
+        "tests/test_import_damage.py memory",
+    ),
+    "bias inside the reset gate": Mutation(
+        "charlstm/exchange/recognise.py", 'if model.shape.cell == "gru" and', "if False and",
+        "tests/test_import.py inside",
     ),
     "lock": Mutation(
         "charlstm/storage/lock.py",
