@@ -54,6 +54,7 @@ HOUSE = {
     ],
     "api": [],
     "mixing": [],
+    "report": ["page"],
     "cli": [
         *("streams", "options", "models", "log", "seeds", "dialogue"),
         *("train", "sample", "evaluate", "info"),
@@ -76,7 +77,7 @@ AROUND = {
 """Files without a floor: they name what stands in the house."""
 
 RUNTIME = {"numpy", "click", "tqdm", "yaml"}
-OPTIONAL = {"mpi4py": "ranks.py"}
+OPTIONAL = {"mpi4py": "ranks.py", "jinja2": "page.py"}
 """What only one file imports, for those who have installed it."""
 
 
