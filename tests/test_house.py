@@ -54,7 +54,7 @@ HOUSE = {
     ],
     "api": [],
     "mixing": [],
-    "report": ["page"],
+    "report": ["page", "alive"],
     "cli": [
         *("streams", "options", "models", "log", "seeds", "dialogue"),
         *("train", "sample", "evaluate", "info"),
