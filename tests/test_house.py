@@ -43,7 +43,7 @@ HOUSE = {
         *("reading", "seams", "ids", "split", "corpus"),
     ],
     "storage": ["lock", "files", "archive", "progress", "checkpoint"],
-    "scoring": ["scorers", "adaptive", "mixed", "evaluation", "held_out", "flow"],
+    "scoring": ["scorers", "adaptive", "mixed", "evaluation", "held_out", "trace", "flow"],
     "generation": [
         *("regex", "nfa", "matcher"),
         *("numbers", "choose", "ending", "source", "scores", "batch", "sampler", "beam"),
