@@ -54,10 +54,13 @@ HOUSE = {
     ],
     "api": [],
     "mixing": [],
-    "report": ["page"],
+    "report": [
+        *("page", "passage", "recording", "features", "tracking", "figures"),
+        *("overview", "learning", "surprise", "cells", "gates", "reach", "memory", "build"),
+    ],
     "cli": [
         *("streams", "options", "models", "log", "seeds", "dialogue"),
-        *("train", "sample", "evaluate", "info"),
+        *("train", "sample", "evaluate", "info", "report"),
     ],
 }
 """The folders of the package and the files in each, from the ground up."""
@@ -77,7 +80,7 @@ AROUND = {
 """Files without a floor: they name what stands in the house."""
 
 RUNTIME = {"numpy", "click", "tqdm", "yaml"}
-OPTIONAL = {"mpi4py": "ranks.py", "jinja2": "page.py"}
+OPTIONAL = {"mpi4py": "ranks.py", "jinja2": "page.py", "matplotlib": "figures.py"}
 """What only one file imports, for those who have installed it."""
 
 
