@@ -56,7 +56,8 @@ HOUSE = {
     "mixing": [],
     "report": [
         *("page", "passage", "recording", "features", "tracking", "figures"),
-        *("overview", "learning", "surprise", "cells", "gates", "reach", "memory", "build"),
+        *("overview", "learning", "surprise", "cells", "gates", "reach", "alive", "memory"),
+        "build",
     ],
     "cli": [
         *("streams", "options", "models", "log", "seeds", "dialogue"),

@@ -7,6 +7,7 @@ from typing import Any
 from charlstm.api import LanguageModel
 from charlstm.errors import UsageError
 from charlstm.nn.model import Model
+from charlstm.report.alive import alive
 from charlstm.report.cells import cells
 from charlstm.report.gates import gates
 from charlstm.report.learning import Line, learning
@@ -18,7 +19,7 @@ from charlstm.report.reach import reach
 from charlstm.report.recording import record
 from charlstm.report.surprise import surprise
 
-SECTIONS = ("overview", "learning", "surprise", "cells", "gates", "reach", "memory")
+SECTIONS = ("overview", "learning", "surprise", "cells", "gates", "reach", "alive", "memory")
 """What `sections` makes, in its order; gates only where the cell has some."""
 
 PACKAGES = {"Jinja2": "jinja2", "matplotlib": "matplotlib"}
@@ -59,6 +60,7 @@ def sections(
         yield "gates", gates(recording)
     del recording
     yield "reach", reach(languages, passage)
+    yield "alive", alive(first)
     yield "memory", memory(languages, passage)
 
 

@@ -16,8 +16,8 @@ from charlstm.text.visible import harmless
 BYTES = 300_000
 """Numbers of the heat maps, one byte each, at which fewer units of the text are shown, …"""
 
-FEWEST = 300
-"""… but not fewer than these."""
+FEWEST, MOST_BYTES = 300, 900_000
+"""… but not fewer than these, as far as all heat maps stay below that size."""
 
 SHOWN = 300
 """Units of the text in which a feature is shown."""
@@ -29,7 +29,8 @@ def cells(language: LanguageModel, passage: Passage, recording: Recording) -> di
     v = language.vocabulary
     numbers = sum(values.shape[1] for values in recording.values.values())
     start = min(passage.excerpt.start, len(recording) - 1)
-    stop = min(passage.excerpt.stop, len(recording), start + max(FEWEST, BYTES // numbers))
+    length = max(BYTES // numbers, min(FEWEST, MOST_BYTES // numbers), 1)
+    stop = min(passage.excerpt.stop, len(recording), start + length)
     layers: list[dict[str, Any]] = []
     for place, values in recording.values.items():
         if place.layer == len(layers):

@@ -24,6 +24,9 @@ SECTIONS = ("overview", "learning", "surprise", "cells", "gates", "reach", "aliv
 """Names of the sections in the order of the page. Each has labels, a script and, where it needs
 one, a style sheet of its name."""
 
+PARTS = {"alive": ("vocabulary", "model", "reading", "strips")}
+"""Files that stand before that of a section."""
+
 LANGUAGES = ("en", "ko")
 
 MARKER = "<!doctype html>\n<!-- A page made by charlstm. -->\n"
@@ -71,8 +74,9 @@ def json_block(data: Any) -> str:
 
 def assets(names: Iterable[str], kind: str) -> str:
     """The scripts (`js`) or style sheets (`css`) of the page and of some sections as one text."""
-    files = [ASSETS / f"{name}.{kind}" for name in ("base", "text", *names)]
-    return "\n".join(path.read_text(encoding="utf-8") for path in files if path.exists())
+    files = ["base", "text", *(part for name in names for part in (*PARTS.get(name, ()), name))]
+    paths = [ASSETS / f"{name}.{kind}" for name in files]
+    return "\n".join(path.read_text(encoding="utf-8") for path in paths if path.exists())
 
 
 def digest(text: str) -> str:
