@@ -19,6 +19,9 @@ from charlstm.report.reach import reach
 from charlstm.report.recording import record
 from charlstm.report.surprise import surprise
 
+BEGINNING = 40
+"""Characters of the excerpt, at most, that the living model begins with."""
+
 SECTIONS = ("overview", "learning", "surprise", "cells", "gates", "reach", "alive", "memory")
 """What `sections` makes, in its order; gates only where the cell has some."""
 
@@ -44,14 +47,14 @@ def sections(
     """Yield the name of each section and its data, as soon as that is made. The first of the
     models is shown; the others stand beside it where sections compare. Without a text, the first
     model writes one. Raises `UsageError` where a model cannot read it as the first does."""
-    name, first = next(iter(languages.items()))
+    first = next(iter(languages.values()))
     check_alike(languages)
     if text is None:
         passage = Passage.generated(first, length)
     else:
         passage = Passage.of(first, text, start, length)
     assert isinstance(first.model, Model)
-    yield "overview", overview(first, name, passage.source)
+    yield "overview", overview(languages, passage.source)
     yield "learning", learning(first, log)
     yield "surprise", surprise(first, passage)
     recording = record(first.model, passage.ids(first.vocabulary))
@@ -60,8 +63,15 @@ def sections(
         yield "gates", gates(recording)
     del recording
     yield "reach", reach(languages, passage)
-    yield "alive", alive(first)
+    yield "alive", {**alive(first), "seed": beginning(first, passage)}
     yield "memory", memory(languages, passage)
+
+
+def beginning(language: LanguageModel, passage: Passage) -> str:
+    """A text for the model to read first: its own seed, or the first words of the excerpt."""
+    own = language.config.sample.seed
+    words = "".join(passage.shown(language.vocabulary))[:BEGINNING].rpartition(" ")[0]
+    return own or words
 
 
 def check_alike(languages: Mapping[str, LanguageModel]) -> None:

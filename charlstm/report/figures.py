@@ -36,7 +36,7 @@ def axes(heights: Sequence[float]) -> tuple[Any, list[Any]]:
         from matplotlib.figure import Figure
     except ImportError:
         raise missing("matplotlib") from None
-    figure = Figure(figsize=(8.0, sum(heights)), layout="constrained")
+    figure = Figure(figsize=(6.0, sum(heights)), layout="constrained")
     rows = figure.subplots(
         len(heights), 1, sharex=True, squeeze=False, gridspec_kw={"height_ratios": list(heights)}
     )
@@ -44,7 +44,7 @@ def axes(heights: Sequence[float]) -> tuple[Any, list[Any]]:
     for plot in plots:
         plot.grid(color="#c9c5ba", linewidth=0.5)
         plot.set_axisbelow(True)
-        plot.tick_params(colors=QUIET, labelsize=9, length=3)
+        plot.tick_params(colors=QUIET, labelsize=10, length=3)
         for side, spine in plot.spines.items():
             spine.set_color(QUIET)
             spine.set_visible(side in ("left", "bottom"))
@@ -56,7 +56,7 @@ def learning_curves(
 ) -> str:
     """Losses by step, the best one marked, and returns after divergence, from a step to another;
     below, where it is known, the learning rate. Each curve is broken where it goes back."""
-    figure, plots = axes([2.9, 1.1] if rate else [3.2])
+    figure, plots = axes([2.4, 1.0] if rate else [2.8])
     losses = plots[0]
     losses.plot(*broken(train), color=COLOURS[0], linewidth=1.4)
     marker = "o" if len(valid) < 40 else None
@@ -92,7 +92,7 @@ def broken(points: Points) -> tuple[list[float], list[float]]:
 
 def reach_curves(models: Sequence[Mapping[str, Sequence[float]]]) -> str:
     """Relative norms by lag, each model in its colour: its first state bold, the others thin."""
-    figure, (plot,) = axes([3.8])
+    figure, (plot,) = axes([3.2])
     for states, colour in zip(models, COLOURS * len(models), strict=False):
         for n, values in enumerate(states.values()):
             shown = [value if value >= LOWEST else float("nan") for value in values]

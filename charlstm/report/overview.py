@@ -4,6 +4,7 @@ import dataclasses
 import json
 import math
 import shlex
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -14,9 +15,11 @@ from charlstm.text.visible import harmless
 from charlstm.text.vocabulary import Vocabulary
 
 
-def overview(language: LanguageModel, name: str, text: str = "") -> dict[str, Any]:
-    """The facts about a model, whose file is called `name`, and the text that the report shows:
-    one of those in `charlstm.report.passage`. Costs are bits per unit."""
+def overview(languages: Mapping[str, LanguageModel], text: str = "") -> dict[str, Any]:
+    """The facts about the first of some models, by its name, and the text that the report shows:
+    one of those in `charlstm.report.passage`. Costs are bits per unit; those of the other models
+    are listed where they held out the same text."""
+    (name, language), *rest = languages.items()
     checkpoint, v, p = language.checkpoint, language.vocabulary, language.checkpoint.progress
     t, m, best = checkpoint.config.train, checkpoint.config.model, p.in_use
     return {
@@ -27,6 +30,7 @@ def overview(language: LanguageModel, name: str, text: str = "") -> dict[str, An
             "guessing": math.log2(len(v)),
             "counting": counting(v),
             "model": None if best is None else best.nats / math.log(2),
+            "others": [*beside(dict(rest), p.corpus.sha256)],
         },
         "network": {
             "cell": m.cell,
@@ -45,6 +49,14 @@ def overview(language: LanguageModel, name: str, text: str = "") -> dict[str, An
         "command": command(checkpoint.config, name),
         "sha256": checkpoint.digest,
     }
+
+
+def beside(languages: Mapping[str, LanguageModel], sha256: str) -> Iterator[dict[str, Any]]:
+    """Name, cell and held-out bits of the models whose corpus has this digest."""
+    for name, language in languages.items():
+        p, cell = language.checkpoint.progress, language.checkpoint.config.model.cell
+        if p.corpus.sha256 == sha256 and p.in_use is not None:
+            yield {"name": harmless(name), "cell": cell, "bits": p.in_use.nats / math.log(2)}
 
 
 def model_widths(config: Config) -> tuple[int, ...]:
@@ -71,4 +83,5 @@ def command(config: Config, name: str) -> str:
             if value != usual[key]:
                 shown = json.dumps(value, ensure_ascii=False).strip('"')
                 changed.append(f"--set {shlex.quote(f'{section}.{key}={shown}')}")
-    return harmless(" ".join(["charlstm train CORPUS", *changed, "-o", shlex.quote(name)]))
+    file = name if name.endswith(".npz") else f"{name}.npz"
+    return harmless(" ".join(["charlstm train CORPUS", *changed, "-o", shlex.quote(file)]))

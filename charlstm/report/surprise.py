@@ -21,7 +21,8 @@ ROWS = 256
 
 def surprise(language: LanguageModel, passage: Passage) -> dict[str, Any]:
     """For each unit of the excerpt its bits, None where nothing comes before it, and the likeliest
-    units there, as pairs of a place among `names` and a probability. A unit outside the vocabulary
+    units there, as pairs of a place among `names` and a probability; `ranks` has which of them came,
+    -1 where none did. A unit outside the vocabulary
     costs what `charlstm evaluate` charges, and is listed in `outside`."""
     model, v = language.model, language.vocabulary
     assert isinstance(model, Model)
@@ -32,6 +33,7 @@ def surprise(language: LanguageModel, passage: Passage) -> dict[str, Any]:
     shown = Stepper(model, 1).read(ids[:-1])[given - 1 :]
     bits: list[float | None] = [None] * (given - (start - first))
     guesses: list[list[list[float]]] = [[] for _ in bits]
+    ranks = [-1] * len(bits)
     names: dict[int, int] = {}
     for at in range(0, len(shown), ROWS):
         p = probabilities(model, shown[at : at + ROWS])
@@ -39,7 +41,8 @@ def surprise(language: LanguageModel, passage: Passage) -> dict[str, Any]:
         nats = -np.log(np.maximum(p[np.arange(len(p)), targets], 1e-300))
         bits += (np.where(targets == v.charged, UNKNOWN_NATS, nats) / math.log(2)).tolist()
         likeliest = np.argsort(-p, axis=1, kind="stable")[:, :GUESSES]
-        for row, best in zip(p, likeliest.tolist(), strict=True):
+        for row, best, target in zip(p, likeliest.tolist(), targets.tolist(), strict=True):
+            ranks.append(best.index(target) if target in best else -1)
             places = [names.setdefault(i, len(names)) for i in best]
             guesses.append(
                 [[k, round(float(row[i]), 4)] for k, i in zip(places, best, strict=True)]
@@ -51,6 +54,7 @@ def surprise(language: LanguageModel, passage: Passage) -> dict[str, Any]:
         "outside": np.flatnonzero(ids[start - first :] == v.unknown).tolist(),
         "names": [name_of(v, i) for i in names],
         "guesses": guesses,
+        "ranks": ranks,
     }
 
 
