@@ -104,8 +104,6 @@ def found(units: list[str], recording: Recording, feature: Array, best: Tracking
     start = typical(feature[:N], N // 2)
     piece = slice(start, min(start + SHOWN, N))
     values = recording.values[place][piece, best.unit].astype(np.float64)
-    gate = is_gate(recording.cell, place.quantity)
-    strength = values if gate else np.clip(values / scale_of(recording, place), -1.0, 1.0)
     return {
         "measure": "correlation" if best.threshold is None else "f1",
         "value": round(best.value, 3),
@@ -117,9 +115,22 @@ def found(units: list[str], recording: Recording, feature: Array, best: Tracking
         "quantity": place.quantity,
         "index": best.unit,
         "units": [harmless(unit) for unit in units[piece]],
-        "strength": np.rint(100 * strength).astype(int).tolist(),
+        "values": np.round(values, 2).tolist(),
+        "strength": np.rint(100 * judged(values, best)).astype(int).tolist(),
         "truth": feature[piece].astype(int).tolist(),
     }
+
+
+def judged(values: Array, best: Tracking) -> Array:
+    """What a unit says of a feature, by its values (N,): from -1, no, over 0 at the threshold to 1,
+    yes; of a feature that counts, from little to much."""
+    if best.threshold is None:
+        middle = (values.max() + values.min()) / 2
+    else:
+        middle = best.threshold
+    distance = (values - middle) if best.rising else (middle - values)
+    farthest = np.abs(distance).max()
+    return np.asarray(distance / farthest if farthest > 0 else distance)
 
 
 def typical(feature: Array, start: int) -> int:

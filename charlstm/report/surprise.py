@@ -21,9 +21,9 @@ ROWS = 256
 
 def surprise(language: LanguageModel, passage: Passage) -> dict[str, Any]:
     """For each unit of the excerpt its bits, None where nothing comes before it, and the likeliest
-    units there, as pairs of a place among `names` and a probability; `ranks` has which of them came,
-    -1 where none did. A unit outside the vocabulary
-    costs what `charlstm evaluate` charges, and is listed in `outside`."""
+    units there, as pairs of a place among `names` and a probability; `ranks` has which of these
+    came, -1 for none. A unit outside the vocabulary costs what `charlstm evaluate` charges, and is
+    listed in `outside`."""
     model, v = language.model, language.vocabulary
     assert isinstance(model, Model)
     start, stop = passage.excerpt.start, passage.excerpt.stop

@@ -29,7 +29,13 @@ function namedUnits(root, data) {
       const name = labelled("span", {}, `cells.feature_${row.feature}`);
       const value = element("span", { class: "value" }, number(row.value, 2));
       const kind = row.follows ? "feature" : "feature weak";
-      const button = element("button", { type: "button", class: kind, "aria-pressed": "false" }, name, " ", value);
+      const button = element(
+        "button",
+        { type: "button", class: kind, "aria-pressed": "false" },
+        name,
+        " ",
+        value,
+      );
       button.addEventListener("click", () => choose(row, button));
       buttons.push([row, button]);
       list.append(button);
@@ -63,7 +69,7 @@ function describedUnit(row, data) {
   const sentence = row.numeric ? `cells.counts_${row.rising ? "up" : "down"}` : `cells.says_${way}`;
   const judged = row.numeric ? "cells.judged_correlation" : "cells.judged_f1";
   const view = textView(row.units, "cells.found_text", (k) => {
-    value.textContent = number(row.strength[k] / 100, 2);
+    value.textContent = number(row.values[k], 2);
   });
   view.classList.add("truths");
   view.paint((k) => row.strength[k] / 100);
@@ -76,20 +82,34 @@ function describedUnit(row, data) {
     labelled("p", { class: "note" }, judged, values),
     view,
   ];
-  const key = element("ul", { class: "key" }, colourKey(-1), colourKey(1));
+  const key = element("ul", { class: "key" }, colourKey(-1, row), colourKey(1, row));
   if (!row.numeric) {
-    key.append(element("li", {}, element("span", { class: "unit true" }, "abc"), " ", labelled("span", {}, "cells.key_true", values)));
+    key.append(
+      element(
+        "li",
+        {},
+        element("span", { class: "unit true" }, "abc"),
+        " ",
+        labelled("span", {}, "cells.key_true", values),
+      ),
+    );
   }
   key.append(element("li", {}, labelled("span", {}, "cells.key_value"), " ", value));
   parts.push(key);
-  view.choose(Math.max(0, row.truth.findIndex((truth) => truth > 0)));
+  view.choose(
+    Math.max(
+      0,
+      row.truth.findIndex((truth) => truth > 0),
+    ),
+  );
   return parts;
 }
 
-function colourKey(strength) {
+function colourKey(strength, { numeric }) {
   const sign = element("span", { class: "unit patch" }, "\u00a0");
   paint(sign, strength);
-  return element("li", {}, sign, " ", labelled("span", {}, strength < 0 ? "cells.key_low" : "cells.key_high"));
+  const key = numeric ? (strength < 0 ? "little" : "much") : strength < 0 ? "no" : "yes";
+  return element("li", {}, sign, " ", labelled("span", {}, `cells.key_${key}`));
 }
 
 // --- the heat map -----------------------------------------------------------------------------
@@ -110,7 +130,9 @@ class HeatMap {
     this.view = textView(data.units, "cells.map_text", (k) => this.look(k));
     const names = Object.keys(data.layers[0]);
     const quantities = names.map((name) => [name, { label: `cells.choice_${data.cell}_${name}` }]);
-    this.quantities = choices("cells.quantity", quantities, (name) => this.choose(this.layer, name));
+    this.quantities = choices("cells.quantity", quantities, (name) =>
+      this.choose(this.layer, name),
+    );
     const frame = element("div", { class: "frame" }, this.canvas, this.marker);
     if (data.layers.length > 1) {
       const layers = data.layers.map((_, k) => [k, { label: "cells.layer", values: { n: k + 1 } }]);
@@ -142,6 +164,24 @@ class HeatMap {
     onChange(() => this.draw());
     this.quantities.choose(names.includes("c") ? "c" : names.at(-1));
     this.view.choose(0);
+    this.chooseRow(this.liveliest());
+  }
+
+  // The row that changes most.
+  liveliest() {
+    let [best, most] = [0, -1];
+    for (let row = 0; row < this.H; row++) {
+      const codes = this.codes.subarray(row * this.N, (row + 1) * this.N);
+      const spread = codes.reduce(
+        (sum, code, k) => sum + (k ? Math.abs(code - codes[k - 1]) : 0),
+        0,
+      );
+      const wide = Math.max(...codes) - Math.min(...codes);
+      if (wide / (1 + spread / this.N) > most) {
+        [best, most] = [row, wide / (1 + spread / this.N)];
+      }
+    }
+    return best;
   }
 
   choose(layer, quantity) {

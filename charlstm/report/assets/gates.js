@@ -22,13 +22,20 @@ function gatePicture(gate, { closed, open }, cell) {
   const name = { label: `cells.name_${cell}_${gate}` };
   const many = (shares) => number(shares.filter((share) => share > 0.9).length);
   const values = { gate: name, n: number(open.length), open: many(open), closed: many(closed) };
-  const picture = shape("svg", { viewBox: `0 0 ${SIDE + 2 * EDGE} ${SIDE + 2 * EDGE}`, role: "img" });
+  const picture = shape("svg", {
+    viewBox: `0 0 ${SIDE + 2 * EDGE} ${SIDE + 2 * EDGE}`,
+    role: "img",
+  });
   const describe = () => picture.setAttribute("aria-label", text("gates.summary", values));
   describe();
   onChange(describe);
   drawAxes(picture);
   open.forEach((share, k) => {
-    const dot = shape("circle", { cx: EDGE + share * SIDE, cy: EDGE + (1 - closed[k]) * SIDE, r: 3.5 });
+    const dot = shape("circle", {
+      cx: EDGE + share * SIDE,
+      cy: EDGE + (1 - closed[k]) * SIDE,
+      r: 3.5,
+    });
     const parts = { unit: number(k), open: percent(share), closed: percent(closed[k]) };
     const title = shape("title");
     dot.append(title);
@@ -59,8 +66,16 @@ function drawAxes(picture) {
   );
   for (const share of [0, 0.5, 1]) {
     const mark = `${100 * share}%`;
-    const across = shape("text", { x: low + share * SIDE, y: high + 16, "text-anchor": "middle" }, mark);
-    const up = shape("text", { x: low - 6, y: high - share * SIDE + 4, "text-anchor": "end" }, mark);
+    const across = shape(
+      "text",
+      { x: low + share * SIDE, y: high + 16, "text-anchor": "middle" },
+      mark,
+    );
+    const up = shape(
+      "text",
+      { x: low - 6, y: high - share * SIDE + 4, "text-anchor": "end" },
+      mark,
+    );
     picture.append(across, up);
   }
 }

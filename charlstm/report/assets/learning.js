@@ -10,7 +10,11 @@ section("learning", (root, data) => {
     root.append(
       labelled("p", { class: "axis" }, "learning.up", values),
       figure(data.svg, best ? "learning.alt" : "learning.alt_without", values),
-      labelled("p", { class: "axis across" }, data.rate ? "learning.across_rate" : "learning.across"),
+      labelled(
+        "p",
+        { class: "axis across" },
+        data.rate ? "learning.across_rate" : "learning.across",
+      ),
       swatches([
         [0, "learning.train"],
         [1, best ? "learning.valid_best" : "learning.valid"],

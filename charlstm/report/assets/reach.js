@@ -12,7 +12,11 @@ section("reach", (root, data) => {
     figure(svg, "reach.alt", {}),
     labelled("p", { class: "axis across" }, "reach.across"),
     swatches(
-      leading.map((model, n) => [n, "reach.curve", { ...modelValues(model), state: mainState(model) }]),
+      leading.map((model, n) => [
+        n,
+        "reach.curve",
+        { ...modelValues(model), state: mainState(model) },
+      ]),
     ),
   );
   for (const model of leading) {
@@ -77,7 +81,18 @@ function reachTable(models) {
       body.append(row);
     }
   }
-  const table = element("table", {}, labelled("caption", {}, "reach.table"), element("thead", {}, head), body);
+  const table = element(
+    "table",
+    {},
+    labelled("caption", {}, "reach.table"),
+    element("thead", {}, head),
+    body,
+  );
   const frame = element("div", { class: "scroll", tabindex: "0", role: "group" }, table);
-  return element("details", {}, labelled("summary", {}, "reach.numbers"), aria(frame, "reach.numbers"));
+  return element(
+    "details",
+    {},
+    labelled("summary", {}, "reach.numbers"),
+    aria(frame, "reach.numbers"),
+  );
 }
