@@ -66,7 +66,7 @@ def best_threshold(values: Array, true: Array) -> tuple[float, float]:
     scores = 2 * hits / (np.arange(1, len(values) + 1) + hits[-1])
     scores[:-1][ranked[:-1] == ranked[1:]] = 0.0  # no threshold lies between equal values
     best = int(np.argmax(scores))
-    below = ranked[min(best + 1, len(ranked) - 1)]
+    below = ranked[best + 1] if best + 1 < len(ranked) else ranked[-1] - 1.0
     return float(ranked[best] + below) / 2, float(scores[best])
 
 
