@@ -12,6 +12,7 @@ import pytest
 if TYPE_CHECKING:
     from browser import Window
 
+    from charlstm.api import LanguageModel
     from charlstm.text.corpus import Corpus
 
 # as the command line does: with small products, several threads are slower than one
@@ -75,6 +76,18 @@ def korean(tmp_path_factory: pytest.TempPathFactory) -> Path:
     assert process.returncode == 0, process.stderr
     assert process.stderr == b""
     return path
+
+
+@pytest.fixture(scope="session")
+def language(tmp_path_factory: pytest.TempPathFactory) -> LanguageModel:
+    """A small model of the English story's beginning, loaded."""
+    from reported import TEXT
+    from support import trained
+
+    import charlstm
+
+    path = tmp_path_factory.mktemp("models") / "m.npz"
+    return charlstm.load(trained(path, TEXT, steps=60, **{"model.hidden": 8}))
 
 
 # --- a browser -----------------------------------------------------------------------------------

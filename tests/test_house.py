@@ -43,7 +43,7 @@ HOUSE = {
         *("reading", "seams", "ids", "split", "corpus"),
     ],
     "storage": ["lock", "files", "archive", "progress", "checkpoint"],
-    "scoring": ["scorers", "adaptive", "mixed", "evaluation", "held_out", "flow"],
+    "scoring": ["scorers", "adaptive", "mixed", "evaluation", "held_out", "trace", "flow"],
     "generation": [
         *("regex", "nfa", "matcher"),
         *("numbers", "choose", "ending", "source", "scores", "batch", "sampler", "beam"),
@@ -54,10 +54,14 @@ HOUSE = {
     ],
     "api": [],
     "mixing": [],
-    "report": ["page", "alive"],
+    "report": [
+        *("page", "passage", "recording", "features", "tracking", "figures"),
+        *("overview", "learning", "surprise", "cells", "gates", "reach", "alive", "memory"),
+        "build",
+    ],
     "cli": [
         *("streams", "options", "models", "log", "seeds", "dialogue"),
-        *("train", "sample", "evaluate", "info"),
+        *("train", "sample", "evaluate", "info", "report"),
     ],
 }
 """The folders of the package and the files in each, from the ground up."""
@@ -77,7 +81,7 @@ AROUND = {
 """Files without a floor: they name what stands in the house."""
 
 RUNTIME = {"numpy", "click", "tqdm", "yaml"}
-OPTIONAL = {"mpi4py": "ranks.py", "jinja2": "page.py"}
+OPTIONAL = {"mpi4py": "ranks.py", "jinja2": "page.py", "matplotlib": "figures.py"}
 """What only one file imports, for those who have installed it."""
 
 

@@ -4,8 +4,6 @@
 // tools) fills `root`, an empty element, from `data`, what Python computed for it. Whatever comes
 // from data becomes text or a number: nothing here reads markup.
 
-"use strict";
-
 const makers = new Map();
 const listeners = [];
 const valuesOf = new WeakMap(); // of the labels that have any, by element

@@ -1,0 +1,52 @@
+"""What every gate and state of a model is at each unit of a text."""
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+
+from charlstm.nn.arrays import Array
+from charlstm.nn.cells import Cell
+from charlstm.nn.model import Model
+from charlstm.scoring.trace import quantities, trace
+
+VALUES = 60_000_000
+"""Numbers that a recording has at most, two bytes each. A wider network is recorded for less."""
+
+
+class Place(NamedTuple):
+    """A gate or state of a layer."""
+
+    layer: int
+    quantity: str
+
+
+@dataclass(frozen=True)
+class Recording:
+    """Gates and states of a text's first N units."""
+
+    cell: Cell
+    values: dict[Place, Array]  # (N, H) float16, each after reading the unit
+
+    def __len__(self) -> int:
+        return len(next(iter(self.values.values())))
+
+
+def record(model: Model, ids: Array) -> Recording:
+    """Read ids (N,) from a zero state, or as many as `VALUES` allows."""
+    names = quantities(model.cell)
+    N = max(2, min(len(ids), VALUES // (len(names) * sum(model.shape.widths))))
+    values = {
+        Place(k, name): np.empty((N, H), np.float16)
+        for k, H in enumerate(model.shape.widths)
+        for name in names
+    }
+    for t, done in enumerate(trace(model, ids[:N, None], model.zero_state(1))):
+        for place, array in values.items():
+            array[t] = done[place.layer].quantity(model.cell, place.quantity)[0]
+    return Recording(model.cell, values)
+
+
+def is_gate(cell: Cell, quantity: str) -> bool:
+    """Whether it is a valve between 0 and 1: what goes through a sigmoid."""
+    return quantity in cell.gates and cell.scale[cell.gates.index(quantity)] == 0.5
