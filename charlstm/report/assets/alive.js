@@ -31,7 +31,6 @@ class Alive {
     this.due = 0; // units that the pace allows to be written by now
     this.time = 0; // of the frame before
     this.waiting = false; // for a frame
-    this.between = data.vocabulary.unit === "word" ? " " : "";
     this.composing = false; // a character of several keystrokes
     this.#fill(root);
     this.#typed();
@@ -41,7 +40,7 @@ class Alive {
     const { strips } = this;
     const writing = element("div", {}, ...this.#controls(), ...this.#guessing());
     const inside = element("div", {}, labelled("h3", {}, "alive.inside"));
-    inside.append(...[strips.layers, strips.now, strips.equation].filter(Boolean));
+    inside.append(...[strips.layers, strips.now, strips.key, strips.equation].filter(Boolean));
     const along = labelled("p", { class: "note" }, "alive.along_note");
     root.append(element("div", { class: "desk" }, writing, inside));
     root.append(strips.heading, along, strips.tape);
@@ -125,8 +124,8 @@ class Alive {
     const rows = this.guesses.map(({ button }) => element("li", {}, button));
     return [
       labelled("h3", {}, "alive.next"),
-      element("p", { class: "context" }, this.where, " ", this.before),
-      element("ol", { class: "guesses" }, ...rows),
+      element("p", { class: "context" }, this.where, this.before),
+      element("ol", { class: `guesses ${this.data.vocabulary.unit}` }, ...rows),
       labelled("p", { class: "note" }, "alive.press"),
     ];
   }
@@ -279,7 +278,7 @@ class Alive {
       guess.button.setAttribute("aria-disabled", String(t < reading.ids.length));
     });
     label(this.where, t ? "alive.after" : "alive.at_start");
-    this.before.textContent = reading.names.slice(Math.max(0, t - 16), t).join(this.between);
+    this.before.textContent = vocabulary.tail(reading.ids, reading.names, t);
   }
 
   #showStatus() {

@@ -111,7 +111,11 @@ function percent(share) {
 
 // Numbers from base64, as typed arrays. `kind` is a constructor, such as Float32Array.
 function decoded(base64, kind) {
-  const bytes = Uint8Array.from(atob(base64), (c) => c.charCodeAt(0));
+  const binary = atob(base64);
+  const bytes = new Uint8Array(binary.length);
+  for (let k = 0; k < bytes.length; k++) {
+    bytes[k] = binary.charCodeAt(k);
+  }
   return new kind(bytes.buffer);
 }
 

@@ -212,15 +212,17 @@ function weightsOf({ precision, base64 }) {
   if (precision === "<f4") {
     return decoded(base64, Float32Array);
   }
-  return Float32Array.from(decoded(base64, Uint16Array), half);
+  return new Float32Array(decoded(base64, Uint16Array)).map(half);
 }
+
+// What the last of the ten bits of a fraction is worth, by the exponent beside it
+const POWERS = Array.from({ length: 32 }, (_, exponent) => 2 ** (Math.max(1, exponent) - 25));
 
 // The number that 16 bits stand for: a sign, five bits of exponent, ten of fraction
 function half(bits) {
-  const sign = bits & 0x8000 ? -1 : 1;
   const exponent = (bits >> 10) & 31;
-  const fraction = bits & 1023;
-  return sign * (exponent ? (1024 + fraction) * 2 ** (exponent - 25) : fraction * 2 ** -24);
+  const fraction = (bits & 1023) + (exponent ? 1024 : 0);
+  return (bits & 0x8000 ? -fraction : fraction) * POWERS[exponent];
 }
 
 // --- from logits to a unit ----------------------------------------------------------------------

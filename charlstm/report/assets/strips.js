@@ -39,7 +39,8 @@ const PICTURES = {
 
 const WIDEST = 128; // units side by side; more are broken into lines
 const COLUMNS = { char: 20, byte: 36, word: 76 }; // pixels of a unit of text in the tape
-const ROW = 20; // pixels of a quantity in the tape
+const ROW = 20; // pixels of a quantity, in a strip or in the tape
+const LINE = 11; // pixels of a line of a strip, if it has several
 const MARGIN = 24; // pixels at the left of the tape, for the letters
 
 function decimal(x) {
@@ -90,6 +91,7 @@ class Strips {
     this.unit = 0;
     this.t = 0;
     this.now = element("div", { class: "now" }, ...this.#rows());
+    this.key = this.#key();
     this.equation = element("dl", { class: "equations" });
     this.tape = this.#tape();
     this.heading = labelled("h3", {}, "alive.along", { unit: 1 });
@@ -99,6 +101,9 @@ class Strips {
         { label: "alive.layer", values: { n: k + 1 } },
       ]);
       this.layers = choices("alive.layers", options, (k) => this.#chooseLayer(k));
+      this.layers.choose(0);
+    } else {
+      this.#chooseLayer(0);
     }
     onChange(() => this.#describe());
   }
@@ -152,8 +157,28 @@ class Strips {
     return [...[...this.rows.values()].map(({ row }) => row), label, this.slider];
   }
 
+  // What the colours of the strips mean.
+  #key() {
+    const used = new Set(Object.values(this.scales));
+    const ramps = {
+      gate: ["alive.closed", "alive.open"],
+      signed: ["alive.negative", "alive.positive"],
+    };
+    const list = element("ul", { class: "key" });
+    for (const [scale, [low, high]] of Object.entries(ramps)) {
+      if (used.has(scale)) {
+        const ramp = element("span", { class: `ramp ${scale}` });
+        list.append(element("li", {}, labelled("span", {}, low), ramp, labelled("span", {}, high)));
+      }
+    }
+    return list;
+  }
+
   #chooseLayer(k) {
     this.layer = k;
+    for (const { strip } of this.rows.values()) {
+      strip.style.height = `${Math.max(ROW, this.#grid().lines * LINE)}px`;
+    }
     this.slider.max = this.#H;
     this.#chooseUnit(Math.min(this.unit, this.#H - 1));
   }

@@ -4,6 +4,8 @@
 const BLANK =
   "[\\t-\\r\\x1c-\\x20\\x85\\xa0\\u1680\\u2000-\\u200a\\u2028\\u2029\\u202f\\u205f\\u3000]";
 
+const TAIL = 16; // units that show where one is in a text
+
 class Vocabulary {
   // `data` are those of `vocabulary_data` in charlstm/report/alive.py.
   constructor(data) {
@@ -25,6 +27,11 @@ class Vocabulary {
   // What a unit is called where it stands alone.
   nameOf(unit) {
     return visible(unit);
+  }
+
+  // The end of a text of t units: some of their names.
+  tail(_, names, t) {
+    return names.slice(Math.max(0, t - TAIL), t).join("");
   }
 }
 
@@ -59,6 +66,12 @@ class Bytes extends Vocabulary {
     const alone = byte < 0x7f && (byte >= 0x20 || byte === 0x0a);
     return alone ? visible(String.fromCharCode(byte)) : `0x${byte.toString(16).padStart(2, "0")}`;
   }
+
+  // Characters, of which the last may want bytes yet, and the first may have lost some.
+  tail(ids, _, t) {
+    const text = ids.slice(Math.max(0, t - 3 * TAIL), t).map(this.writer()).join("");
+    return Array.from(text.replace(/^\ufffd+/, ""), visible).join("");
+  }
 }
 
 // Words: what stands between blanks, and <eos> at each line end.
@@ -81,6 +94,10 @@ class Words extends Vocabulary {
 
   nameOf(word) {
     return word === "<eos>" ? "↵" : visible(word);
+  }
+
+  tail(_, names, t) {
+    return names.slice(Math.max(0, t - TAIL), t).join(" ");
   }
 }
 
