@@ -69,7 +69,10 @@ class Bytes extends Vocabulary {
 
   // Characters, of which the last may want bytes yet, and the first may have lost some.
   tail(ids, _, t) {
-    const text = ids.slice(Math.max(0, t - 3 * TAIL), t).map(this.writer()).join("");
+    const text = ids
+      .slice(Math.max(0, t - 3 * TAIL), t)
+      .map(this.writer())
+      .join("");
     return Array.from(text.replace(/^\ufffd+/, ""), visible).join("");
   }
 }
