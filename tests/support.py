@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -134,6 +135,14 @@ def fails(process: subprocess.CompletedProcess[bytes], code: int, *parts: str) -
     for part in parts:
         assert part in errors[0]
     return errors[0]
+
+
+def block(marker: str, page: str) -> str:
+    """The code that follows <!-- marker --> on a page of docs/."""
+    text = (ROOT / "docs" / page).read_text(encoding="utf-8")
+    match = re.search(rf"<!-- {marker} -->\n```\w+\n(.*?)```", text, re.DOTALL)
+    assert match is not None
+    return match[1]
 
 
 def wait_for(path: Path) -> None:

@@ -22,11 +22,12 @@ from exchanged import (
     log_probabilities,
     ours,
 )
-from support import ROOT, STORY, fails, run
+from support import STORY, block, fails, run, sampled
 
 import charlstm
 from charlstm.cli import export
 from charlstm.exchange.exports import FORMATS, parts
+from charlstm.exchange.pytorch import loading
 from charlstm.exchange.safetensors import unpack
 from charlstm.storage.checkpoint import write_checkpoint
 
@@ -134,9 +135,37 @@ def test_pytorch_computes_the_same(
         )
 
 
-def test_the_lines_for_pytorch_are_few() -> None:
-    from charlstm.exchange.pytorch import loading
+@pytest.mark.parametrize("ends", ["one-hot", "tied", "projected"])
+@every_cell
+def test_a_model_that_was_trained_on_in_pytorch(
+    cell: str, ends: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Comes back by the lines of the docs, with all its biases; a GRU's is held at zero."""
+    torch = pytest.importorskip("torch")
+    pytest.importorskip("safetensors")
+    monkeypatch.chdir(tmp_path)
+    model = language(cell, ends)
+    charlstm.export_model(model, "en.safetensors", "torch")
+    names: dict[str, Any] = {"torch": torch}
+    exec(loading(model.checkpoint.model().shape, "en.safetensors"), names)
+    if cell == "gru":
+        exec(block("hold", "import.md"), names)
+    network, ids = names["network"], torch.from_numpy(ids_of(model)[:, None])
+    trained = [p for p in network.parameters() if p.requires_grad]
+    optimizer = torch.optim.SGD(trained, 0.5)
+    logits, _ = network(ids[:-1])
+    torch.nn.functional.cross_entropy(logits[:, 0], ids[1:, 0]).backward()
+    optimizer.step()
+    exec(block("tuned", "export.md"), names)
+    with torch.no_grad():
+        expected = log_probabilities(network(ids)[0][:, 0].numpy())
+    tuned = charlstm.import_model("tuned.safetensors")
+    assert tuned.config == model.config
+    np.testing.assert_allclose(ours(tuned, ids_of(model)), expected, rtol=0, atol=1e-5)
+    assert np.abs(ours(model, ids_of(model)) - expected).max() > 1e-3
 
+
+def test_the_lines_for_pytorch_are_few() -> None:
     lines = loading(language().checkpoint.model().shape, "m.st").splitlines()
     assert sum(map(bool, lines)) <= 16
 
@@ -181,6 +210,19 @@ def test_onnxruntime_computes_the_same(
     for k, row in enumerate(expected):
         after, state = feed(ids[k : k + 1, None], state)
         np.testing.assert_allclose(after[0, 0], row, rtol=0, atol=1e-5)
+
+
+def test_the_onnx_script_of_the_docs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Prints what `sample` does."""
+    pytest.importorskip("onnx")
+    pytest.importorskip("onnxruntime")
+    monkeypatch.chdir(tmp_path)
+    path = save(language(), tmp_path / "en.npz")
+    charlstm.export_model(charlstm.load(path), "en.onnx", "onnx")
+    exec(block("onnx", "export.md"), {})
+    assert capsys.readouterr().out == sampled(path, "--seed", "The lamp ", "-t", "0", "-n", "40")
 
 
 @every_end
@@ -312,8 +354,3 @@ def test_a_model_too_large_for_a_graph(tmp_path: Path, monkeypatch: pytest.Monke
     monkeypatch.setattr("charlstm.exchange.graph.MOST_BYTES", (1 << 20) + 1000)
     with pytest.raises(charlstm.UsageError, match="too large for an ONNX file"):
         charlstm.export_model(language(), tmp_path / "m.onnx", "onnx")
-
-
-def test_the_extra_names_what_is_used() -> None:
-    text = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
-    assert 'export = ["onnx>=' in text

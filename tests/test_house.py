@@ -13,7 +13,7 @@ from typing import Any
 
 import click
 import pytest
-from support import ROOT, STORY
+from support import ROOT, STORY, block
 
 import charlstm
 import docs
@@ -306,13 +306,6 @@ def test_the_version_is_in_the_changelog() -> None:
     assert f"\nversion: {charlstm.__version__}\n" in citation
 
 
-def block(marker: str, text: str) -> str:
-    """The code block of a text that follows <!-- marker -->."""
-    match = re.search(rf"<!-- {marker} -->\n```\w+\n(.*?)```", text, re.DOTALL)
-    assert match is not None
-    return match[1]
-
-
 @pytest.mark.parametrize(
     "keys",
     [
@@ -335,8 +328,7 @@ def test_the_reader_of_checkpoints_in_the_docs_agrees_with_evaluate(
     )
     for _ in training:
         pass
-    docs = (ROOT / "docs" / "checkpoint-format.md").read_text(encoding="utf-8")
-    (tmp_path / "plain.py").write_text(block("plain", docs), encoding="utf-8")
+    (tmp_path / "plain.py").write_text(block("plain", "checkpoint-format.md"), encoding="utf-8")
     process = subprocess.run(
         [sys.executable, "-W", "ignore", "plain.py", "m.npz", "other.txt"],
         cwd=tmp_path,

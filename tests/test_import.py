@@ -21,7 +21,7 @@ from exchanged import (
     ours,
     written,
 )
-from support import fails, run, sampled
+from support import block, fails, run, sampled
 
 import charlstm
 from charlstm.nn.model import Model
@@ -481,49 +481,31 @@ def test_training_on_what_does_not_go_with_the_weights(tmp_path: Path) -> None:
     assert run("train", tmp_path / "corpus", *resume).returncode == 0
 
 
-def test_a_model_of_pytorch(tmp_path: Path) -> None:
-    """What a script of ten lines has trained there, scores and samples here."""
+def test_a_model_of_pytorch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the script of the docs has trained there, scores and samples here."""
     torch = pytest.importorskip("torch")
-    save_file = pytest.importorskip("safetensors.torch").save_file
-    text = TEXT[:1500]
+    pytest.importorskip("safetensors")
+    monkeypatch.chdir(tmp_path)
+    Path("corpus.txt").write_text(TEXT, encoding="utf-8")
     torch.manual_seed(0)
-    # the script
-    stoi = {c: k for k, c in enumerate(dict.fromkeys(text))}
-    ids = torch.tensor([stoi[c] for c in text])
-    net = torch.nn.ModuleDict(
-        {
-            "encoder": torch.nn.Embedding(len(stoi), 16),
-            "lstm": torch.nn.LSTM(16, 24, num_layers=2, batch_first=True),
-            "decoder": torch.nn.Linear(24, len(stoi)),
-        }
-    )
-    optimizer = torch.optim.Adam(net.parameters(), 0.02)
-    for _ in range(25):
-        logits = net["decoder"](net["lstm"](net["encoder"](ids[None, :-1]))[0])[0]
-        loss = torch.nn.functional.cross_entropy(logits, ids[1:])
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-    save_file(net.state_dict(), tmp_path / "net.safetensors")
-    # what it gives
+    names: dict[str, Any] = {}
+    exec(block("script", "import.md"), names)
+    net, ids = names["net"], names["ids"]
     with torch.no_grad():
-        logits = net["decoder"](net["lstm"](net["encoder"](ids[None, :-1]))[0])[0]
+        logits = net["linear"](net["lstm"](net["embedding"](ids[:-1]))[0])
         losses = torch.nn.functional.cross_entropy(logits, ids[1:], reduction="none").numpy()
-    assert losses.mean() < 3.0 < math.log(len(stoi))
-    (tmp_path / "stoi.json").write_text(json.dumps(stoi))
-    output = tmp_path / "m.npz"
-    done = run(
-        *("import", tmp_path / "net.safetensors", "--vocabulary", tmp_path / "stoi.json"),
-        *("-o", output),
-    )
+    assert losses.mean() < 2.5 < math.log(len(names["units"]))
+    done = run("import", "net.safetensors", "--vocabulary", "units.txt", "-o", "net.npz")
     assert done.returncode == 0, done.stderr
-    model = charlstm.load(output)
-    np.testing.assert_allclose(model.surprisals(text), losses, rtol=0, atol=1e-5)
-    assert len(sampled(output, "--seed", "the ", "-n", "30", "--no-echo").rstrip("\n")) <= 30
-    (tmp_path / "text").write_text(text)
-    done = run("evaluate", "-m", output, tmp_path / "text", "--json")
+    model = charlstm.load("net.npz")
+    assert model.vocabulary.units != names["units"]
+    np.testing.assert_allclose(model.surprisals(TEXT), losses, rtol=0, atol=1e-5)
+    assert (
+        len(sampled(Path("net.npz"), "--seed", "the ", "-n", "30", "--no-echo").rstrip("\n")) == 30
+    )
+    done = run("evaluate", "-m", "net.npz", "corpus.txt", "--json")
     assert json.loads(done.stdout)["nats_per_char"] == pytest.approx(losses.mean(), abs=1e-5)
-    assert run("info", output, "--verify").returncode == 0
+    assert run("info", "net.npz", "--verify").returncode == 0
 
 
 # --- the command ---------------------------------------------------------------------------------

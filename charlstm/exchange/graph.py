@@ -15,7 +15,7 @@ from charlstm.nn.arrays import Array
 from charlstm.nn.model import Model
 
 OPSET, IR_VERSION = 22, 10
-"""Of the ONNX standard, as of version 1.17: what onnxruntime 1.20 and later read."""
+"""Of the ONNX standard, as of version 1.17: what onnxruntime 1.21 and later read."""
 
 GATES = {"rnn": ("h",), "gru": ("q", "r", "n"), "lstm": ("i", "o", "f", "g")}
 """The gates of each cell in the order of ONNX, which calls them z, r, h and i, o, f, c."""

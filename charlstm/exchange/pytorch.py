@@ -81,7 +81,7 @@ def loading(shape: Shape, file: str) -> str:
             *(f"        {line}" for line in run),
             *("        return self.linear(x), state  # logits (T, B, V)", "", ""),
             *("network = Network()", f"load_model(network, {file!r})"),
-            f"units = json.loads(safe_open({file!r}, 'pt').metadata()['vocabulary'])",
+            f'units = json.loads(safe_open({file!r}, "pt").metadata()["vocabulary"])',
             "",
         ]
     )
