@@ -32,6 +32,8 @@ from charlstm.training.events import Record, Rollback
 if TYPE_CHECKING:
     from charlstm.api import LanguageModel, gradient_flow, load
     from charlstm.config.schema import Config, Setting
+    from charlstm.exchange.exports import export_model
+    from charlstm.exchange.imports import import_model
     from charlstm.mixing import mix
     from charlstm.scoring.evaluation import Evaluation
     from charlstm.scoring.flow import GradientFlow
@@ -42,7 +44,9 @@ _HOMES = {
     **dict.fromkeys(("LanguageModel", "gradient_flow", "load"), "api"),
     **dict.fromkeys(("Config", "Setting"), "config.schema"),
     "Evaluation": "scoring.evaluation",
+    "export_model": "exchange.exports",
     "GradientFlow": "scoring.flow",
+    "import_model": "exchange.imports",
     "mix": "mixing",
     "Training": "training.run",
     "train": "training.start",
@@ -66,7 +70,9 @@ __all__ = [
     "Training",
     "UsageError",
     "VocabularyError",
+    "export_model",
     "gradient_flow",
+    "import_model",
     "load",
     "mix",
     "train",

@@ -6,7 +6,6 @@ import os
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cache, cached_property
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -37,7 +36,7 @@ from charlstm.scoring.scorers import Scorer
 from charlstm.storage.checkpoint import Checkpoint, read_checkpoint
 from charlstm.storage.lock import Path_
 from charlstm.text.reading import Line, Notice, encoding_of, read_blocks, read_lines, read_text
-from charlstm.training.saving import Output
+from charlstm.training.saving import writing
 
 Scored = tuple[Sequence[str], Sequence[float]]
 """Units of a text and the nats of each."""
@@ -255,16 +254,10 @@ class AdaptingModel(LanguageModel):
     def saving(self, path: Path_, *, force: bool = False) -> Iterator[None]:
         """Hold a file from here on, and write the model to it when the block has ended well. Raises
         `UsageError` where it exists, unless it is to be replaced (`force`)."""
-        output = Output(path)
-        try:
-            if Path(path).exists() and not force:
-                other = "replace it (--force) or write to another file"
-                raise UsageError(f"{path} exists; {other}")
+        with writing(path, force=force) as output:
             yield
             weights = self.adaptive.model.weights.flat
             output.write(self.checkpoint.adapted(weights, self.adaptive.learnt), last=True)
-        finally:
-            output.lock.release()
 
 
 def _check_number(name: str, value: object, least: int) -> None:

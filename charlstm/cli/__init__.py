@@ -7,6 +7,7 @@ import signal
 import sys
 from collections.abc import Sequence
 from importlib import import_module
+from keyword import iskeyword
 from typing import TextIO
 
 import click
@@ -24,8 +25,10 @@ COMMANDS = {
     "evaluate": "Tell how well a model predicts a text.",
     "info": "Show what is in a checkpoint.",
     "report": "Make a page that shows what a model is and how it works.",
+    "export": "Write a model for other programs.",
+    "import": "Make a checkpoint of another program's model.",
 }
-"""Each is a function in the module of its name."""
+"""Each is a function in the module of its name; that of a keyword of Python ends in `_`."""
 
 
 class Commands(click.Group):
@@ -37,7 +40,8 @@ class Commands(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in COMMANDS:
             return None
-        command: click.Command = getattr(import_module(f"charlstm.cli.{cmd_name}"), cmd_name)
+        name = cmd_name + "_" * iskeyword(cmd_name)
+        command: click.Command = getattr(import_module(f"charlstm.cli.{name}"), name)
         command.short_help = COMMANDS[cmd_name]
         return command
 

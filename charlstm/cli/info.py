@@ -93,16 +93,18 @@ def _document(path: str, checkpoint: Checkpoint) -> dict[str, Any]:
 
 def _rows(path: str, checkpoint: Checkpoint) -> dict[str, str]:
     from charlstm.storage.checkpoint import VERSION
+    from charlstm.storage.progress import NO_TEXT
 
     p, vocabulary, best = checkpoint.progress, checkpoint.vocabulary, checkpoint.progress.in_use
     m, name, units = checkpoint.config.model, vocabulary.name, _units_trained(checkpoint)
+    corpus = f"{p.corpus.train:,} {name}s trained on, {p.corpus.valid:,} held out"
     rows = {
         "checkpoint": f"{_source(path)} ({checkpoint.size:,} bytes, format {VERSION})",
         "sha256": checkpoint.digest,
         "network": f"{m.cell}, hidden {_shown(m.hidden)}, layers {m.layers}: "
         f"{len(checkpoint.best):,} parameters",
         "vocabulary": f"{len(vocabulary):,} {name}s{vocabulary.shown()}",
-        "corpus": f"{p.corpus.train:,} {name}s trained on, {p.corpus.valid:,} held out",
+        "corpus": "not known: the weights were imported" if p.corpus == NO_TEXT else corpus,
         "trained": f"{p.step:,} steps, {units:,} {name}s, {units / p.corpus.train:.2f} epochs",
         "held-out loss": "none" if best is None else loss_at(*best, name),
     }

@@ -90,6 +90,15 @@ def terminal(stream: object) -> bool:
         return False
 
 
+def check_stdout(what: str) -> None:
+    """Raise an error where standard output cannot take `what`, which is no text."""
+    if sys.stdout is None:
+        raise OutputError("standard output is closed")
+    if terminal(sys.stdout):
+        other = "pipe it on, or name a file with -o"
+        raise UsageError(f"{what} is nothing to show on a terminal; {other}")
+
+
 def check_one_user(stream: str, files: Iterable[tuple[str, str | None]]) -> None:
     """Raise `UsageError` where several of these options and their files want one standard stream:
     the file is `-`."""

@@ -16,8 +16,16 @@ import click
 
 from charlstm.cli.log import Log, check_log
 from charlstm.cli.options import Rule, check_options, configurable, option, or_stdin, settings
-from charlstm.cli.streams import check_one_user, error, loss_at, notice, terminal, write
-from charlstm.errors import CharLSTMError, OutputError, UsageError
+from charlstm.cli.streams import (
+    check_one_user,
+    check_stdout,
+    error,
+    loss_at,
+    notice,
+    terminal,
+    write,
+)
+from charlstm.errors import CharLSTMError, UsageError
 from charlstm.storage.files import check_apart
 from charlstm.training.events import Event, Record
 
@@ -86,7 +94,9 @@ def train(**params: Any) -> int:
     check_one_user("input", [*(("CORPUS", file) for file in sources), ("--valid", asked.valid)])
     check_one_user("output", [("-o", asked.output), ("--log", asked.log)])
     if asked.output == "-":
-        _check_stdout(asked.resume)
+        if asked.resume:
+            raise UsageError("--resume continues a file, not a stream; name it with -o")
+        check_stdout("a model")
         asked.output = None
     from charlstm.config.sources import AUTO
 
@@ -191,17 +201,6 @@ def _together(ranks: Alone) -> Iterator[None]:
         error(f"rank {ranks.rank}: {e if str(e) else type(e).__name__}")
         ranks.abort(code)
         raise
-
-
-def _check_stdout(resume: bool) -> None:
-    if resume:
-        raise UsageError("--resume continues a file, not a stream; name it with -o")
-    if sys.stdout is None:
-        raise OutputError("standard output is closed")
-    if terminal(sys.stdout):
-        raise UsageError(
-            "a model is nothing to show on a terminal; pipe it on, or name a file with -o"
-        )
 
 
 def _write_to_stdout(training: Training) -> None:

@@ -1,5 +1,6 @@
 """The weights of a language model: recurrent layers between characters and softmax."""
 
+from collections.abc import Sequence
 from typing import Self
 
 import numpy as np
@@ -86,6 +87,19 @@ class Model:
         """The same model over another flat vector of weights, which is not copied, and whose
         precision is the model's."""
         return type(self)(self.shape, flat.dtype, flat)
+
+    def reordered(self, order: Sequence[int]) -> Self:
+        """The same model over the units in another order: unit k is unit order[k] of this one."""
+        other = type(self)(self.shape, self.dtype)
+        by_unit = {"E": 0, "Wy": 0, "by": 0}  # the axis of the units
+        if not self.shape.embedding:
+            by_unit["layer0.Wx"] = 1
+        for name, w in self.weights.items():
+            if name in by_unit:
+                np.take(w, order, by_unit[name], out=other.weights[name], mode="clip")
+            else:
+                other.weights[name][...] = w
+        return other
 
     def without(self, unit: int) -> Self:
         """The model with a probability of zero for a unit, those of the others in proportion."""

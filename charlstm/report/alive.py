@@ -31,7 +31,8 @@ def alive(language: LanguageModel) -> dict[str, Any]:
 
     `weights` has the flat vector (P,) of the model in base64, little-endian, and the names and
     shapes of the arrays in it. Where even halves would fill more than `LARGEST` characters, there
-    is `left_out` instead: the number of weights, and how many a page holds. Raises `UsageError` for a mixture.
+    is `left_out` instead: the number of weights, and how many a page holds. Raises `UsageError`
+    for a mixture.
     """
     model = language.model
     if not isinstance(model, Model):

@@ -23,6 +23,10 @@ class TextIdentity(NamedTuple):
     valid: int
 
 
+NO_TEXT = TextIdentity("0" * 64, 1, 0)
+"""That of a model that was imported, until it is trained on a text."""
+
+
 class Since(NamedTuple):
     """What was trained on since the last evaluation."""
 

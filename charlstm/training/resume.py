@@ -19,10 +19,12 @@ from charlstm._version import __version__
 from charlstm.config.fields import ACCEPTABLE, FATAL, FREE, OnResume
 from charlstm.config.schema import KEYS, Config, Setting
 from charlstm.errors import UsageError
-from charlstm.storage.checkpoint import Checkpoint
+from charlstm.nn.arrays import Array
+from charlstm.storage.checkpoint import Checkpoint, network_shape
 from charlstm.storage.lock import Path_
 from charlstm.storage.progress import Since, TextIdentity
 from charlstm.text.corpus import Corpus
+from charlstm.text.visible import escaped
 from charlstm.training.plan import fitted
 
 
@@ -45,6 +47,27 @@ def environment() -> dict[str, str]:
 
 def identity(corpus: Corpus) -> TextIdentity:
     return TextIdentity(corpus.sha256, len(corpus.train), len(corpus.valid))
+
+
+def begun(
+    checkpoint: Checkpoint, corpus: Corpus, settings: Sequence[Setting]
+) -> tuple[Config, Array]:
+    """Of a model that was imported, the configuration and the first weights (P,) of a run on a
+    corpus, whose vocabulary has the same units, in whatever order. Raises `UsageError` where it has
+    others, or settings do not go with the weights."""
+    config, old, new = checkpoint.config, checkpoint.vocabulary, corpus.vocabulary
+    odd = sorted(set(old.units) ^ set(new.units))
+    if old.unit != new.unit or odd:
+        listed = ", ".join(f"'{escaped(unit)}'" for unit in odd[:5]) + " …" * (len(odd) > 5)
+        what = f"the imported model has {len(old):,} {old.name}s, the corpus {len(new):,}"
+        raise UsageError(f"{what}, and only one of them {listed}; give a text with the same units")
+    config = config.updated(settings)
+    shapes = [network_shape(c, len(old)).weights for c in (checkpoint.config, config)]
+    if shapes[0] != shapes[1]:
+        raise UsageError("the imported weights are of another network than these settings")
+    ids = {unit: k for k, unit in enumerate(old.units)}
+    model = checkpoint.model().reordered([ids[unit] for unit in new.units])
+    return config, model.weights.flat
 
 
 class Change(NamedTuple):

@@ -16,42 +16,52 @@ import numpy as np
 from charlstm.config.fields import seconds
 from charlstm.config.schema import Config, Setting
 from charlstm.errors import DivergedError, OutputError
+from charlstm.nn.arrays import Array
 from charlstm.nn.model import Model
 from charlstm.nn.optimizers import OPTIMIZERS
 from charlstm.storage.checkpoint import Checkpoint, network_shape, snapshot_groups
 from charlstm.storage.lock import Lock, Path_
-from charlstm.storage.progress import Progress, Score
+from charlstm.storage.progress import NO_TEXT, Progress, Score
 from charlstm.text.corpus import Corpus
 from charlstm.training.evaluations import Evaluations
 from charlstm.training.events import Event, Record
 from charlstm.training.learner import Diverged, Learner
 from charlstm.training.plan import Plan, embedding_start, fitted
 from charlstm.training.ranks import Votes, ranks
-from charlstm.training.resume import Resumption, environment, identity
+from charlstm.training.resume import Resumption, begun, environment, identity
 from charlstm.training.saving import Output, SavePolicy
 
 WORKERS_AFTER = 0.3
 """Seconds of training after which worker processes are started: a short run needs none."""
 
 
-def first_checkpoint(corpus: Corpus, config: Config, ranks: int) -> Checkpoint:
-    """A new model, before its first step. The configuration is fitted to the corpus."""
+def first_checkpoint(
+    corpus: Corpus, config: Config, weights: Array | None = None
+) -> tuple[Checkpoint, list[str]]:
+    """A model before its first step, with these weights (P,) or new ones, and notices. The
+    configuration is fitted to a small corpus."""
+    size = ranks().size
+    config, notice = fitted(config, len(corpus.train) // size)
     t, m = config.train, config.model
     rng = np.random.default_rng(t.rng_seed)
     model = Model(network_shape(config, len(corpus.vocabulary)))
-    model.initialise(rng, m.forget_bias, m.start, embedding_start(config))
     flat = model.weights.flat
+    if weights is None:
+        model.initialise(rng, m.forget_bias, m.start, embedding_start(config))
+    else:
+        flat[...] = weights
     average = [flat.copy()] if t.average else []
     vectors = [flat, *average, *OPTIMIZERS[t.optimizer](flat).state.values()]
     text, known, random = identity(corpus), environment(), rng.bit_generator.state
-    return Checkpoint(
+    checkpoint = Checkpoint(
         dict(zip(snapshot_groups(config), vectors, strict=True)),
-        model.zero_state(t.batch * ranks),
-        Progress(corpus=text, environment=known, ranks=ranks, random=random),
+        model.zero_state(t.batch * size),
+        Progress(corpus=text, environment=known, ranks=size, random=random),
         config=config,
         vocabulary=corpus.vocabulary,
         best=flat.copy(),
     )
+    return checkpoint, [notice] if notice else []
 
 
 class Training:
@@ -100,12 +110,9 @@ class Training:
     def start(
         cls, corpus: Corpus, config: Config, output: Path_ | None = None, lock: Lock | None = None
     ) -> Self:
-        """Begin a new model. The configuration is fitted to a small corpus. Without the `lock` on
-        `output`, it is taken here."""
-        size = ranks().size
-        config, notice = fitted(config, len(corpus.train) // size)
-        checkpoint = first_checkpoint(corpus, config, size)
-        return cls(corpus, checkpoint, output, lock, [notice] if notice else [])
+        """Begin a new model. Without the `lock` on `output`, it is taken here."""
+        checkpoint, notices = first_checkpoint(corpus, config)
+        return cls(corpus, checkpoint, output, lock, notices)
 
     @classmethod
     def resume(
@@ -119,8 +126,11 @@ class Training:
         accept_changes: bool = False,
     ) -> Self:
         """Continue exactly where a checkpoint stands, as if the run had never stopped, but with
-        some settings changed. Raises `UsageError` at a change that the run does not survive, or
-        does only with `accept_changes`: see `charlstm.training.resume`."""
+        some settings changed; begin, where its model was imported. Raises `UsageError` at a change
+        that the run does not survive, or does only with `accept_changes`: see `Resumption`."""
+        if checkpoint.progress.corpus == NO_TEXT:
+            checkpoint, notices = first_checkpoint(corpus, *begun(checkpoint, corpus, settings))
+            return cls(corpus, checkpoint, output, lock, notices)
         resumption = Resumption(checkpoint, corpus, settings, ranks().size, output)
         return cls(corpus, checkpoint, output, lock, resumption.apply(accept_changes))
 

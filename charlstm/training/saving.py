@@ -3,9 +3,10 @@
 import contextlib
 import math
 from collections.abc import Iterator
+from pathlib import Path
 
 from charlstm.config.fields import seconds
-from charlstm.errors import OutputError
+from charlstm.errors import OutputError, UsageError
 from charlstm.storage.checkpoint import Checkpoint, rescued, write_checkpoint
 from charlstm.storage.files import claim
 from charlstm.storage.lock import Lock, Path_
@@ -73,3 +74,17 @@ class Output:
                 if last:
                     raise rescued(self.path, checkpoint, e) from e
                 raise
+
+
+@contextlib.contextmanager
+def writing(path: Path_, *, force: bool = False) -> Iterator[Output]:
+    """Hold a file for the block, which writes it. Raises `UsageError` where it exists, unless it is
+    to be replaced (`force`)."""
+    output = Output(path)
+    try:
+        if Path(path).exists() and not force:
+            other = "replace it (--force) or write to another file"
+            raise UsageError(f"{path} exists; {other}")
+        yield output
+    finally:
+        output.lock.release()

@@ -1,5 +1,6 @@
 // What the network has read of a text: the ids of its units and, after each, all values in the
-// cells. An empty text stands after a line end or, where the corpus has none, at its beginning.
+// cells. As `sample` does it, a text that was typed is read from the state before any text, but one
+// that the model began stands after a line end, where the corpus has any.
 class Reading {
   constructor(network, vocabulary) {
     Object.assign(this, { network, vocabulary });
@@ -12,6 +13,7 @@ class Reading {
     }
     this.begin = network.values.slice();
     this.at = -1; // where the network stands
+    this.own = false; // whether the model wrote the first unit
   }
 
   // How many units have been read.
@@ -29,13 +31,14 @@ class Reading {
     while (same < this.length && same < ids.length && ids[same] === this.ids[same]) {
       same++;
     }
-    Object.assign(this, { ids, names });
+    Object.assign(this, { ids, names, own: this.own && same > 0 });
     this.values.length = same;
     this.bits.length = same;
   }
 
-  // Add a unit.
+  // Add a unit that the model has drawn.
   push(id, name) {
+    this.own ||= this.length === 0;
     this.ids.push(id);
     this.names.push(name);
   }
@@ -47,12 +50,11 @@ class Reading {
       return false;
     }
     const id = this.ids[t];
-    if (t > 0) {
-      const p = softmax(this.logitsAt(t));
-      this.bits.push(this.isOutside(t) ? null : -Math.log2(p[id]));
-    } else {
-      this.bits.push(null);
-      this.network.begin(); // no line end stands before a text
+    const p = softmax(this.logitsAt(t));
+    const given = t === 0 || this.isOutside(t);
+    this.bits.push(given ? null : -Math.log2(p[id]));
+    if (t === 0 && !(this.own && this.vocabulary.line_end !== null)) {
+      this.network.begin();
     }
     this.network.step(id);
     this.values.push(this.network.values.slice());

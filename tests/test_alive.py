@@ -1,0 +1,88 @@
+"""Section "Alive" without a browser: what Python hands to the page."""
+
+from __future__ import annotations
+
+import base64
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from support import POLYGLOT, every_unit, language_of, random_model, trained
+
+import charlstm
+from charlstm.errors import UsageError
+from charlstm.nn.model import Model
+from charlstm.nn.shape import Shape
+from charlstm.report import alive as module
+from charlstm.report.alive import LARGEST, alive, alive_page
+
+
+def weights_of(data: dict[str, Any]) -> np.ndarray[Any, Any]:
+    weights = data["weights"]
+    return np.frombuffer(base64.b64decode(weights["base64"]), weights["precision"])
+
+
+@every_unit
+def test_the_weights_are_those_of_the_model(tmp_path: Path, unit: str) -> None:
+    """To the bit, under the names and shapes that the model has; and all of it is JSON."""
+    path = trained(tmp_path / "m.npz", POLYGLOT, 2, **{"text.unit": unit, "model.hidden": 5})
+    language = charlstm.load(path)
+    data = json.loads(json.dumps(alive(language)))
+    assert isinstance(language.model, Model)
+    assert data["weights"]["precision"] == "<f4"
+    assert (weights_of(data) == language.model.weights.flat).all()
+    shapes = {name: tuple(shape) for name, shape in data["weights"]["shapes"].items()}
+    assert shapes == language.model.shape.weights
+    assert list(shapes) == list(language.model.shape.weights)
+    v = language.vocabulary
+    assert data["vocabulary"]["units"] == (v.units if unit != "byte" else [])
+    assert data["vocabulary"]["unknown"] == v.unknown
+    assert data["vocabulary"]["line_end"] == v.line_end
+    assert data["temperature"] == 0.8
+
+
+def test_what_is_too_large_is_rounded_then_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    """To 16 bits, where that is small enough; else the reason stands in its place."""
+    model, v = random_model()
+    language, flat = language_of(model, v), model.weights.flat
+    flat[0] = 1e6  # beyond what 16 bits can hold
+    whole = len(base64.b64encode(flat.astype("<f4").tobytes()))
+    monkeypatch.setattr(module, "LARGEST", whole)
+    assert alive(language)["weights"]["precision"] == "<f4"
+    monkeypatch.setattr(module, "LARGEST", whole - 1)
+    halves = weights_of(alive(language))
+    np.testing.assert_allclose(halves[1:], flat[1:], rtol=2**-11, atol=2**-25)
+    assert halves[0] == 65504
+    monkeypatch.setattr(module, "LARGEST", whole // 2 - 4)
+    most = (whole // 2 - 4) // 4 * 3 // 2
+    assert alive(language) == {"left_out": {"weights": len(flat), "most": most}}
+    assert most < len(flat)
+    with pytest.raises(UsageError, match=f"{len(flat):,} weights are too many for a page"):
+        alive_page(language, lang="en", title="large")
+
+
+def test_two_layers_of_512_fit(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Over a hundred units, into less than 12 MB with all else on the page."""
+    size = Shape("lstm", 100, 512, 2).size
+    assert size * 4 * 4 / 3 > LARGEST >= size * 2 * 4 / 3
+    assert Shape("lstm", 65, 100).size * 4 * 4 / 3 < 1e6
+
+
+def test_a_mixture_has_no_page(tmp_path: Path) -> None:
+    files = [
+        trained(tmp_path / f"{n}.npz", "hello\n" * 20, 2, **{"train.rng_seed": n}) for n in (1, 2)
+    ]
+    mixed = charlstm.mix([charlstm.load(path) for path in files])
+    with pytest.raises(UsageError, match="a mixture"):
+        alive(mixed)
+
+
+def test_the_same_page_each_time(tmp_path: Path) -> None:
+    pytest.importorskip("jinja2")
+    language = charlstm.load(trained(tmp_path / "m.npz", "hello\n" * 20, 2))
+    first = alive_page(language, lang="en", title="hello")
+    assert first == alive_page(language, lang="en", title="hello")
+    assert first != alive_page(language, lang="ko", title="hello")
+    assert len(first) < 1_500_000
