@@ -124,10 +124,7 @@ def found(units: list[str], recording: Recording, feature: Array, best: Tracking
 def judged(values: Array, best: Tracking) -> Array:
     """What a unit says of a feature, by its values (N,): from -1, no, over 0 at the threshold to 1,
     yes; of a feature that counts, from little to much."""
-    if best.threshold is None:
-        middle = (values.max() + values.min()) / 2
-    else:
-        middle = best.threshold
+    middle = (values.max() + values.min()) / 2 if best.threshold is None else best.threshold
     distance = (values - middle) if best.rising else (middle - values)
     farthest = np.abs(distance).max()
     return np.asarray(distance / farthest if farthest > 0 else distance)

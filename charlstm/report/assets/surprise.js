@@ -45,8 +45,8 @@ section("surprise", (root, data) => {
   });
   root.append(
     labelled("p", { class: "note" }, `surprise.source_${page.sections.overview.text}`),
-    scale(),
-    element("div", { class: "beside" }, view, element("div", { class: "stuck" }, panel, next)),
+    element("div", { class: "controls" }, scale(), next),
+    element("div", { class: "beside" }, view, panel),
   );
   view.choose(hardest);
 });
