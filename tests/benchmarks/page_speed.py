@@ -31,7 +31,11 @@ from charlstm.report.alive import alive_page
 from charlstm.text.corpus import Corpus
 from charlstm.text.vocabulary import Vocabulary
 
-SIZES = {"lstm": [(100,), (128, 128), (512, 512)], "gru": [(100,)], "rnn": [(100,)]}
+SIZES: dict[str, list[tuple[int, ...]]] = {
+    "lstm": [(100,), (128, 128), (512, 512)],
+    "gru": [(100,)],
+    "rnn": [(100,)],
+}
 """Widths of the layers, by cell."""
 
 WRITE = """(n) => {

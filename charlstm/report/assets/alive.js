@@ -44,6 +44,9 @@ class Alive {
     const along = labelled("p", { class: "note" }, "alive.along_note");
     root.append(element("div", { class: "desk" }, writing, inside));
     root.append(strips.heading, along, strips.tape);
+    if (this.data.weights.precision !== "<f4") {
+      root.append(labelled("p", { class: "note" }, "alive.rounded"));
+    }
     root.addEventListener("keydown", (event) => this.#key(event));
     document.addEventListener("selectionchange", () => {
       if (document.activeElement === this.area && !this.left) {
