@@ -347,6 +347,11 @@ def poisoned(value: Any, text: str, key: str = "") -> Any:
     return text if key in ("name", "command", "sha256", "numpy", "blas", "processor") else value
 
 
+def legible(text: str) -> str:
+    """A text with one sign for all that is no character."""
+    return re.sub("[\ud800-\udfff\ufffd]", "?", text)
+
+
 @pytest.mark.parametrize("text", HOSTILE, ids=range(len(HOSTILE)))
 def test_hostile_texts_are_text(window: Window, data: Data, text: str) -> None:
     """In every section where text shows: nothing runs, nothing is asked for, all is there."""
@@ -360,12 +365,10 @@ def test_hostile_texts_are_text(window: Window, data: Data, text: str) -> None:
     assert tab.locator("img").count() == 2
     for selector in ("#surprise .text", "#memory .text >> nth=0", "#cells .found .text"):
         first = tab.locator(f"{selector} >> .unit >> nth=0").evaluate("(node) => node.textContent")
-        assert first.replace("\ufffd", "?") == re.sub("[\ud800-\udfff]", "?", text).replace(
-            "\n", "↵"
-        )
+        assert legible(first) == legible(text).replace("\n", "↵")
     for selector in ("#overview .own .name", "#reach .key li", "#learning pre", "#surprise .name"):
         shown = tab.locator(f"{selector} >> nth=0").evaluate("(node) => node.textContent")
-        assert text.encode("utf-8", "replace") in shown.replace("\ufffd", "?").encode("utf-8")
+        assert legible(text) in legible(shown)
     tab.click("#language")
     tab.locator("#surprise .unit").nth(6).hover()
     assert tab.evaluate(count) > 300

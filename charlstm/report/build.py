@@ -70,8 +70,8 @@ def sections(
 def beginning(language: LanguageModel, passage: Passage) -> str:
     """A text for the model to read first: its own seed, or the first words of the excerpt."""
     own = language.config.sample.seed
-    words = "".join(passage.shown(language.vocabulary))[:BEGINNING].rpartition(" ")[0]
-    return own or words
+    line = "".join(passage.shown(language.vocabulary)).strip().partition("\n")[0][:BEGINNING]
+    return own or line.rpartition(" ")[0] or line[: BEGINNING // 2]
 
 
 def check_alike(languages: Mapping[str, LanguageModel]) -> None:

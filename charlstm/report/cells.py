@@ -7,7 +7,7 @@ import numpy as np
 
 from charlstm.api import LanguageModel
 from charlstm.nn.arrays import Array
-from charlstm.report.features import NUMERIC, RECOGNISED, REMEMBERED, features
+from charlstm.report.features import NUMERIC, RECOGNISED, REMEMBERED, TRIVIAL, features
 from charlstm.report.passage import Passage
 from charlstm.report.recording import Place, Recording, is_gate
 from charlstm.report.tracking import Tracking, track
@@ -42,7 +42,7 @@ def cells(language: LanguageModel, passage: Passage, recording: Recording) -> di
         "units": [harmless(unit) for unit in passage.units(v)[start:stop]],
         "layers": layers,
         "measured": len(recording) - len(recording) // 2,
-        "named": named(passage.units(v)[: len(recording)], recording),
+        "named": named(passage.units(v)[: len(recording)], recording, v.unit),
     }
 
 
@@ -85,10 +85,11 @@ def arranged(values: Array) -> Array:
     return np.roll(order, -1 - int(np.argmax(gaps)))
 
 
-def named(units: list[str], recording: Recording) -> list[dict[str, Any]]:
-    """For each feature that the text has, the unit that follows it best, how well, and a piece of
-    the second half to see it in."""
-    values = features(units, [*REMEMBERED, *RECOGNISED])
+def named(units: list[str], recording: Recording, unit: str = "char") -> list[dict[str, Any]]:
+    """For each feature that a text of this unit has, the unit that follows it best, how well, and a
+    piece of the second half to see it in."""
+    trivial = TRIVIAL.get(unit, set())
+    values = features(units, [n for n in (*REMEMBERED, *RECOGNISED) if n not in trivial])
     tracking = track(recording, np.array([*values.values()]), [name in NUMERIC for name in values])
     rows = []
     for (name, feature), best in zip(values.items(), tracking, strict=True):

@@ -113,6 +113,9 @@ RECOGNISED: dict[str, Callable[[str], Array]] = {
 }
 """What the character read last shows, perhaps with the one before it."""
 
+TRIVIAL = {"word": {"word_position", "blank", "after_blank", "first_letter", "vowel"}}
+"""Features that say nothing of a unit of some kind: each word has its first letter."""
+
 NUMERIC = frozenset(("line_position", "sentence_position", "word_position"))
 """Features that count; the others are 1 or 0."""
 

@@ -103,6 +103,8 @@ def reach_curves(models: Sequence[Mapping[str, Sequence[float]]]) -> str:
     low, high = plot.get_ylim()
     plot.set_ylim(max(low, LOWEST), max(high, 2.0))
     plot.yaxis.set_major_formatter(_share)
+    plot.yaxis.set_minor_formatter(lambda value, place: "")
+    plot.xaxis.get_major_locator().set_params(integer=True)
     return encoded(figure)
 
 

@@ -17,7 +17,7 @@ section("cells", (root, data) => {
 function namedUnits(root, data) {
   const shown = element("div", { class: "found" });
   const groups = element("div", { class: "named" });
-  const ordered = [...data.named].sort((a, b) => b.value - a.value);
+  const ordered = [...data.named].sort((a, b) => b.follows - a.follows || b.value - a.value);
   const buttons = [];
   for (const remembered of [true, false]) {
     const rows = ordered.filter((row) => row.remembered === remembered);

@@ -27,7 +27,8 @@ section("reach", (root, data) => {
       left: share(model.curve[lags]),
       half: halfWay(model.curve),
     };
-    root.append(labelled("p", {}, "reach.sentence", values));
+    const lasts = values.half === null ? "reach.sentence_lasting" : "reach.sentence";
+    root.append(labelled("p", {}, lasts, values));
   }
   const cells = new Set(models.map((model) => model.cell));
   for (const cell of ["rnn", "gru", "lstm"]) {
@@ -55,11 +56,11 @@ function share(value) {
   return value < 1e-9 ? `<1/${number(1e9)}` : `1/${number(Number((1 / value).toPrecision(2)))}`;
 }
 
-// The first lag from which on less than half arrives; or that it is beyond all lags.
+// The first lag from which on less than half arrives; null where more than that always does.
 function halfWay(curve) {
   for (let lag = curve.length - 1; lag >= 0; lag--) {
     if (curve[lag] >= 0.5) {
-      return lag === curve.length - 1 ? `>${lag}` : number(lag + 1);
+      return lag === curve.length - 1 ? null : number(lag + 1);
     }
   }
   return "1";

@@ -1,13 +1,14 @@
 // Section 3: each unit by its surprise, and what was likely in its place.
 
-const MOST_SURPRISING = 10; // bits of the strongest colour
+const STRONGEST = { char: 10, byte: 10, word: 20 }; // bits of the strongest colour
 
 section("surprise", (root, data) => {
   const { units, bits, guesses, names, ranks } = data;
+  const most = STRONGEST[data.unit];
   const outside = new Set(data.outside);
   const panel = element("div", { class: "panel", role: "status" });
   const view = textView(units, "surprise.text", (k) => show(k));
-  view.paint((k) => (bits[k] ?? 0) / MOST_SURPRISING);
+  view.paint((k) => (bits[k] ?? 0) / most);
 
   function show(k) {
     panel.replaceChildren();
@@ -45,18 +46,18 @@ section("surprise", (root, data) => {
   });
   root.append(
     labelled("p", { class: "note" }, `surprise.source_${page.sections.overview.text}`),
-    element("div", { class: "controls" }, scale(), next),
+    element("div", { class: "controls" }, scale(most), next),
     element("div", { class: "beside" }, view, panel),
   );
   view.choose(hardest);
 });
 
 // The key of the colours, from no surprise to the most.
-function scale() {
+function scale(most) {
   const list = element("ul", { class: "key", "aria-hidden": "true" });
-  for (const bits of [0, 2, 4, 6, 8, 10]) {
-    const sign = element("span", { class: "unit patch" }, String(bits));
-    paint(sign, bits / MOST_SURPRISING);
+  for (const share of [0, 0.2, 0.4, 0.6, 0.8, 1]) {
+    const sign = element("span", { class: "unit patch" }, number(share * most));
+    paint(sign, share);
     list.append(element("li", {}, sign));
   }
   list.append(labelled("li", {}, "surprise.scale"));

@@ -27,6 +27,7 @@ function textView(units, name, choose) {
     }
     chosen = k;
     spans[k].classList.add("chosen");
+    reveal(view, spans[k]);
     choose(k);
   };
   view.paint = (strength) => spans.forEach((span, k) => paint(span, strength(k)));
@@ -47,6 +48,16 @@ function textView(units, name, choose) {
     }
   });
   return view;
+}
+
+// Scroll a text, but not the page, so far that a unit of it is in sight.
+function reveal(view, span) {
+  const [frame, box] = [view.getBoundingClientRect(), span.getBoundingClientRect()];
+  if (box.top < frame.top) {
+    view.scrollTop -= frame.top - box.top + frame.height / 3;
+  } else if (box.bottom > frame.bottom) {
+    view.scrollTop += box.bottom - frame.bottom + frame.height / 3;
+  }
 }
 
 function unitElement(unit, k) {
