@@ -56,6 +56,17 @@ def test_the_excerpt_of_another_text(language: LanguageModel) -> None:
     assert "".join(passage.shown(language.vocabulary)) == (other * 30)[179_900:179_950]
 
 
+@pytest.mark.parametrize(("start", "most"), [(0, 1200), (300, 1200), (4000, 1200), (5900, 1200)])
+def test_a_narrower_window_has_the_excerpt(language: LanguageModel, start: int, most: int) -> None:
+    whole = Passage.of(language, TEXT, start=start, length=400)
+    narrow = whole.narrowed(most)
+    assert narrow.window.stop - narrow.window.start == most
+    shown = narrow.shown(language.vocabulary)
+    assert shown == whole.shown(language.vocabulary)[: len(shown)]
+    assert len(shown) == min(400, 6000 - start)
+    assert whole.narrowed(6000) == whole
+
+
 def test_a_text_that_is_too_short(language: LanguageModel) -> None:
     with pytest.raises(CorpusError, match="fewer than two characters"):
         Passage.of(language, "x")

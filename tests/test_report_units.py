@@ -11,6 +11,7 @@ from reported import TEXT, Array, every_family, make, naive, read_as
 
 from charlstm.api import LanguageModel
 from charlstm.nn.model import Model
+from charlstm.report.build import sections
 from charlstm.report.cells import arranged, cells, heat_map, judged
 from charlstm.report.features import features
 from charlstm.report.gates import gates
@@ -203,6 +204,16 @@ def test_what_a_unit_says() -> None:
     assert judged(np.array([0.5, 1.5, -0.5]), tracking).tolist() == [0, -1, 1]
     counting_up = Tracking(Place(0, "c"), 0, 0.9, 0.0, rising=True, threshold=None)
     assert judged(np.array([1.0, 3.0, 2.0]), counting_up).tolist() == [-1, 1, 0]
+
+
+def test_a_wide_network_is_recorded_where_the_excerpt_is(
+    language: LanguageModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("matplotlib")
+    monkeypatch.setattr("charlstm.report.recording.VALUES", 1100 * 6 * 8)
+    data = dict(sections({"m": language}, TEXT, length=300))
+    assert "".join(data["cells"]["units"]) == TEXT[5400:5700]
+    assert data["cells"]["measured"] == 550
 
 
 def test_the_section_of_cells(language: LanguageModel) -> None:

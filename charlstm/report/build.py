@@ -16,7 +16,7 @@ from charlstm.report.overview import overview
 from charlstm.report.page import missing, page
 from charlstm.report.passage import EXCERPT, Passage
 from charlstm.report.reach import reach
-from charlstm.report.recording import record
+from charlstm.report.recording import longest, record
 from charlstm.report.surprise import surprise
 
 BEGINNING = 40
@@ -57,8 +57,9 @@ def sections(
     yield "overview", overview(languages, passage.source)
     yield "learning", learning(first, log)
     yield "surprise", surprise(first, passage)
-    recording = record(first.model, passage.ids(first.vocabulary))
-    yield "cells", cells(first, passage, recording)
+    near = passage.narrowed(longest(first.model))
+    recording = record(first.model, near.ids(first.vocabulary))
+    yield "cells", cells(first, near, recording)
     if first.checkpoint.config.model.cell != "rnn":
         yield "gates", gates(recording)
     del recording

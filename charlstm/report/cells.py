@@ -25,12 +25,12 @@ SHOWN = 300
 
 def cells(language: LanguageModel, passage: Passage, recording: Recording) -> dict[str, Any]:
     """Heat maps of each layer's gates and states over the beginning of the excerpt, and for each
-    feature the unit that follows it best, of those in a recording of the passage."""
+    feature the unit that follows it best, by a recording of the passage's window."""
     v = language.vocabulary
     numbers = sum(values.shape[1] for values in recording.values.values())
-    start = min(passage.excerpt.start, len(recording) - 1)
+    start = passage.excerpt.start
     length = max(BYTES // numbers, min(FEWEST, MOST_BYTES // numbers), 1)
-    stop = min(passage.excerpt.stop, len(recording), start + length)
+    stop = min(passage.excerpt.stop, start + length)
     layers: list[dict[str, Any]] = []
     for place, values in recording.values.items():
         if place.layer == len(layers):
@@ -42,7 +42,7 @@ def cells(language: LanguageModel, passage: Passage, recording: Recording) -> di
         "units": [harmless(unit) for unit in passage.units(v)[start:stop]],
         "layers": layers,
         "measured": len(recording) - len(recording) // 2,
-        "named": named(passage.units(v)[: len(recording)], recording, v.unit),
+        "named": named(passage.units(v), recording, v.unit),
     }
 
 
@@ -102,7 +102,7 @@ def named(units: list[str], recording: Recording, unit: str = "char") -> list[di
 def found(units: list[str], recording: Recording, feature: Array, best: Tracking) -> dict[str, Any]:
     """What is shown of a feature and the unit that follows it."""
     place, N = best.place, len(recording)
-    start = typical(feature[:N], N // 2)
+    start = typical(feature, N // 2)
     piece = slice(start, min(start + SHOWN, N))
     values = recording.values[place][piece, best.unit].astype(np.float64)
     return {

@@ -70,6 +70,14 @@ class Passage:
         passage = cls.of(language, "".join(piece.text for piece in pieces), 0, length)
         return dataclasses.replace(passage, source=OWN)
 
+    def narrowed(self, most: int) -> Self:
+        """The passage with a window of at most so many units, in which the excerpt begins."""
+        size, start = self.window.stop - self.window.start, self.excerpt.start
+        first = max(0, min(start - CONTEXT, size - most)) if size > most else 0
+        window = slice(self.window.start + first, self.window.start + min(size, first + most))
+        excerpt = slice(start - first, min(self.excerpt.stop, first + most) - first)
+        return dataclasses.replace(self, window=window, excerpt=excerpt)
+
     def ids(self, vocabulary: Vocabulary) -> Array:
         """The ids of the window."""
         return vocabulary.ids(self.text)[self.window]

@@ -8,6 +8,7 @@ import numpy as np
 from charlstm.nn.arrays import Array
 from charlstm.nn.cells import Cell
 from charlstm.nn.model import Model
+from charlstm.report.passage import CONTEXT
 from charlstm.scoring.trace import quantities, trace
 
 VALUES = 60_000_000
@@ -23,7 +24,7 @@ class Place(NamedTuple):
 
 @dataclass(frozen=True)
 class Recording:
-    """Gates and states of a text's first N units."""
+    """Gates and states over N units of a text."""
 
     cell: Cell
     values: dict[Place, Array]  # (N, H) float16, each after reading the unit
@@ -32,16 +33,20 @@ class Recording:
         return len(next(iter(self.values.values())))
 
 
+def longest(model: Model) -> int:
+    """Units of a text, at most, of which a model is recorded."""
+    return max(2 * CONTEXT, VALUES // (len(quantities(model.cell)) * sum(model.shape.widths)))
+
+
 def record(model: Model, ids: Array) -> Recording:
-    """Read ids (N,) from a zero state, or as many as `VALUES` allows."""
-    names = quantities(model.cell)
-    N = max(2, min(len(ids), VALUES // (len(names) * sum(model.shape.widths))))
+    """Read ids (N,) from a zero state."""
+    names, N = quantities(model.cell), len(ids)
     values = {
         Place(k, name): np.empty((N, H), np.float16)
         for k, H in enumerate(model.shape.widths)
         for name in names
     }
-    for t, done in enumerate(trace(model, ids[:N, None], model.zero_state(1))):
+    for t, done in enumerate(trace(model, ids[:, None], model.zero_state(1))):
         for place, array in values.items():
             array[t] = done[place.layer].quantity(model.cell, place.quantity)[0]
     return Recording(model.cell, values)

@@ -73,7 +73,6 @@ def best_threshold(values: Array, true: Array) -> tuple[float, float]:
 def track(recording: Recording, features: Array, numeric: Sequence[bool]) -> list[Tracking | None]:
     """The unit that follows each of the features (K, N) best; None for a feature that is too rare
     or too common. `numeric` says which of them count; the others are 1 or 0."""
-    features = features[:, : len(recording)]
     half = features.shape[1] // 2
     candidates: list[list[tuple[float, Place, int]]] = [[] for _ in features]
     for place, values in recording.values.items():
