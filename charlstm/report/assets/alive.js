@@ -31,7 +31,7 @@ class Alive {
     this.due = 0; // units that the pace allows to be written by now
     this.time = 0; // of the frame before
     this.waiting = false; // for a frame
-    this.composing = false; // a character of several keystrokes
+    this.outside = ""; // units that the model does not know, but not while a syllable is composed
     this.#fill(root);
     this.#typed();
   }
@@ -151,7 +151,8 @@ class Alive {
     const ids = units.map((unit) => vocabulary.idOf.get(unit) ?? vocabulary.unknown);
     const names = units.map((unit) => vocabulary.nameOf(unit));
     this.reading.take(ids, names);
-    this.composing = composing;
+    const outside = new Set(names.filter((_, t) => this.reading.isOutside(t)));
+    this.outside = composing ? "" : [...outside].slice(0, 8).join(" ");
     this.writer = null;
     this.#look(this.#caret());
   }
@@ -285,14 +286,12 @@ class Alive {
   }
 
   #showStatus() {
-    const { reading, status, area, longest } = this;
-    const outside = new Set(reading.names.filter((_, t) => reading.isOutside(t)));
-    const units = [...outside].slice(0, 8).join(" ");
+    const { status, outside } = this;
     let message = "";
-    if (area.value.length >= longest) {
+    if (this.area.value.length >= this.longest) {
       message = text("alive.full");
-    } else if (units && !this.composing) {
-      message = text("alive.outside", { units });
+    } else if (outside) {
+      message = text("alive.outside", { units: outside });
     }
     if (status.textContent !== message) {
       status.textContent = message; // only then: it is read aloud
