@@ -21,6 +21,9 @@ from charlstm.report.build import SECTIONS, report_page, sections
 from charlstm.report.learning import learning, parsed, thinned
 from charlstm.report.page import ASSETS, LANGUAGES, MARKER, digest, json_block, page
 
+pytest.importorskip("jinja2")
+pytest.importorskip("matplotlib")
+
 LABELS: dict[str, dict[str, dict[str, str]]]
 LABELS = json.loads((ASSETS / "labels.json").read_text(encoding="utf-8"))
 

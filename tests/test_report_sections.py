@@ -153,6 +153,7 @@ def test_the_section_of_memory(language: LanguageModel) -> None:
 
 
 def test_the_section_of_reach(language: LanguageModel) -> None:
+    pytest.importorskip("matplotlib")
     data = reach({"m": language}, Passage.of(language, TEXT, start=0))
     (row,) = data["models"]
     assert [*row["states"]] == ["layer0.c", "layer0.h"]
