@@ -209,7 +209,7 @@ class Strips {
 
   // Put the numbers of the chosen unit into words and equations.
   #describe() {
-    const { t, unit } = this;
+    const { t, unit, reading } = this;
     const now = this.numbers(t);
     for (const [name, { value }] of this.rows) {
       value.textContent = decimal(now[name]);
@@ -218,7 +218,7 @@ class Strips {
     const spoken = this.names.map((name) => `${name} ${decimal(now[name])}`).join(", ");
     this.slider.setAttribute("aria-valuetext", `${unit + 1}: ${spoken}`);
     this.tape.setAttribute("aria-label", text("alive.tape", { unit: unit + 1, numbers: spoken }));
-    const before = t > 1 ? this.numbers(t - 1) : { c: 0, h: 0 };
+    const before = t > 1 || reading.own ? this.numbers(Math.max(0, t - 1)) : { c: 0, h: 0 };
     const lines = t > 0 ? this.equations(now, before) : [];
     this.equation.replaceChildren(
       ...lines.flatMap(([left, right]) => [element("dt", {}, left), element("dd", {}, right)]),
