@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import base64
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from support import POLYGLOT, every_unit, language_of, random_model, trained
+from support import POLYGLOT, every_unit, fails, language_of, random_model, run, trained
 
 import charlstm
 from charlstm.errors import UsageError
@@ -86,3 +87,51 @@ def test_the_same_page_each_time(tmp_path: Path) -> None:
     assert first == alive_page(language, lang="en", title="hello")
     assert first != alive_page(language, lang="ko", title="hello")
     assert len(first) < 1_500_000
+
+
+# --- the command ---------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return trained(tmp_path / "the lamp.npz", "hello\n" * 20, 2)
+
+
+def test_a_page_beside_the_model(path: Path) -> None:
+    """By default it has the model's name, in the title too; it is not replaced unasked."""
+    pytest.importorskip("jinja2")
+    done = run("export", path, "--to", "html")
+    page = path.with_suffix(".html")
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.decode() == f"charlstm: wrote {page}\n"
+    expected = alive_page(charlstm.load(path), lang="en", title="the lamp")
+    assert page.read_text(encoding="utf-8") == expected
+    fails(run("export", path, "--to", "html"), 2, f"{page} exists", "--force")
+    assert run("export", path, "--to", "html", "--force", "--lang", "ko").returncode == 0
+    assert '<html lang="ko">' in page.read_text(encoding="utf-8")
+
+
+def test_a_page_on_standard_output(path: Path) -> None:
+    pytest.importorskip("jinja2")
+    options = ("--to", "html", "-o", "-", "--title", "</title>&")
+    done = run("export", "-", *options, stdin=path.read_bytes())
+    assert b"<title>&lt;/title&gt;&amp;</title>" in done.stdout
+    fails(run("export", "-", "--to", "html", stdin=path.read_bytes()), 2, "name the page with -o")
+
+
+@pytest.mark.parametrize("option", [("--lang", "ko"), ("--title", "x")])
+def test_what_only_a_page_has(path: Path, option: tuple[str, str]) -> None:
+    done = run("export", path, "--to", "json", "-o", "x.json", *option)
+    fails(done, 2, f"{option[0]} is for a page")
+
+
+def test_other_exports_have_no_name_of_their_own(path: Path) -> None:
+    fails(run("export", path, "--to", "json"), 2, "-o/--output")
+
+
+def test_without_jinja2(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One line says what to install, and nothing is written."""
+    monkeypatch.setitem(sys.modules, "jinja2", None)
+    done = run("export", path, "--to", "html")
+    fails(done, 2, "pip install 'charlstm[report]'")
+    assert not path.with_suffix(".html").exists()

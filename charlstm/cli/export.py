@@ -72,7 +72,7 @@ def _options(asked: SimpleNamespace, path: str) -> dict[str, str]:
             if getattr(asked, name) is not None:
                 raise click.UsageError(f"--{name} is for a page; leave it out, or add --to html")
         if asked.output is None:
-            raise click.UsageError("the output has no name; name it with -o")
+            raise click.UsageError("the output has no name; give it one with -o/--output")
         return {}
     if asked.output is None:
         if path == "-":

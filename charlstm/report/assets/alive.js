@@ -31,7 +31,7 @@ class Alive {
     this.due = 0; // units that the pace allows to be written by now
     this.time = 0; // of the frame before
     this.waiting = false; // for a frame
-    this.composing = false; // a character of several keystrokes
+    this.outside = ""; // units that the model does not know, but not while a syllable is composed
     this.#fill(root);
     this.#typed();
   }
@@ -136,7 +136,7 @@ class Alive {
   #key(event) {
     if (event.key === "Escape" && this.left) {
       this.#stop();
-    } else if (event.key === "Enter" && event.ctrlKey && !event.isComposing) {
+    } else if (event.key === "Enter" && (event.ctrlKey || event.metaKey) && !event.isComposing) {
       event.preventDefault();
       this.#toggle();
     }
@@ -151,7 +151,8 @@ class Alive {
     const ids = units.map((unit) => vocabulary.idOf.get(unit) ?? vocabulary.unknown);
     const names = units.map((unit) => vocabulary.nameOf(unit));
     this.reading.take(ids, names);
-    this.composing = composing;
+    const outside = new Set(names.filter((_, t) => this.reading.isOutside(t)));
+    this.outside = composing ? "" : [...outside].slice(0, 8).join(" ");
     this.writer = null;
     this.#look(this.#caret());
   }
@@ -166,7 +167,7 @@ class Alive {
   #toggle() {
     if (this.left) {
       this.#stop();
-    } else {
+    } else if (!this.full) {
       this.left = this.data.length || USUAL;
       this.due = 1;
       this.time = performance.now();
@@ -182,7 +183,8 @@ class Alive {
   }
 
   #accept(k) {
-    if (!this.left && this.t === this.reading.ids.length) {
+    const { reading } = this;
+    if (!this.left && !this.full && !reading.pending && this.t === reading.length) {
       this.#write(this.guesses[k].id);
       this.#wake();
     }
@@ -196,9 +198,14 @@ class Alive {
     area.value += this.writer(id).replaceAll("\r", ""); // a text area ends lines with LF alone
     area.scrollTop = area.scrollHeight;
     this.t = reading.ids.length;
-    if (area.value.length >= this.longest) {
+    if (this.full) {
       this.#stop();
     }
+  }
+
+  // Whether the text is as long as the page can hold.
+  get full() {
+    return this.area.value.length >= this.longest;
   }
 
   // How many units stand before the caret.
@@ -259,10 +266,17 @@ class Alive {
 
   #show() {
     const t = Math.min(this.t, this.reading.length);
-    label(this.go, this.left ? "alive.stop" : "alive.go_on");
+    this.#label(this.go, this.left ? "alive.stop" : "alive.go_on");
     this.strips.show(t);
     this.#showGuesses(t);
     this.#showStatus();
+  }
+
+  // Let an element show a label that it does not show yet.
+  #label(node, key) {
+    if (node.dataset.label !== key) {
+      label(node, key);
+    }
   }
 
   #showGuesses(t) {
@@ -280,19 +294,17 @@ class Alive {
       );
       guess.button.setAttribute("aria-disabled", String(t < reading.ids.length));
     });
-    label(this.where, t ? "alive.after" : "alive.at_start");
+    this.#label(this.where, t ? "alive.after" : "alive.at_start");
     this.before.textContent = vocabulary.tail(reading.ids, reading.names, t);
   }
 
   #showStatus() {
-    const { reading, status, area, longest } = this;
-    const outside = new Set(reading.names.filter((_, t) => reading.isOutside(t)));
-    const units = [...outside].slice(0, 8).join(" ");
+    const { status, outside } = this;
     let message = "";
-    if (area.value.length >= longest) {
+    if (this.full) {
       message = text("alive.full");
-    } else if (units && !this.composing) {
-      message = text("alive.outside", { units });
+    } else if (outside) {
+      message = text("alive.outside", { units: outside });
     }
     if (status.textContent !== message) {
       status.textContent = message; // only then: it is read aloud

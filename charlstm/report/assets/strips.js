@@ -1,23 +1,17 @@
 // What happens in a layer, as pictures: the gates and states of all units at one place of the text,
 // and those of one unit along the text.
 
-// How a quantity is drawn: a gate from 0 to 1 in one colour, others by their sign in two. A cell
-// state has no bounds; it is drawn as its tanh, which is what the cell shows of it.
-const SCALES = {
-  gate: { strength: (x) => x, colour: () => "--accent" },
-  signed: { strength: Math.abs, colour: (x) => (x < 0 ? "--cold" : "--warm") },
-  cell: { strength: (x) => Math.abs(Math.tanh(x)), colour: (x) => (x < 0 ? "--cold" : "--warm") },
-};
-
-// The quantities of each cell in the order of the picture, and the equations of a unit: what stands
-// in them, and the numbers `now` and `before`, after the unit of text before.
+// The quantities of each cell in the order of the picture, the gates first, and the equations of a
+// unit: what stands in them, and the numbers `now` and `before`, after the unit of text before.
 const PICTURES = {
   rnn: {
-    scales: { h: "signed" },
+    names: ["h"],
+    gates: 0,
     equations: (now) => [["h′ = tanh(u + v)", decimal(now.h)]],
   },
   gru: {
-    scales: { r: "gate", q: "gate", n: "signed", h: "signed" },
+    names: ["r", "q", "n", "h"],
+    gates: 2,
     equations: (now, before) => [
       [
         "h′ = (1 − q) · n + q · h",
@@ -26,7 +20,8 @@ const PICTURES = {
     ],
   },
   lstm: {
-    scales: { i: "gate", f: "gate", o: "gate", g: "signed", c: "cell", h: "signed" },
+    names: ["i", "f", "o", "g", "c", "h"],
+    gates: 3,
     equations: (now, before) => [
       [
         "c′ = f · c + i · g",
@@ -68,13 +63,14 @@ function canvas(attributes, draw) {
   return node;
 }
 
-// A function that fills rectangles by values of a scale.
-function filler(context, scale) {
-  const { strength, colour: nameOf } = SCALES[scale];
-  const colours = new Map(["--accent", "--cold", "--warm"].map((name) => [name, colour(name)]));
+// A function that fills rectangles by values of a quantity, from -1 (cold) to 1 (warm). A cell state
+// has no bounds; it is drawn as its tanh, which is what the cell shows of it.
+function filler(context, name) {
+  const [warm, cold] = [colour("--warm"), colour("--cold")];
   return (value, x, y, width, height) => {
-    context.globalAlpha = Math.min(1, strength(value));
-    context.fillStyle = colours.get(nameOf(value));
+    const strength = name === "c" ? Math.tanh(value) : value;
+    context.globalAlpha = Math.min(1, Math.abs(strength));
+    context.fillStyle = strength < 0 ? cold : warm;
     context.fillRect(x, y, width, height);
     context.globalAlpha = 1;
   };
@@ -84,9 +80,7 @@ function filler(context, scale) {
 // the text is given to `show`, and choose(t) is called where a unit of text is pointed at.
 class Strips {
   constructor(data, network, reading, choose) {
-    const { scales, equations } = PICTURES[data.cell];
-    Object.assign(this, { data, network, reading, choose, scales, equations });
-    this.names = Object.keys(scales);
+    Object.assign(this, { data, network, reading, choose, ...PICTURES[data.cell] });
     this.layer = 0;
     this.unit = 0;
     this.t = 0;
@@ -159,17 +153,11 @@ class Strips {
 
   // What the colours of the strips mean.
   #key() {
-    const used = new Set(Object.values(this.scales));
-    const ramps = {
-      gate: ["alive.closed", "alive.open"],
-      signed: ["alive.negative", "alive.positive"],
-    };
+    const ramps = { gate: ["closed", "open"], signed: ["negative", "positive"] };
     const list = element("ul", { class: "key" });
-    for (const [scale, [low, high]] of Object.entries(ramps)) {
-      if (used.has(scale)) {
-        const ramp = element("span", { class: `ramp ${scale}` });
-        list.append(element("li", {}, labelled("span", {}, low), ramp, labelled("span", {}, high)));
-      }
+    for (const kind of this.gates ? ["gate", "signed"] : ["signed"]) {
+      const [low, high] = ramps[kind].map((name) => labelled("span", {}, `alive.${name}`));
+      list.append(element("li", {}, low, element("span", { class: `ramp ${kind}` }), high));
     }
     return list;
   }
@@ -207,7 +195,7 @@ class Strips {
   #drawStrip(context, width, height, name) {
     const { lines, columns } = this.#grid();
     const values = this.reading.valuesAt(this.t);
-    const paint = filler(context, this.scales[name]);
+    const paint = filler(context, name);
     const [w, h, at] = [width / columns, height / lines, this.#at(name)];
     for (let k = 0; k < this.#H; k++) {
       const line = Math.floor(k / columns);
@@ -221,7 +209,7 @@ class Strips {
 
   // Put the numbers of the chosen unit into words and equations.
   #describe() {
-    const { t, unit } = this;
+    const { t, unit, reading } = this;
     const now = this.numbers(t);
     for (const [name, { value }] of this.rows) {
       value.textContent = decimal(now[name]);
@@ -230,7 +218,7 @@ class Strips {
     const spoken = this.names.map((name) => `${name} ${decimal(now[name])}`).join(", ");
     this.slider.setAttribute("aria-valuetext", `${unit + 1}: ${spoken}`);
     this.tape.setAttribute("aria-label", text("alive.tape", { unit: unit + 1, numbers: spoken }));
-    const before = t > 1 ? this.numbers(t - 1) : { c: 0, h: 0 };
+    const before = t > 1 || reading.own ? this.numbers(Math.max(0, t - 1)) : { c: 0, h: 0 };
     const lines = t > 0 ? this.equations(now, before) : [];
     this.equation.replaceChildren(
       ...lines.flatMap(([left, right]) => [element("dt", {}, left), element("dd", {}, right)]),
@@ -275,8 +263,8 @@ class Strips {
     context.fillStyle = muted;
     const yOf = (row) => row * (ROW + 2) + 4;
     names.forEach((name, row) => context.fillText(name, MARGIN / 2 - 3, yOf(row + 1) + ROW / 2));
-    const painters = names.map((name) => filler(context, this.scales[name]));
-    const surprise = filler(context, "signed");
+    const painters = names.map((name) => filler(context, name));
+    const surprise = filler(context, "bits");
     for (let t = first; t < last; t++) {
       const x = MARGIN + (t - first) * column;
       surprise(Math.min(1, (reading.bits[t] ?? 0) / 10) * strong, x, yOf(0), column - 1, ROW);
