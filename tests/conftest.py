@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
 if TYPE_CHECKING:
+    from browser import Window
+
+    from charlstm.api import LanguageModel
     from charlstm.text.corpus import Corpus
 
 # as the command line does: with small products, several threads are slower than one
@@ -72,3 +76,34 @@ def korean(tmp_path_factory: pytest.TempPathFactory) -> Path:
     assert process.returncode == 0, process.stderr
     assert process.stderr == b""
     return path
+
+
+@pytest.fixture(scope="session")
+def language(tmp_path_factory: pytest.TempPathFactory) -> LanguageModel:
+    """A small model of the English story's beginning, loaded."""
+    from reported import TEXT
+    from support import trained
+
+    import charlstm
+
+    path = tmp_path_factory.mktemp("models") / "m.npz"
+    return charlstm.load(trained(path, TEXT, steps=60, **{"model.hidden": 8}))
+
+
+# --- a browser -----------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="session")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Window]:
+    """A headless browser, for all tests."""
+    from browser import windows
+
+    with windows(tmp_path_factory.mktemp("pages")) as window:
+        yield window
+
+
+@pytest.fixture
+def window(browser: Window) -> Iterator[Window]:
+    """What opens pages in the browser, and fails where one logs, errs or asks the network."""
+    yield browser
+    browser.check()

@@ -13,13 +13,16 @@ import time
 import traceback
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import IO, Any
+from types import SimpleNamespace
+from typing import IO, Any, cast
 
 import numpy as np
 import pytest
 
 import charlstm
+from charlstm.api import LanguageModel
 from charlstm.cli import main
+from charlstm.config.schema import Config
 from charlstm.nn.model import Model
 from charlstm.nn.shape import Shape
 from charlstm.text.corpus import Corpus
@@ -174,6 +177,14 @@ def random_model(
     model = Model(Shape(cell, len(v), 6, family.pop("layers", 1), **family), dtype)
     model.weights.flat[...] = np.random.default_rng(2).normal(0, 0.7, model.weights.flat.shape)
     return model, v
+
+
+def language_of(
+    model: Model, vocabulary: Vocabulary, config: Config | None = None
+) -> LanguageModel:
+    """A language model without a checkpoint: its network, vocabulary and configuration."""
+    parts = SimpleNamespace(model=model, vocabulary=vocabulary, config=config or Config())
+    return cast(LanguageModel, parts)
 
 
 def sampled(model: Path, *arguments: str | Path) -> str:

@@ -43,7 +43,7 @@ HOUSE = {
         *("reading", "seams", "ids", "split", "corpus"),
     ],
     "storage": ["lock", "files", "archive", "progress", "checkpoint"],
-    "scoring": ["scorers", "adaptive", "mixed", "evaluation", "held_out", "flow"],
+    "scoring": ["scorers", "adaptive", "mixed", "evaluation", "held_out", "trace", "flow"],
     "generation": [
         *("regex", "nfa", "matcher"),
         *("numbers", "choose", "ending", "source", "scores", "batch", "sampler", "beam"),
@@ -54,12 +54,17 @@ HOUSE = {
     ],
     "api": [],
     "mixing": [],
+    "report": [
+        *("page", "passage", "recording", "features", "tracking", "figures"),
+        *("overview", "learning", "surprise", "cells", "gates", "reach", "alive", "memory"),
+        "build",
+    ],
     "exchange": [
         *("safetensors", "description", "pytorch", "recognise", "graph", "exports", "imports"),
     ],
     "cli": [
         *("streams", "options", "models", "log", "seeds", "dialogue"),
-        *("train", "sample", "evaluate", "info", "export", "import_"),
+        *("train", "sample", "evaluate", "info", "report", "export", "import_"),
     ],
 }
 """The folders of the package and the files in each, from the ground up."""
@@ -79,7 +84,12 @@ AROUND = {
 """Files without a floor: they name what stands in the house."""
 
 RUNTIME = {"numpy", "click", "tqdm", "yaml"}
-OPTIONAL = {"mpi4py": "ranks.py", "onnx": "graph.py"}
+OPTIONAL = {
+    "mpi4py": "ranks.py",
+    "jinja2": "page.py",
+    "matplotlib": "figures.py",
+    "onnx": "graph.py",
+}
 """What only one file imports, for those who have installed it."""
 
 

@@ -24,6 +24,7 @@ COMMANDS = {
     "sample": "Generate text, or continue a seed.",
     "evaluate": "Tell how well a model predicts a text.",
     "info": "Show what is in a checkpoint.",
+    "report": "Make a page that shows what a model is and how it works.",
     "export": "Write a model for other programs.",
     "import": "Make a checkpoint of another program's model.",
 }

@@ -1,4 +1,5 @@
-"""The log of a run: one JSON object a line, for every evaluation and now and then between."""
+"""The log of a run: one JSON object a line, for every evaluation, every sample, and now and then
+between."""
 
 from __future__ import annotations
 
@@ -77,9 +78,10 @@ class Log:
             return
         if math.isfinite(record.train):
             self.nats, self.steps = self.nats + record.train, self.steps + 1
-        if record.valid is None and (not self.steps or record.step % LOG_EVERY):
+        between = not self.steps or record.step % LOG_EVERY
+        if record.valid is None and record.sample is None and between:
             return
-        line = {
+        line: dict[str, Any] = {
             "step": record.step,
             "epoch": round(record.epoch, 6),
             f"{self.unit}s": record.chars,
@@ -90,6 +92,8 @@ class Log:
             "lr": record.lr,
             "gradient_norm": record.gradient_norm if self.steps else None,
         }
+        if record.sample is not None:
+            line["sample"] = record.sample
         self.nats, self.steps = 0.0, 0
         self._line(line)
 

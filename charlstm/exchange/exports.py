@@ -11,6 +11,7 @@ from charlstm.exchange.description import Description
 from charlstm.exchange.graph import serialised
 from charlstm.exchange.safetensors import File
 from charlstm.nn.model import Model
+from charlstm.report.alive import alive_page
 from charlstm.storage.files import replacing
 from charlstm.storage.lock import Path_
 
@@ -70,31 +71,40 @@ def to_json(language: LanguageModel) -> Parts:
     yield b"}}\n"
 
 
-FORMATS: dict[str, Callable[[LanguageModel], Parts]] = {
+def to_html(language: LanguageModel, *, lang: str = "en", title: str = "A model") -> Parts:
+    """A page in which the model runs; `lang` is the language in which it opens."""
+    return [alive_page(language, lang=lang, title=title).encode()]
+
+
+FORMATS: dict[str, Callable[..., Parts]] = {
     "safetensors": to_safetensors,
     "torch": to_torch,
     "onnx": to_onnx,
     "json": to_json,
+    "html": to_html,
 }
 """What writes each format. `charlstm.cli.export` has their names, too, for --help."""
 
 
-def parts(language: LanguageModel, to: str) -> Parts:
+def parts(language: LanguageModel, to: str, **options: str) -> Parts:
     """The file that `export_model` writes."""
     if to not in FORMATS:
         raise UsageError(f"{to!r} is no format of an export; known are {', '.join(FORMATS)}")
-    return FORMATS[to](language)
+    return FORMATS[to](language, **options)
 
 
-def export_model(language: LanguageModel, path: Path_, to: str, *, force: bool = False) -> None:
+def export_model(
+    language: LanguageModel, path: Path_, to: str, *, force: bool = False, **options: str
+) -> None:
     """Write a model's weights in use, with its vocabulary and configuration, in one of `FORMATS`.
+    A page, `html`, has the options `lang`, "en" or "ko", and `title`.
 
     Raises `UsageError` for another format, where a file exists at the path, unless it is to be
     replaced (`force`), and where a package is missing; `OutputError` where it cannot be written.
     """
     if Path(path).exists() and not force:
         raise UsageError(f"{path} exists; replace it (--force) or write to another file (-o FILE)")
-    made = parts(language, to)
+    made = parts(language, to, **options)
     with replacing(path) as file:
         for part in made:
             file.write(part)

@@ -1,5 +1,6 @@
 """How far back a model learns: the gradient of one step's loss along the steps before it."""
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -8,6 +9,7 @@ from charlstm.errors import CorpusError
 from charlstm.nn.arrays import Array
 from charlstm.nn.model import Model
 from charlstm.nn.shape import State
+from charlstm.scoring.trace import trace
 from charlstm.text.vocabulary import UNKNOWN
 
 POSITIONS = 256
@@ -59,45 +61,23 @@ def gradient_flow(
     wide = model.with_weights(model.weights.flat.astype(np.float64))
     befores = [wide.zero_state(1)]  # the state before each piece
     for piece in pieces[:-1]:
-        befores.append(_forward(wide, piece[:, None], befores[-1])[0])
+        *_, last = trace(wide, piece[:, None], befores[-1])
+        befores.append([s for step in last for s in step.state])
     before = [np.concatenate(s)[counted] for s in zip(*befores, strict=True)]
-    after, kept = _forward(wide, pieces[counted].T, before)
-    norms = _backward(wide, kept, _gradient_of_loss(wide, after, targets[counted]))
-    return GradientFlow(dict(zip(wide.shape.states, norms, strict=True)), int(counted.sum()))
+    kept, top = [], np.empty(0)
+    for done in trace(wide, pieces[counted].T, before):
+        top = done[-1].state[0]
+        kept.append([step.derivatives(wide.cell) for step in done])
+    dh, norms = gradient_of_loss(wide, top, targets[counted]), []
+    for dstate, _ in backward(wide, reversed(kept), dh):
+        norms.append([np.linalg.norm(ds, axis=1).mean() for ds in dstate])
+    by_state = zip(wide.shape.states, np.array(norms).T, strict=True)
+    return GradientFlow(dict(by_state), int(counted.sum()))
 
 
-def _forward(model: Model, ids: Array, state: State) -> tuple[State, list[list[Array]]]:
-    """Run over ids (T, B); return the state after them, and the local derivatives (D, B, H) of
-    each step and layer. It is what `Unrolled` does, step by step in the open."""
-    cell, shape, w = model.cell, model.shape, model.weights
-    scale = np.array(cell.scale).reshape(-1, 1, 1)
-    table = np.empty((len(cell.gates), model.V + 1, shape.widths[0]))
-    model.input_table(table)
-    kept = []
-    for row in ids:
-        step: list[Array] = []
-        after: State = []
-        u = table[:, row]
-        for k, before in enumerate(shape.by_layer(state)):
-            Wh = w[f"layer{k}.Wh"] * scale
-            if k:
-                u = (after[-len(before)] @ w[f"layer{k}.Wx"] + w[f"layer{k}.b"]) * scale
-            a = np.empty((len(cell.activations), *before[0].shape))
-            a[: len(u)] = u
-            layer_after = [np.empty_like(s) for s in before]
-            cell.forward(cell.forward_views(a), before[0] @ Wh, before, layer_after)
-            d = np.empty((len(cell.kept), 1, *before[0].shape))
-            cell.derivatives(a[:, None], layer_after[0][None], d)
-            after += layer_after
-            step.append(d[:, 0])
-        state = after
-        kept.append(step)
-    return state, kept
-
-
-def _gradient_of_loss(model: Model, state: State, targets: Array) -> Array:
-    """dh (B, H) of the uppermost layer: p - onehot(target), through the output weights."""
-    h = model.shape.by_layer(state)[-1][0]
+def gradient_of_loss(model: Model, h: Array, targets: Array) -> Array:
+    """dh (B, H) of what the uppermost layer shows, h (B, H): p - onehot(target), through the output
+    weights."""
     y = h @ model.Wy.T + model.weights["by"]
     p = np.exp(y - y.max(axis=1, keepdims=True))
     p /= p.sum(axis=1, keepdims=True)
@@ -105,15 +85,18 @@ def _gradient_of_loss(model: Model, state: State, targets: Array) -> Array:
     return np.asarray(p @ model.Wy)
 
 
-def _backward(model: Model, kept: list[list[Array]], dh: Array) -> Array:
-    """Follow dh (B, H), the gradient of what the model shows after the last step, back through all
-    steps, whose local derivatives are written over; return the mean norms of the gradient of each
-    array of the state at each lag, (S, T)."""
+def backward(model: Model, kept: Iterable[list[Array]], dh: Array) -> Iterator[tuple[State, Array]]:
+    """Follow dh (B, H), the gradient of what the model shows after a step, back through that step
+    and those before it, the last first.
+
+    `kept` are the local derivatives (D, B, H) of each layer in these steps, which are written
+    over. Yield for each the gradients, by all paths, of the state after it, and that of u
+    (G, B, H) of the lowest layer in it.
+    """
     cell, shape, w = model.cell, model.shape, model.weights
     dstate = shape.by_layer([np.zeros((len(dh), H)) for H in shape.states.values()])
     dstate[-1][0] += dh
-    norms = np.empty((len(shape.states), len(kept)))
-    for lag, step in enumerate(reversed(kept)):
+    for step in kept:
         by_all_paths: State = []
         for k in reversed(range(shape.layers)):
             d, dafter = step[k], dstate[k]
@@ -126,5 +109,4 @@ def _backward(model: Model, kept: list[list[Array]], dh: Array) -> Array:
             through = np.matmul(d[cell.dv], w[f"layer{k}.Wh"].transpose(0, 2, 1)).sum(axis=0)
             dbefore[0] = through + dbefore[0] if cell.direct else through
             dstate[k] = dbefore
-        norms[:, lag] = [np.linalg.norm(ds, axis=1).mean() for ds in by_all_paths]
-    return norms
+        yield by_all_paths, step[0][cell.du]

@@ -111,8 +111,8 @@ def _sweep(target: Path) -> None:
             if ours.fullmatch(path.name) and stat.S_ISREG(path.lstat().st_mode):
                 with open(path, "rb") as file:
                     beginning = file.read(4)
-                # of an archive; what lost power may be empty, or zeros
-                if beginning in (b"PK\x03\x04", b"", bytes(4)):
+                # of an archive or a page; what lost power may be empty, or zeros
+                if beginning in (b"PK\x03\x04", b"<!do", b"", bytes(4)):
                     path.unlink()
 
 

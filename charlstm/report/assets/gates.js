@@ -1,0 +1,81 @@
+// Section 5: each unit of each gate as a dot, by how long it is open and how long closed.
+
+const SIDE = 240; // of a picture, in its own units
+const EDGE = 34; // around it
+
+section("gates", (root, data) => {
+  const layers = data.layers.length;
+  data.layers.forEach((gates, k) => {
+    if (layers > 1) {
+      root.append(labelled("h3", {}, "cells.layer", { n: k + 1 }));
+    }
+    const row = element("div", { class: "scatters" });
+    for (const [gate, shares] of Object.entries(gates)) {
+      row.append(gatePicture(gate, shares, data.cell));
+    }
+    root.append(row);
+  });
+  root.append(labelled("p", { class: "note" }, "gates.note", { n: number(data.units) }));
+});
+
+function gatePicture(gate, { closed, open }, cell) {
+  const name = { label: `cells.name_${cell}_${gate}` };
+  const many = (shares) => number(shares.filter((share) => share > 0.9).length);
+  const values = { gate: name, n: number(open.length), open: many(open), closed: many(closed) };
+  const picture = shape("svg", {
+    viewBox: `0 0 ${SIDE + 2 * EDGE} ${SIDE + 2 * EDGE}`,
+    role: "img",
+  });
+  const describe = () => picture.setAttribute("aria-label", text("gates.summary", values));
+  describe();
+  onChange(describe);
+  drawAxes(picture);
+  open.forEach((share, k) => {
+    const dot = shape("circle", {
+      cx: EDGE + share * SIDE,
+      cy: EDGE + (1 - closed[k]) * SIDE,
+      r: 3.5,
+    });
+    const parts = { unit: number(k), open: percent(share), closed: percent(closed[k]) };
+    const title = shape("title");
+    dot.append(title);
+    const rename = () => {
+      title.textContent = text("gates.dot", parts);
+    };
+    rename();
+    onChange(rename);
+    picture.append(dot);
+  });
+  return element(
+    "figure",
+    { class: "scatter" },
+    labelled("figcaption", {}, "gates.caption", { gate: name, letter: gate }),
+    labelled("p", { class: "axis" }, "gates.up"),
+    picture,
+    labelled("p", { class: "axis across" }, "gates.across"),
+    labelled("p", { class: "note" }, "gates.summary", values),
+  );
+}
+
+// A square from 0 to 100 % with the line that no dot can cross: it is open or closed, not both.
+function drawAxes(picture) {
+  const [low, high] = [EDGE, EDGE + SIDE];
+  picture.append(
+    shape("path", { class: "frame", d: `M${low} ${low}V${high}H${high}` }),
+    shape("path", { class: "limit", d: `M${low} ${low}L${high} ${high}` }),
+  );
+  for (const share of [0, 0.5, 1]) {
+    const mark = `${100 * share}%`;
+    const across = shape(
+      "text",
+      { x: low + share * SIDE, y: high + 16, "text-anchor": "middle" },
+      mark,
+    );
+    const up = shape(
+      "text",
+      { x: low - 6, y: high - share * SIDE + 4, "text-anchor": "end" },
+      mark,
+    );
+    picture.append(across, up);
+  }
+}

@@ -1,0 +1,82 @@
+// Section 2: the curves of the training, and what the network wrote on the way.
+
+section("learning", (root, data) => {
+  const { best, returns, samples, unit } = data;
+  const shown = { bits: best ? number(best[1], 2) : "", step: best ? number(best[0]) : "" };
+  const values = { ...shown, unit: { label: `page.unit_${unit}` } };
+  if (data.svg === null) {
+    root.append(labelled("p", {}, "learning.nothing"));
+  } else {
+    root.append(
+      labelled("p", { class: "axis" }, "learning.up", values),
+      figure(data.svg, best ? "learning.alt" : "learning.alt_without", values),
+      labelled(
+        "p",
+        { class: "axis across" },
+        data.rate ? "learning.across_rate" : "learning.across",
+      ),
+      swatches([
+        [0, "learning.train"],
+        [1, best ? "learning.valid_best" : "learning.valid"],
+        ...(data.rate ? [[2, "learning.rate"]] : []),
+      ]),
+    );
+  }
+  if (best) {
+    root.append(labelled("p", {}, "learning.best", values));
+  }
+  for (const [from, to] of returns) {
+    const back = { from: number(from), to: number(to) };
+    root.append(labelled("p", { class: "notice" }, "learning.returned", back));
+  }
+  if (data.table.length) {
+    root.append(lossTable(data.table, unit));
+  }
+  if (samples.length) {
+    root.append(labelled("h3", {}, "learning.samples"));
+    root.append(labelled("p", { class: "note" }, "learning.samples_note"));
+    for (const [step, bits, written] of samples) {
+      root.append(sample(step, bits, written, unit));
+    }
+  } else if (!data.logged) {
+    root.append(labelled("p", { class: "note" }, "learning.log_hint"));
+  }
+});
+
+// A list that says which colour of a picture is what; entries are a colour's number and a label.
+function swatches(entries) {
+  const list = element("ul", { class: "key" });
+  for (const [n, key, values] of entries) {
+    const swatch = element("span", { class: `swatch colour-${n % 6}` });
+    list.append(element("li", {}, swatch, labelled("span", {}, key, values)));
+  }
+  return list;
+}
+
+function lossTable(rows, unit) {
+  const head = element("tr", {});
+  head.append(
+    labelled("th", { scope: "col" }, "learning.step"),
+    labelled("th", { scope: "col" }, "learning.bits", { unit: { label: `page.unit_${unit}` } }),
+  );
+  const body = element("tbody");
+  for (const [step, bits] of rows) {
+    body.append(
+      element("tr", {}, element("td", {}, number(step)), element("td", {}, number(bits, 3))),
+    );
+  }
+  const table = element("table", {}, element("thead", {}, head), body);
+  const summary = labelled("summary", {}, "learning.numbers");
+  return element("details", {}, summary, element("div", { class: "scroll" }, table));
+}
+
+function sample(step, bits, written, unit) {
+  const values = {
+    step: number(step),
+    bits: bits === null ? "" : number(bits, 2),
+    unit: { label: `page.unit_${unit}` },
+  };
+  const key = bits === null ? "learning.sample_first" : "learning.sample";
+  const caption = labelled("figcaption", {}, key, values);
+  return element("figure", { class: "sample" }, caption, element("pre", { dir: "auto" }, written));
+}

@@ -1,0 +1,96 @@
+// Section 1: what the model costs beside counting and guessing, and the facts about it.
+
+section("overview", (root, data) => {
+  const { costs, unit } = data;
+  const worst = Math.max(costs.guessing, costs.counting, costs.model ?? 0);
+  const rows = [
+    ["overview.guessing", {}, costs.guessing],
+    ["overview.counting", {}, costs.counting],
+    ...costs.others.map(({ name, cell, bits }) => [
+      "overview.other",
+      { name, cell: cell.toUpperCase() },
+      bits,
+    ]),
+  ];
+  if (costs.model !== null) {
+    rows.push(["overview.model", { name: data.name }, costs.model]);
+  }
+  root.append(costBars(rows, worst, unit));
+  if (costs.model === null) {
+    root.append(labelled("p", {}, "overview.nothing_held_out"));
+  } else {
+    const values = {
+      bits: number(costs.model, 2),
+      choices: number(2 ** costs.model, 1),
+      size: number(data.vocabulary),
+      unit: { label: `page.unit_${unit}` },
+      units: { label: `page.units_${unit}` },
+    };
+    root.append(labelled("p", {}, "overview.meaning", values));
+  }
+  root.append(facts(data));
+  const code = element("code", {}, data.command);
+  root.append(
+    labelled("h3", {}, "overview.again"),
+    labelled("p", { class: "note" }, "overview.again_note"),
+    element("pre", { tabindex: "0" }, code),
+  );
+});
+
+// What each way of guessing costs: a row of a name, a bar and a number.
+function costBars(rows, worst, unit) {
+  const list = element("ul", { class: "costs" });
+  for (const [key, values, bits] of rows) {
+    const bar = element("span", { class: "bar" });
+    bar.style.setProperty("--share", (worst > 0 ? bits / worst : 0).toFixed(4));
+    const shown = { bits: number(bits, 2), unit: { label: `page.unit_${unit}` } };
+    list.append(
+      element(
+        "li",
+        { class: key === "overview.model" ? "own" : null },
+        labelled("span", { class: "name" }, key, values),
+        element("span", { class: "track" }, bar),
+        labelled("span", { class: "value" }, "overview.cost", shown),
+      ),
+    );
+  }
+  return list;
+}
+
+function facts(data) {
+  const { network, corpus, unit } = data;
+  const units = { label: `page.units_${unit}` };
+  const rows = [
+    [
+      "network",
+      {
+        cell: network.cell.toUpperCase(),
+        widths: network.hidden.map((width) => number(width)).join(" + "),
+        weights: number(network.weights),
+      },
+    ],
+    ["vocabulary", { size: number(data.vocabulary), units }],
+    ["corpus", { train: number(corpus.train), valid: number(corpus.valid), units }],
+    ["training", { steps: number(data.steps), epochs: number(data.epochs, 1) }],
+  ];
+  if (data.best_step !== null) {
+    rows.push(["best", { step: number(data.best_step) }]);
+  }
+  if (data.adapted) {
+    rows.push(["adapted", { n: number(data.adapted), units }]);
+  }
+  const list = element("dl", { class: "facts" });
+  for (const [name, values] of rows) {
+    list.append(
+      labelled("dt", {}, `overview.${name}`),
+      labelled("dd", {}, `overview.${name}_is`, values),
+    );
+  }
+  const environment = Object.entries(data.environment).map((pair) => pair.join(" "));
+  if (environment.length) {
+    list.append(labelled("dt", {}, "overview.made_with"));
+    list.append(element("dd", {}, environment.join(", ")));
+  }
+  list.append(element("dt", {}, "SHA-256"), element("dd", { class: "digest" }, data.sha256));
+  return list;
+}
