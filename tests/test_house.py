@@ -18,7 +18,7 @@ import charlstm
 import docs
 from charlstm.cli import COMMANDS, cli, main
 from charlstm.config.schema import KEYS
-from charlstm.config.sources import bundled
+from charlstm.config.bundle import bundled
 from charlstm.nn.optimizers import OPTIMIZERS
 from charlstm.storage.progress import Progress
 from charlstm.text.corpus import MIN_HELD_OUT
@@ -37,7 +37,7 @@ HOUSE = {
         *("arrays", "products", "cells", "shape", "recurrent", "dropout", "input", "output"),
         *("model", "unrolled", "stepper", "mixture", "optimizers"),
     ],
-    "config": ["fields", "yaml_subset", "schema", "sources"],
+    "config": ["bundle", "fields", "yaml_subset", "schema", "sources"],
     "text": [
         *("visible", "normal_forms", "vocabulary", "units", "census", "encodings"),
         *("reading", "seams", "ids", "split", "corpus"),
@@ -56,7 +56,7 @@ HOUSE = {
     "mixing": [],
     "cli": [
         *("streams", "options", "models", "log", "seeds", "dialogue"),
-        *("train", "sample", "evaluate", "info"),
+        *("train", "sample", "evaluate", "info", "config"),
     ],
 }
 """The folders of the package and the files in each, from the ground up."""

@@ -23,6 +23,7 @@ COMMANDS = {
     "sample": "Generate text, or continue a seed.",
     "evaluate": "Tell how well a model predicts a text.",
     "info": "Show what is in a checkpoint.",
+    "config": "List the configurations that ship, or print one.",
 }
 """Each is a function in the module of its name."""
 

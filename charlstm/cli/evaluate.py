@@ -140,7 +140,7 @@ def _check_output(asked: SimpleNamespace, paths: Sequence[str], sources: Sequenc
     """Refuse to write the adapted model to what is read."""
     if asked.save is None:
         return
-    from charlstm.config.sources import bundled
+    from charlstm.config.bundle import bundled
     from charlstm.storage.files import check_apart
 
     if asked.save == "-":

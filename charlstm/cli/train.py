@@ -88,7 +88,7 @@ def train(**params: Any) -> int:
     if asked.output == "-":
         _check_stdout(asked.resume)
         asked.output = None
-    from charlstm.config.sources import AUTO
+    from charlstm.config.bundle import AUTO
 
     auto = [name for name in asked.config if name == AUTO]
     asked.config = [name for name in asked.config if name != AUTO]

@@ -3,6 +3,7 @@
 import os
 from pathlib import Path
 
+from charlstm.config.bundle import AUTO, bundled
 from charlstm.config.schema import KEYS, SECTIONS, Setting, unknown_name
 from charlstm.config.yaml_subset import parse, quoted, quoted_if_odd
 from charlstm.errors import ConfigError
@@ -49,18 +50,6 @@ def setting_from_option(key: str, value: str, option: str) -> Setting:
     if isinstance(node.value, dict):
         raise ConfigError(f"{option}: {key}: expected a single value, got {quoted(value)}")
     return Setting(key, node.value, option)
-
-
-AUTO = "auto"
-"""The name of the configuration that `train` chooses by itself."""
-
-
-def bundled() -> dict[str, Path]:
-    """The configurations that ship with the package, by name."""
-    folder = Path(__file__).parents[1] / "configs"
-    if not folder.is_dir():  # a source checkout
-        folder = Path(__file__).parents[2] / "configs"
-    return {path.stem: path for path in sorted(folder.glob("*.yaml"))}
 
 
 def read_config(name: str) -> list[Setting]:

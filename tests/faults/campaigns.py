@@ -32,7 +32,7 @@ import numpy as np
 
 from charlstm.cli import main
 from charlstm.config.schema import Config, Setting
-from charlstm.config.sources import bundled
+from charlstm.config.bundle import bundled
 from charlstm.errors import CheckpointError, DivergedError, OutputError
 from charlstm.storage.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
 from charlstm.text.corpus import Corpus
