@@ -3,10 +3,10 @@
     python tests/docs.py [--check]
 
 An option table comes from its click command, the table of a configuration section from the
-dataclass that declares it, the list of the configurations from their files. Each stands between two
-comments, `<!-- options: train -->` or `<!-- keys: model -->` and `<!-- end -->`; what stands outside
-is written by hand. The schema comes from the same dataclasses. `--check` changes nothing and ends
-with exit code 1 where a file is out of date, as a test does.
+dataclass that declares it, the list of the configurations from their files. Each stands between
+two comments, `<!-- options: train -->` or `<!-- keys: model -->` and `<!-- end -->`; what stands
+outside is written by hand. The schema comes from the same dataclasses. `--check` changes nothing
+and ends with exit code 1 where a file is out of date, as a test does.
 """
 
 from __future__ import annotations
@@ -161,7 +161,7 @@ def schema() -> str:
 def generated() -> dict[Path, str]:
     """Every file that this script writes, or writes tables into, with the text it should have."""
     pages = {path: page(path.read_text(encoding="utf-8")) for path in PAGES}
-    return pages | {folder() / SCHEMA: schema()}
+    return pages | {Path(folder(), SCHEMA): schema()}
 
 
 def outdated() -> dict[Path, str]:

@@ -17,8 +17,8 @@ from support import ROOT, STORY
 import charlstm
 import docs
 from charlstm.cli import COMMANDS, cli, main
-from charlstm.config.schema import KEYS
 from charlstm.config.bundle import bundled
+from charlstm.config.schema import KEYS
 from charlstm.nn.optimizers import OPTIMIZERS
 from charlstm.storage.progress import Progress
 from charlstm.text.corpus import MIN_HELD_OUT
@@ -55,8 +55,8 @@ HOUSE = {
     "api": [],
     "mixing": [],
     "cli": [
-        *("streams", "options", "models", "log", "seeds", "dialogue"),
-        *("train", "sample", "evaluate", "info", "config"),
+        *("streams", "options", "offers", "models", "log", "seeds", "dialogue"),
+        *("train", "sample", "evaluate", "info", "config", "completion"),
     ],
 }
 """The folders of the package and the files in each, from the ground up."""

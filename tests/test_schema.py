@@ -16,7 +16,7 @@ import pytest
 from faults.hostile import mutant_text
 from support import fails, run
 
-from charlstm.config.bundle import SCHEMA, bundled, folder, summaries
+from charlstm.config.bundle import SCHEMA, bundled, folder, read, schema, summaries
 from charlstm.config.schema import KEYS, SECTIONS, check
 from charlstm.config.sources import parse_yaml, read_config
 from charlstm.config.yaml_subset import parse
@@ -24,7 +24,7 @@ from charlstm.errors import ConfigError
 
 jsonschema = pytest.importorskip("jsonschema", reason="jsonschema is not installed")
 
-DOCUMENT = json.loads((folder() / SCHEMA).read_text(encoding="utf-8"))
+DOCUMENT = json.loads(schema())
 VALIDATOR = jsonschema.Draft7Validator(DOCUMENT)
 
 MODELINE = re.compile(r"# yaml-language-server: \$schema=(\S+)")
@@ -71,11 +71,11 @@ def test_the_schema_is_one() -> None:
 @pytest.mark.parametrize("name", bundled())
 def test_bundled_files_name_their_schema(name: str) -> None:
     """In their first line, and what they are in the second. They agree with the schema."""
-    path = bundled()[name]
-    text = path.read_text(encoding="utf-8")
+    text = read(bundled()[name])
     match = MODELINE.fullmatch(text.splitlines()[0])
     assert match is not None
-    assert (path.parent / match[1]).samefile(folder() / SCHEMA)
+    assert match[1] == SCHEMA
+    assert Path(bundled()[name]).parent == Path(folder())
     assert re.fullmatch(r"[A-Z].{10,99}\.", summaries()[name])
     assert refusals(text) == ([], None)
 
@@ -83,7 +83,21 @@ def test_bundled_files_name_their_schema(name: str) -> None:
 # --- the schema and the reader -----------------------------------------------------------------
 
 ODD = [
-    *("0", "1", "-1", "2", "0.5", "-0.5", "-0.0", "1e999", "-1e999", "100.0", "1e400", "'1'", "012"),
+    *(
+        "0",
+        "1",
+        "-1",
+        "2",
+        "0.5",
+        "-0.5",
+        "-0.0",
+        "1e999",
+        "-1e999",
+        "100.0",
+        "1e400",
+        "'1'",
+        "012",
+    ),
     *("true", "False", "null", "~", "", "''", "auto", "none", "a", "no", ".nan", "0x10", "1_000"),
     *("90s", "0s", "0.0h", "1.5m", "10d", "'1s\\n'", '"1s\\n"', "١s", "utf-8", "latin-1", "utf-9"),
     *("[]", "[1]", "[0]", "[-1]", "[1, 2]", "[a]", "['']", "[1.0]", "[true]", "[[1]]", "[null]"),
@@ -92,10 +106,10 @@ ODD = [
 """Values as YAML has them, right for some keys and wrong for others."""
 
 
-def fragments(schema: Any) -> Iterator[dict[str, Any]]:
+def fragments(values: dict[str, Any]) -> Iterator[dict[str, Any]]:
     """A schema and all in it."""
-    yield schema
-    for inner in [*schema.get("anyOf", []), *filter(None, [schema.get("items")])]:
+    yield values
+    for inner in [*values.get("anyOf", []), *filter(None, [values.get("items")])]:
         yield from fragments(inner)
 
 
@@ -103,11 +117,11 @@ def near(key: str) -> list[str]:
     """The values that a key names, and those at its limits and beside them."""
     values = []
     section, _, name = key.partition(".")
-    for schema in fragments(DOCUMENT["properties"][section]["properties"][name]):
-        values += [str(value) for value in schema.get("enum", [])]
+    for part in fragments(DOCUMENT["properties"][section]["properties"][name]):
+        values += [str(value) for value in part.get("enum", [])]
         for limit in ("minimum", "exclusiveMinimum", "maximum"):
-            if limit in schema:
-                at, step = schema[limit], 1 if schema["type"] == "integer" else 1e-7
+            if limit in part:
+                at, step = part[limit], 1 if part["type"] == "integer" else 1e-7
                 values += [str(at), str(at - step), str(at + step), str(at - 1), str(at + 1)]
     return values
 
@@ -130,7 +144,7 @@ def test_the_schema_and_the_reader_agree(seed: int) -> None:
     """On 200 mutants each, half of them bundled files with damage: what one refuses the other
     refuses, as far as a schema can say it."""
     draw, verdicts = random.Random(seed), Counter[str]()
-    texts = [path.read_text(encoding="utf-8") for path in bundled().values()]
+    texts = [read(file) for file in bundled().values()]
     while verdicts.total() < 200:
         few = verdicts.total() < 100
         text = mutant(draw) if few else mutant_text(draw.choice(texts), draw)
@@ -177,10 +191,10 @@ def test_a_printed_configuration(name: str, tmp_path: Path) -> None:
     """It says the same, and leads editors to the schema from wherever it is."""
     printed = run("config", name).stdout.decode("utf-8")
     first, _, rest = printed.partition("\n")
-    assert rest == bundled()[name].read_text(encoding="utf-8").partition("\n")[2]
+    assert rest == read(bundled()[name]).partition("\n")[2]
     match = MODELINE.fullmatch(first)
     assert match is not None
-    assert Path(url2pathname(urlsplit(match[1]).path)).samefile(folder() / SCHEMA)
+    assert Path(url2pathname(urlsplit(match[1]).path)).samefile(Path(folder(), SCHEMA))
     mine = tmp_path / "mine.yaml"
     mine.write_text(printed, encoding="utf-8")
     stated = [setting[:2] for setting in read_config(str(mine))]

@@ -7,7 +7,7 @@ import signal
 import sys
 from collections.abc import Sequence
 from importlib import import_module
-from typing import TextIO
+from typing import Any, TextIO
 
 import click
 
@@ -15,6 +15,9 @@ from charlstm._version import __version__
 from charlstm.cli.options import debug_option
 from charlstm.cli.streams import ReaderGone, error
 from charlstm.errors import CharLSTMError
+
+COMPLETE = "_CHARLSTM_COMPLETE"
+"""The environment variable by which the script of a shell asks what can follow on a line."""
 
 THREAD_SETTINGS = ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OMP_NUM_THREADS")
 
@@ -24,6 +27,7 @@ COMMANDS = {
     "evaluate": "Tell how well a model predicts a text.",
     "info": "Show what is in a checkpoint.",
     "config": "List the configurations that ship, or print one.",
+    "completion": "Print the script by which a shell completes commands.",
 }
 """Each is a function in the module of its name."""
 
@@ -40,6 +44,13 @@ class Commands(click.Group):
         command: click.Command = getattr(import_module(f"charlstm.cli.{cmd_name}"), cmd_name)
         command.short_help = COMMANDS[cmd_name]
         return command
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[Any]:
+        from click.shell_completion import CompletionItem
+
+        begun = {name: text for name, text in COMMANDS.items() if name.startswith(incomplete)}
+        commands = [CompletionItem(name, help=text) for name, text in begun.items()]
+        return commands + click.Command.shell_complete(self, ctx, incomplete)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
@@ -84,7 +95,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         if ends_at_once:
             signal.signal(signal.SIGINT, signal.default_int_handler)
-        result = cli.main(arguments, prog_name="charlstm", standalone_mode=False, obj=context)
+        if COMPLETE in os.environ:
+            import_module("charlstm.cli.completion")  # which knows the shells
+        result = cli.main(
+            arguments,
+            prog_name="charlstm",
+            complete_var=COMPLETE,
+            standalone_mode=False,
+            obj=context,
+        )
         if sys.stdout is not None:
             sys.stdout.flush()
         return result if isinstance(result, int) else 0

@@ -20,6 +20,7 @@ from charlstm.cli.options import (
     check_options,
     configurable,
     given,
+    offer,
     option,
     or_stdin,
     settings,
@@ -51,7 +52,7 @@ RULES = (
 
 
 @click.command()
-@click.argument("texts", metavar="[TEXT]...", nargs=-1)
+@click.argument("texts", metavar="[TEXT]...", nargs=-1, shell_complete=offer("files"))
 @option(
     "-m --model FILE",
     "The checkpoint (environment: CHARLSTM_MODEL; else charlstm.npz); several are compared "

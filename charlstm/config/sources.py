@@ -59,7 +59,7 @@ def read_config(name: str) -> list[Setting]:
     if name == AUTO:
         raise ConfigError("--config auto is a choice of training; only train takes it")
     known = bundled()
-    path = known.get(name, Path(name))
+    path = Path(known.get(name, name))
     try:
         data = path.read_bytes()
     except FileNotFoundError:
