@@ -1,4 +1,4 @@
-"""Writes what comes from the program itself: tables in the documentation, and the JSON Schema.
+"""Writes what comes from the program itself: tables of the docs, manual pages, the JSON Schema.
 
     python tests/docs.py [--check]
 
@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+import manual
 
 from charlstm.cli import cli
 from charlstm.config.bundle import SCHEMA, folder, summaries
@@ -161,7 +162,7 @@ def schema() -> str:
 def generated() -> dict[Path, str]:
     """Every file that this script writes, or writes tables into, with the text it should have."""
     pages = {path: page(path.read_text(encoding="utf-8")) for path in PAGES}
-    return pages | {Path(folder(), SCHEMA): schema()}
+    return pages | manual.pages() | {Path(folder(), SCHEMA): schema()}
 
 
 def outdated() -> dict[Path, str]:
@@ -179,6 +180,7 @@ def main(arguments: list[str]) -> int:
     for path, text in changed.items():
         print(path.relative_to(ROOT))
         if "--check" not in arguments:
+            path.parent.mkdir(exist_ok=True)
             path.write_text(text, encoding="utf-8")
     return 1 if changed and "--check" in arguments else 0
 

@@ -19,6 +19,9 @@ from charlstm.errors import CharLSTMError
 COMPLETE = "_CHARLSTM_COMPLETE"
 """The environment variable by which the script of a shell asks what can follow on a line."""
 
+READER_GONE = 141
+"""The exit code where nobody reads standard output: 128 + SIGPIPE, which Windows does not have."""
+
 THREAD_SETTINGS = ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OMP_NUM_THREADS")
 
 COMMANDS = {
@@ -121,7 +124,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 128 + signal.SIGINT
     except (ReaderGone, BrokenPipeError):
         _silence(sys.stdout)
-        return 128 + signal.SIGPIPE
+        return READER_GONE
     except OSError as e:
         if context.get("debug"):
             raise

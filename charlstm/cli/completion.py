@@ -141,7 +141,7 @@ SHELLS = {shell.name: shell for shell in (Bash, Zsh, Fish)}
 
 
 @click.command()
-@click.argument("shell", type=click.Choice(list(SHELLS)))
+@click.argument("shell", type=click.Choice(list(SHELLS)), metavar="bash|zsh|fish")
 @debug_option
 def completion(shell: str) -> None:
     """Print the script by which a shell completes this command line: commands, options,
