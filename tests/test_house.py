@@ -54,6 +54,7 @@ HOUSE = {
     ],
     "api": [],
     "mixing": [],
+    "llm_plugin": [],
     "cli": [
         *("streams", "options", "offers", "models", "log", "seeds", "dialogue"),
         *("train", "sample", "evaluate", "info", "config", "completion"),
@@ -76,7 +77,7 @@ AROUND = {
 """Files without a floor: they name what stands in the house."""
 
 RUNTIME = {"numpy", "click", "tqdm", "yaml"}
-OPTIONAL = {"mpi4py": "ranks.py"}
+OPTIONAL = {"mpi4py": "ranks.py", "llm": "llm_plugin.py", "pydantic": "llm_plugin.py"}
 """What only one file imports, for those who have installed it."""
 
 
