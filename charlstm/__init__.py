@@ -27,7 +27,6 @@ from charlstm.errors import (
     UsageError,
     VocabularyError,
 )
-from charlstm.training.events import Record, Rollback
 
 if TYPE_CHECKING:
     from charlstm.api import LanguageModel, gradient_flow, load
@@ -37,6 +36,7 @@ if TYPE_CHECKING:
     from charlstm.mixing import mix
     from charlstm.scoring.evaluation import Evaluation
     from charlstm.scoring.flow import GradientFlow
+    from charlstm.training.events import Record, Rollback
     from charlstm.training.run import Training
     from charlstm.training.start import train
 
@@ -48,6 +48,7 @@ _HOMES = {
     "GradientFlow": "scoring.flow",
     "import_model": "exchange.imports",
     "mix": "mixing",
+    **dict.fromkeys(("Record", "Rollback"), "training.events"),
     "Training": "training.run",
     "train": "training.start",
 }

@@ -1,11 +1,12 @@
-"""Writes the tables of docs/ that come from the program itself.
+"""Writes what comes from the program itself: tables of the docs, manual pages, the JSON Schema.
 
     python tests/docs.py [--check]
 
 An option table comes from its click command, the table of a configuration section from the
-dataclass that declares it. Each stands between two comments, `<!-- options: train -->` or
-`<!-- keys: model -->` and `<!-- end -->`; what stands outside is written by hand. `--check`
-changes nothing and ends with exit code 1 where a page is out of date, as a test does.
+dataclass that declares it, the list of the configurations from their files. Each stands between
+two comments, `<!-- options: train -->` or `<!-- keys: model -->` and `<!-- end -->`; what stands
+outside is written by hand. The schema comes from the same dataclasses. `--check` changes nothing
+and ends with exit code 1 where a file is out of date, as a test does.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from __future__ import annotations
 import ast
 import dataclasses
 import inspect
+import json
 import re
 import sys
 import textwrap
@@ -21,13 +23,17 @@ from pathlib import Path
 from typing import Any
 
 import click
+import manual
 
 from charlstm.cli import cli
-from charlstm.config.schema import Config
+from charlstm.config.bundle import SCHEMA, folder, summaries
+from charlstm.config.schema import SECTIONS, Config
 
-PAGES = Path(__file__).parents[1] / "docs"
+ROOT = Path(__file__).parents[1]
 
-TABLE = re.compile(r"(<!-- (options|keys): (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
+PAGES = [*sorted((ROOT / "docs").glob("*.md")), ROOT / "configs" / "README.md"]
+
+TABLE = re.compile(r"(<!-- (options|keys|list): (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 """A table with its comments: first comment, kind, name, last comment."""
 
 
@@ -107,24 +113,74 @@ def keys(section: str) -> str:
     return table("key | default | may be | meaning", rows)
 
 
+def configurations(_: str) -> str:
+    """The configurations that ship, and what each is."""
+    return table("name | what it is", [(f"`{n}`", text) for n, text in summaries().items()])
+
+
 def page(text: str) -> str:
     """The text of a page with its tables as the program is now."""
-    tables = {"options": options, "keys": keys}
+    tables = {"options": options, "keys": keys, "list": configurations}
     return TABLE.sub(lambda m: m[1] + tables[m[2]](m[3]) + m[4], text)
 
 
+def closed(description: str | None, properties: dict[str, Any]) -> dict[str, Any]:
+    """The schema of a mapping that has no other keys, or nothing in it."""
+    return {
+        "description": " ".join((description or "").split()),
+        "type": ["object", "null"],
+        "additionalProperties": False,
+        "properties": properties,
+    }
+
+
+def section_schema(section: str) -> dict[str, Any]:
+    """The schema of a section of the configuration: its keys, as they are declared."""
+    values, defaults = getattr(Config(), section), Config().to_dict()[section]
+    texts = descriptions(type(values))
+    properties = {
+        field.name: {
+            "description": f"{texts[field.name]} Expected: {field.metadata['expected']}.",
+            "default": defaults[field.name],
+            **field.metadata["schema"],
+        }
+        for field in dataclasses.fields(values)
+    }
+    return closed(type(values).__doc__, properties)
+
+
+def schema() -> str:
+    """The JSON Schema of a configuration."""
+    document = {
+        "$schema": "http://json-schema.org/draft-07/schema#",
+        "title": "A configuration of charlstm",
+        **closed(Config.__doc__, {section: section_schema(section) for section in SECTIONS}),
+    }
+    return json.dumps(document, indent=2, ensure_ascii=False) + "\n"
+
+
+def generated() -> dict[Path, str]:
+    """Every file that this script writes, or writes tables into, with the text it should have."""
+    pages = {path: page(path.read_text(encoding="utf-8")) for path in PAGES}
+    return pages | manual.pages() | {Path(folder(), SCHEMA): schema()}
+
+
 def outdated() -> dict[Path, str]:
-    """The pages that differ from what this script writes, with the text that they should have."""
-    texts = {path: path.read_text(encoding="utf-8") for path in sorted(PAGES.glob("*.md"))}
-    return {path: page(text) for path, text in texts.items() if page(text) != text}
+    """Those of them that differ."""
+    return {
+        path: text
+        for path, text in generated().items()
+        if not path.exists() or path.read_text(encoding="utf-8") != text
+    }
 
 
 def main(arguments: list[str]) -> int:
     """Write what is out of date, or only say so."""
     changed = outdated()
     for path, text in changed.items():
-        print(path.relative_to(PAGES.parent))
+        print(path.relative_to(ROOT))
         if "--check" not in arguments:
+            path.parent.mkdir(exist_ok=True)
             path.write_text(text, encoding="utf-8")
     return 1 if changed and "--check" in arguments else 0
 

@@ -14,7 +14,7 @@ import pytest
 from support import ROOT, STORY, records
 
 import charlstm
-from charlstm.config.sources import bundled
+from charlstm.config.bundle import bundled
 
 TEXT = "Once upon a time there was a ferry.\n" * 60
 

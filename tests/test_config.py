@@ -13,10 +13,10 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from charlstm.config.bundle import bundled
 from charlstm.config.fields import seconds
 from charlstm.config.schema import KEYS, SECTIONS, Config, Setting, from_dict
 from charlstm.config.sources import (
-    bundled,
     parse_setting,
     parse_yaml,
     read_config,
@@ -371,7 +371,7 @@ def test_bundled_in_an_installed_package(tmp_path: Path, monkeypatch: pytest.Mon
     """Where the package has a folder of configurations inside, that one is used."""
     (tmp_path / "configs").mkdir()
     (tmp_path / "configs" / "own.yaml").write_text("model: {hidden: 3}\n")
-    monkeypatch.setattr("charlstm.config.sources.__file__", str(tmp_path / "config" / "x.py"))
+    monkeypatch.setattr("charlstm.config.bundle.__file__", str(tmp_path / "config" / "x.py"))
     assert list(bundled()) == ["own"]
     assert read_config("own")[0].value == 3
 

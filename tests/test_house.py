@@ -17,8 +17,8 @@ from support import ROOT, STORY, block
 import charlstm
 import docs
 from charlstm.cli import COMMANDS, cli, in_python, main
+from charlstm.config.bundle import bundled
 from charlstm.config.schema import KEYS
-from charlstm.config.sources import bundled
 from charlstm.nn.optimizers import OPTIMIZERS
 from charlstm.storage.progress import Progress
 from charlstm.text.corpus import MIN_HELD_OUT
@@ -37,7 +37,7 @@ HOUSE = {
         *("arrays", "products", "cells", "shape", "recurrent", "dropout", "input", "output"),
         *("model", "unrolled", "stepper", "mixture", "optimizers"),
     ],
-    "config": ["fields", "yaml_subset", "schema", "sources"],
+    "config": ["bundle", "fields", "yaml_subset", "schema", "sources"],
     "text": [
         *("visible", "normal_forms", "vocabulary", "units", "census", "encodings"),
         *("reading", "seams", "ids", "split", "corpus"),
@@ -62,9 +62,11 @@ HOUSE = {
     "exchange": [
         *("safetensors", "description", "pytorch", "recognise", "graph", "exports", "imports"),
     ],
+    "llm_plugin": [],
     "cli": [
-        *("streams", "options", "models", "log", "seeds", "dialogue"),
+        *("streams", "options", "offers", "models", "log", "seeds", "dialogue"),
         *("train", "sample", "evaluate", "info", "report", "export", "import_"),
+        *("config", "completion"),
     ],
 }
 """The folders of the package and the files in each, from the ground up."""
@@ -89,6 +91,8 @@ OPTIONAL = {
     "jinja2": "page.py",
     "matplotlib": "figures.py",
     "onnx": "graph.py",
+    "llm": "llm_plugin.py",
+    "pydantic": "llm_plugin.py",
 }
 """What only one file imports, for those who have installed it."""
 

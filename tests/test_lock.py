@@ -188,7 +188,7 @@ class TestLock:
             def refuse(*_: Any) -> None:
                 raise OSError(code, os.strerror(code))
 
-            monkeypatch.setattr("charlstm.storage.lock.fcntl.flock", refuse)
+            monkeypatch.setattr("fcntl.flock", refuse)
 
         says(errno.ENOSYS)
         settings = {"train.steps": 2}

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 from importlib import import_module
 from keyword import iskeyword
-from typing import TextIO
+from typing import Any, TextIO
 
 import click
 
@@ -16,6 +16,12 @@ from charlstm._version import __version__
 from charlstm.cli.options import debug_option
 from charlstm.cli.streams import ReaderGone, error
 from charlstm.errors import CharLSTMError
+
+COMPLETE = "_CHARLSTM_COMPLETE"
+"""The environment variable by which the script of a shell asks what can follow on a line."""
+
+READER_GONE = 141
+"""The exit code where nobody reads standard output: 128 + SIGPIPE, which Windows does not have."""
 
 THREAD_SETTINGS = ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OMP_NUM_THREADS")
 
@@ -27,6 +33,8 @@ COMMANDS = {
     "report": "Make a page that shows what a model is and how it works.",
     "export": "Write a model for other programs.",
     "import": "Make a checkpoint of another program's model.",
+    "config": "List the configurations that ship, or print one.",
+    "completion": "Print the script by which a shell completes commands.",
 }
 """Each is a function in a module, both of the name that `in_python` gives."""
 
@@ -49,6 +57,13 @@ class Commands(click.Group):
         command: click.Command = getattr(import_module(f"charlstm.cli.{name}"), name)
         command.short_help = COMMANDS[cmd_name]
         return command
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[Any]:
+        from click.shell_completion import CompletionItem
+
+        begun = {name: text for name, text in COMMANDS.items() if name.startswith(incomplete)}
+        commands = [CompletionItem(name, help=text) for name, text in begun.items()]
+        return commands + click.Command.shell_complete(self, ctx, incomplete)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
@@ -93,7 +108,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         if ends_at_once:
             signal.signal(signal.SIGINT, signal.default_int_handler)
-        result = cli.main(arguments, prog_name="charlstm", standalone_mode=False, obj=context)
+        if COMPLETE in os.environ:
+            import_module("charlstm.cli.completion")  # which knows the shells
+        result = cli.main(
+            arguments,
+            prog_name="charlstm",
+            complete_var=COMPLETE,
+            standalone_mode=False,
+            obj=context,
+        )
         if sys.stdout is not None:
             sys.stdout.flush()
         return result if isinstance(result, int) else 0
@@ -111,7 +134,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 128 + signal.SIGINT
     except (ReaderGone, BrokenPipeError):
         _silence(sys.stdout)
-        return 128 + signal.SIGPIPE
+        return READER_GONE
     except OSError as e:
         if context.get("debug"):
             raise

@@ -20,6 +20,7 @@ from charlstm.cli.options import (
     check_options,
     configurable,
     given,
+    offer,
     option,
     or_stdin,
     settings,
@@ -51,7 +52,7 @@ RULES = (
 
 
 @click.command()
-@click.argument("texts", metavar="[TEXT]...", nargs=-1)
+@click.argument("texts", metavar="[TEXT]...", nargs=-1, shell_complete=offer("files"))
 @option(
     "-m --model FILE",
     "The checkpoint (environment: CHARLSTM_MODEL; else charlstm.npz); several are compared "
@@ -140,7 +141,7 @@ def _check_output(asked: SimpleNamespace, paths: Sequence[str], sources: Sequenc
     """Refuse to write the adapted model to what is read."""
     if asked.save is None:
         return
-    from charlstm.config.sources import bundled
+    from charlstm.config.bundle import bundled
     from charlstm.storage.files import check_apart
 
     if asked.save == "-":

@@ -8,12 +8,12 @@ from typing import Any
 
 import click
 
-from charlstm.cli.options import debug_option, option
+from charlstm.cli.options import debug_option, offer, option
 from charlstm.cli.streams import check_one_user, check_stdout, notice, write
 
 
 @click.command("import")
-@click.argument("file")
+@click.argument("file", shell_complete=offer("files"))
 @option(
     "-o --output -m --model FILE",
     "Where the model goes (environment: CHARLSTM_MODEL); -: to standard output.",

@@ -6,6 +6,7 @@ import math
 import os
 import sys
 from collections.abc import Callable, Iterable
+from importlib import import_module
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
@@ -44,13 +45,36 @@ class Number(click.FloatRange):
         return number
 
 
+def offer(kind: str) -> Callable[[click.Context, click.Parameter, str], list[Any]]:
+    """What shells offer for a value, by a function of `charlstm.cli.offers`, which nothing else
+    needs."""
+
+    def complete(ctx: click.Context, param: click.Parameter, begun: str) -> list[Any]:
+        items: list[Any] = getattr(import_module("charlstm.cli.offers"), kind)(begun)
+        return items
+
+    return complete
+
+
+OFFERS = {
+    "FILE": "files",
+    "FILE|-": "files",
+    "NAME|FILE": "configurations",
+    "KEY=VALUE": "settings",
+}
+"""What shells offer for the value of an option, by what stands for it in the help."""
+
+
 def option(usage: str, help: str, **more: Any) -> Callable[[F], F]:
     """An option, written as in a manual: `-o --output FILE` takes a value, `--force` is a flag."""
     names = usage.split()
     if names[-1].startswith("-"):
         more["is_flag"] = True
     else:
-        more["metavar"] = names.pop()
+        more["metavar"] = value = names.pop()
+        kind = "models" if "--model" in names else OFFERS.get(value)
+        if kind is not None:
+            more["shell_complete"] = offer(kind)
     return click.option(*names, help=help, **more)
 
 

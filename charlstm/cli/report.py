@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from charlstm.cli.models import load_models, model_files
-from charlstm.cli.options import Rule, Utf8, check_options, debug_option, option
+from charlstm.cli.options import Rule, Utf8, check_options, debug_option, offer, option
 from charlstm.cli.streams import check_one_user, notice, printable, terminal, write
 from charlstm.errors import UsageError
 
@@ -23,7 +23,7 @@ RULES = (Rule("--from", ["--text"], "--from is a place in --text; give that too"
 
 
 @click.command()
-@click.argument("models", metavar="[MODEL]...", nargs=-1)
+@click.argument("models", metavar="[MODEL]...", nargs=-1, shell_complete=offer("models"))
 @option(
     "-m --model FILE",
     "The same as MODEL (environment: CHARLSTM_MODEL; else charlstm.npz); the first is shown, the "

@@ -15,7 +15,15 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from charlstm.cli.log import Log, check_log
-from charlstm.cli.options import Rule, check_options, configurable, option, or_stdin, settings
+from charlstm.cli.options import (
+    Rule,
+    check_options,
+    configurable,
+    offer,
+    option,
+    or_stdin,
+    settings,
+)
 from charlstm.cli.streams import (
     check_one_user,
     check_stdout,
@@ -26,7 +34,6 @@ from charlstm.cli.streams import (
     write,
 )
 from charlstm.errors import CharLSTMError, UsageError
-from charlstm.storage.files import check_apart
 from charlstm.training.events import Event, Record
 
 if TYPE_CHECKING:
@@ -51,7 +58,7 @@ SETTINGS = ("epochs", "steps", "max_time", "save_every", "sample_every", "rng_se
 
 
 @click.command()
-@click.argument("corpus", metavar="[CORPUS]...", nargs=-1)
+@click.argument("corpus", metavar="[CORPUS]...", nargs=-1, shell_complete=offer("files"))
 @option(
     "-o --output -m --model FILE",
     "Where the model goes (environment: CHARLSTM_MODEL); -: to standard output, at the end.",
@@ -98,11 +105,12 @@ def train(**params: Any) -> int:
             raise UsageError("--resume continues a file, not a stream; name it with -o")
         check_stdout("a model")
         asked.output = None
-    from charlstm.config.sources import AUTO
+    from charlstm.config.bundle import AUTO
 
     auto = [name for name in asked.config if name == AUTO]
     asked.config = [name for name in asked.config if name != AUTO]
     gathered = settings(asked, "train", SETTINGS)
+    from charlstm.storage.files import check_apart
     from charlstm.training import start
     from charlstm.training.ranks import ranks
 

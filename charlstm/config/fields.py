@@ -1,8 +1,10 @@
 """How the keys of a configuration are declared: a default, and a rule for other values."""
 
 import codecs
+import contextlib
 import math
 import re
+import sys
 from collections.abc import Callable
 from dataclasses import field
 from enum import Enum
@@ -10,6 +12,9 @@ from typing import Any, NamedTuple
 
 Check = Callable[[Any], Any]
 """Returns the value that the configuration holds. A ValueError refuses it."""
+
+Schema = dict[str, Any]
+"""A JSON Schema, draft 7, of the values that a check takes."""
 
 MOST = 2**31 - 1
 """The largest whole number where a key names no limit of its own."""
@@ -20,6 +25,7 @@ class Rule(NamedTuple):
 
     expected: str  # the values, as an error names them
     check: Check
+    schema: Schema  # the values, as an editor checks them
 
 
 class OnResume(Enum):
@@ -66,44 +72,51 @@ def number(low: float, high: float = math.inf, above: bool = False) -> Rule:
 
     begin = f"above {low:g}" if above else f"from {low:g}"
     end = f" to {high:g}" if high < math.inf else "" if above else " up"
-    return Rule(f"a number {begin}{end}", check)
+    least = "exclusiveMinimum" if above else "minimum"
+    limits = {least: low, "maximum": min(high, sys.float_info.max)}
+    return Rule(f"a number {begin}{end}", check, {"type": "number", **limits})
 
 
 def integer(low: int, high: float = MOST) -> Rule:
     """A whole number from `low` to `high`."""
     limits = f"from {low} to {high}" if high < MOST else f"from {low} up"
     check = _only(lambda value: _is_whole(value) and low <= value <= high)
-    return Rule(f"a whole number {limits}", check)
+    most = {"maximum": high} if high < math.inf else {}
+    schema = {"type": "integer", "minimum": low, **most}
+    return Rule(f"a whole number {limits}", check, schema)
 
 
 def choice(*names: str) -> Rule:
-    return Rule(f"one of {', '.join(names)}", _only(lambda value: value in names))
+    check = _only(lambda value: value in names)
+    return Rule(f"one of {', '.join(names)}", check, {"enum": [*names]})
 
 
 def nullable(rule: Rule) -> Rule:
-    return Rule(f"{rule.expected} or null", _with(rule.check, None))
+    return _any_of(f"{rule.expected} or null", rule, _NULL)
 
 
-def _with(check: Check, *constants: str | None) -> Check:
-    return lambda value: value if value in constants else check(value)
+def _any_of(expected: str, *rules: Rule) -> Rule:
+    """A value that one of several rules takes."""
 
-
-def _list_of(check: Check) -> Check:
-    """The check of a list, which the configuration holds as a tuple, by that of its items."""
-
-    def check_all(values: Any) -> tuple[Any, ...]:
-        if not isinstance(values, list | tuple):
-            raise ValueError
-        return tuple(map(check, values))
-
-    return check_all
-
-
-def _widths(value: Any) -> Any:
-    if value in ([], ()):
+    def check(value: Any) -> Any:
+        for rule in rules:
+            with contextlib.suppress(ValueError, OverflowError):
+                return rule.check(value)
         raise ValueError
-    width = integer(1, 65536).check
-    return width(value) if isinstance(value, int) else _list_of(width)(value)
+
+    return Rule(expected, check, {"anyOf": [rule.schema for rule in rules]})
+
+
+def _list_of(expected: str, item: Rule, least: int = 0) -> Rule:
+    """A list of `least` items or more, which the configuration holds as a tuple."""
+
+    def check(values: Any) -> tuple[Any, ...]:
+        if not isinstance(values, list | tuple) or len(values) < least:
+            raise ValueError
+        return tuple(map(item.check, values))
+
+    schema = {"type": "array", "items": item.schema, "minItems": least}
+    return Rule(expected, check, schema)
 
 
 def _encoding(value: Any) -> str:
@@ -116,11 +129,14 @@ def _encoding(value: Any) -> str:
     return codec.name
 
 
+_DURATION = r"(?=[0-9.]*[1-9])([0-9]{1,9}(?:\.[0-9]{1,9})?)(s|m|h)"
+"""The number of a duration, which is above zero, and its unit."""
+
+
 def seconds(duration: str) -> float:
     """Seconds of a duration such as 90s, 10m, 1.5h. A ValueError refuses anything else."""
-    pattern = r"([0-9]{1,9}(?:\.[0-9]{1,9})?)(s|m|h)"
-    match = re.fullmatch(pattern, duration) if isinstance(duration, str) else None
-    if match is None or float(match[1]) <= 0:
+    match = re.fullmatch(_DURATION, duration) if isinstance(duration, str) else None
+    if match is None:
         raise ValueError(duration)
     return float(match[1]) * {"s": 1, "m": 60, "h": 3600}[match[2]]
 
@@ -130,20 +146,27 @@ def _duration(value: Any) -> str:
     return str(value)
 
 
-def _interval(value: Any) -> int | str:
-    return _duration(value) if isinstance(value, str) else integer(1, math.inf).check(value)
-
-
-FLAG = Rule("true or false", _only(lambda value: isinstance(value, bool)))
-TEXT = Rule("a text", _only(lambda value: isinstance(value, str)))
-STOP_TEXTS = Rule(
-    "a list of texts that are not empty",
-    _list_of(_only(lambda text: isinstance(text, str) and text != "")),
+_NULL = Rule("null", _only(lambda value: value is None), {"type": "null"})
+_AUTO = choice("auto")
+_WIDTH = integer(1, 65536)
+_TIME = Rule("a duration", _duration, {"type": "string", "pattern": f"^{_DURATION}$(?!\\n)"})
+_STOP_TEXT = Rule(
+    "a text that is not empty",
+    _only(lambda value: isinstance(value, str) and value != ""),
+    {"type": "string", "minLength": 1},
 )
-WIDTHS = Rule("a whole number from 1 to 65536, or a list of one for each layer", _widths)
-ENCODING = Rule("the name of a text encoding, such as utf-8", _encoding)
-DURATION = Rule("a duration such as 90s, 10m or 2h, or null", _with(_duration, None))
-INTERVAL = Rule("a number of steps or a duration", _interval)
-STEPS = Rule("a list of steps", _list_of(integer(0, math.inf).check))
-COUNT = Rule("a whole number from 1 to 1024, or auto", _with(integer(1, 1024).check, "auto"))
-EPOCHS = Rule("a whole number from 1 up, auto or null", _with(integer(1).check, "auto", None))
+
+FLAG = Rule("true or false", _only(lambda value: isinstance(value, bool)), {"type": "boolean"})
+TEXT = Rule("a text", _only(lambda value: isinstance(value, str)), {"type": "string"})
+STOP_TEXTS = _list_of("a list of texts that are not empty", _STOP_TEXT)
+WIDTHS = _any_of(
+    "a whole number from 1 to 65536, or a list of one for each layer",
+    _WIDTH,
+    _list_of("a list of widths", _WIDTH, least=1),
+)
+ENCODING = Rule("the name of a text encoding, such as utf-8", _encoding, {"type": "string"})
+DURATION = _any_of("a duration such as 90s, 10m or 2h, or null", _TIME, _NULL)
+INTERVAL = _any_of("a number of steps or a duration", integer(1, math.inf), _TIME)
+STEPS = _list_of("a list of steps", integer(0, math.inf))
+COUNT = _any_of("a whole number from 1 to 1024, or auto", integer(1, 1024), _AUTO)
+EPOCHS = _any_of("a whole number from 1 up, auto or null", integer(1), _AUTO, _NULL)

@@ -306,6 +306,7 @@ def unknown_name(where: str, what: str, name: str, known: Iterable[str]) -> Conf
     near = difflib.get_close_matches(name, known, 1, 0.5)
     if "." in name:  # the right name in the wrong section, or none
         near = [k for k in known if k.endswith("." + name.rpartition(".")[2])][:1] or near
-    listed = f"known are {', '.join(known)}" if len(known) <= 10 else "see configs/default.yaml"
+    listing = "charlstm config" if what == "configuration" else "charlstm config default"
+    listed = f"known are {', '.join(known)}" if len(known) <= 10 else f"{listing} lists them"
     hint = f"did you mean {near[0]}?" if near else listed
     return ConfigError(f"{where}: unknown {what} {quoted(name)}; {hint}")

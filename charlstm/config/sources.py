@@ -3,6 +3,7 @@
 import os
 from pathlib import Path
 
+from charlstm.config.bundle import AUTO, bundled
 from charlstm.config.schema import KEYS, SECTIONS, Setting, unknown_name
 from charlstm.config.yaml_subset import parse, quoted, quoted_if_odd
 from charlstm.errors import ConfigError
@@ -51,18 +52,6 @@ def setting_from_option(key: str, value: str, option: str) -> Setting:
     return Setting(key, node.value, option)
 
 
-AUTO = "auto"
-"""The name of the configuration that `train` chooses by itself."""
-
-
-def bundled() -> dict[str, Path]:
-    """The configurations that ship with the package, by name."""
-    folder = Path(__file__).parents[1] / "configs"
-    if not folder.is_dir():  # a source checkout
-        folder = Path(__file__).parents[2] / "configs"
-    return {path.stem: path for path in sorted(folder.glob("*.yaml"))}
-
-
 def read_config(name: str) -> list[Setting]:
     """The settings of a bundled configuration (by name) or of a YAML file (by path)."""
     if not name:
@@ -70,7 +59,7 @@ def read_config(name: str) -> list[Setting]:
     if name == AUTO:
         raise ConfigError("--config auto is a choice of training; only train takes it")
     known = bundled()
-    path = known.get(name, Path(name))
+    path = Path(known.get(name, name))
     try:
         data = path.read_bytes()
     except FileNotFoundError:

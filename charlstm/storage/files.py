@@ -13,12 +13,16 @@ import secrets
 import stat
 import sys
 import tempfile
+import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
 from charlstm.errors import OutputError, UsageError
 from charlstm.storage.lock import Lock, Path_
+
+RENAME_AGAIN = (0.01, 0.03, 0.1, 0.3, 1.0)
+"""Seconds between attempts to replace a file on Windows."""
 
 
 def _identity(path: Path_) -> tuple[object, ...] | None:
@@ -134,7 +138,7 @@ def replacing(path: Path_, like: Path_ | None = None) -> Iterator[BinaryIO]:
             file.flush()
             os.fsync(file.fileno())
             file.close()
-            os.replace(file.name, target)
+            _rename(file.name, target)
         _sync_directory(target.parent)
     except OSError as e:
         raise OutputError(f"{path}: cannot be written: {e.strerror or e}") from e
@@ -158,9 +162,21 @@ def _temporary(target: Path, like: Path_) -> Iterator[BinaryIO]:
         path.unlink(missing_ok=True)
 
 
+def _rename(source: str, target: Path) -> None:
+    """Let a file take the place of another. Windows refuses that while somebody has the old one
+    open, as a virus scanner has for a moment; so it is tried again."""
+    for seconds in RENAME_AGAIN if os.name == "nt" else ():
+        try:
+            os.replace(source, target)
+            return
+        except PermissionError:
+            time.sleep(seconds)
+    os.replace(source, target)
+
+
 def _keep_permissions(descriptor: int, kept: os.stat_result) -> None:
     """Give a file the owner, group and mode of another, as far as this process may."""
-    if sys.platform == "win32":
+    if sys.platform == "win32" or not hasattr(os, "fchown"):  # access is no matter of modes
         return
     mode, now = stat.S_IMODE(kept.st_mode) & 0o777, os.fstat(descriptor)
     if (now.st_uid, now.st_gid) != (kept.st_uid, kept.st_gid):

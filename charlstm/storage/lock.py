@@ -16,14 +16,11 @@ import socket
 import stat
 import time
 import weakref
+from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 from charlstm.errors import BusyError, OutputError, UsageError
-
-try:
-    import fcntl
-except ImportError:  # Windows
-    import msvcrt
 
 Path_ = str | os.PathLike[str]
 
@@ -100,12 +97,25 @@ class Lock:
 
 
 def _lock(descriptor: int) -> None:
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except NameError:  # one byte, so far behind the end that everybody can read what stands there
-        os.lseek(descriptor, 1 << 30, os.SEEK_SET)
-        msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)  # type: ignore[attr-defined,unused-ignore]
-        os.lseek(descriptor, 0, os.SEEK_SET)
+    """Lock a file by what the system has: Unix, Windows, or, as in a browser, nothing."""
+    for lock in (_lock_on_unix, _lock_on_windows):
+        with contextlib.suppress(ImportError):
+            lock(descriptor)
+            return
+    raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
+
+
+def _lock_on_unix(descriptor: int) -> None:
+    fcntl: Any = import_module("fcntl")
+    fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+def _lock_on_windows(descriptor: int) -> None:
+    msvcrt: Any = import_module("msvcrt")
+    # one byte, so far behind the end that everybody can read what stands there
+    os.lseek(descriptor, 1 << 30, os.SEEK_SET)
+    msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
+    os.lseek(descriptor, 0, os.SEEK_SET)
 
 
 def _text(descriptor: int) -> str:

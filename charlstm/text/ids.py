@@ -1,7 +1,6 @@
 """From text to ids, which are kept in a temporary file where they are many."""
 
 import contextlib
-import mmap
 import os
 import tempfile
 from collections.abc import Iterable, Iterator
@@ -16,6 +15,11 @@ from charlstm.nn.arrays import Array
 from charlstm.text.census import CENSUSES
 from charlstm.text.units import VOCABULARIES
 from charlstm.text.vocabulary import UNK, Vocabulary
+
+try:
+    import mmap
+except ImportError:  # not on every system
+    mmap = None  # type: ignore[assignment]
 
 CHUNK = 1 << 19
 """Ids that are copied or searched at a time."""
@@ -43,7 +47,7 @@ def as_array(file: IO[bytes], dtype: DTypeLike) -> Array:
     file.flush()
     size = file.seek(0, os.SEEK_END)
     file.seek(0)
-    mapped = size > IN_MEMORY
+    mapped = size > IN_MEMORY and mmap is not None
     buffer = mmap.mmap(file.fileno(), size, access=mmap.ACCESS_READ) if mapped else file.read()
     return np.ndarray(size // np.dtype(dtype).itemsize, dtype, buffer)  # `release` needs this base
 
@@ -53,8 +57,8 @@ def release(ids: Array) -> None:
     base: Any = ids
     while isinstance(base, np.ndarray):
         base = base.base
-    if isinstance(base, mmap.mmap) and hasattr(mmap, "MADV_DONTNEED"):
-        base.madvise(mmap.MADV_DONTNEED)
+    if hasattr(mmap, "MADV_DONTNEED") and isinstance(base, mmap.mmap):
+        base.madvise(mmap.MADV_DONTNEED)  # type: ignore[attr-defined,unused-ignore]
 
 
 def find(ids: Array, unit: int, start: int, last: bool = False) -> int | None:

@@ -16,7 +16,6 @@ workers join when they are ready, and where one is lost this process does its pa
 import contextlib
 import json
 import math
-import mmap
 import os
 import select
 import struct
@@ -30,12 +29,17 @@ from typing import NamedTuple, Self
 
 import numpy as np
 
-from charlstm.nn.arrays import CACHE_LINE, Array, DTypeLike
+from charlstm.nn.arrays import CACHE_LINE, Array, DTypeLike, zeros
 from charlstm.nn.dropout import KEEP_ALL, Draws, Drops
 from charlstm.nn.model import Model
 from charlstm.nn.shape import Shape, State
 from charlstm.nn.unrolled import Unrolled
 from charlstm.scoring.held_out import HeldOut
+
+try:
+    import mmap
+except ImportError:  # not on every system
+    mmap = None  # type: ignore[assignment]
 
 TRAIN, MEASURE, READY, DONE = b"t", b"m", b"r", b"d"
 
@@ -61,7 +65,7 @@ ONE_THREAD = dict.fromkeys(("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OMP_NUM_
 def cores() -> int:
     """Processor cores that this process may use."""
     with contextlib.suppress(AttributeError):  # not on every system
-        return len(os.sched_getaffinity(0))
+        return len(os.sched_getaffinity(0))  # type: ignore[attr-defined,unused-ignore]
     return os.cpu_count() or 1
 
 
@@ -112,7 +116,7 @@ class Job:
             end += -(-size // CACHE_LINE) * CACHE_LINE
         if fd != -1:
             os.ftruncate(fd, end)  # once; workers find it as long
-        memory = mmap.mmap(fd, end)
+        memory = zeros((end,), np.uint8) if mmap is None else mmap.mmap(fd, end)
         return {name: np.ndarray(shape, dtype, memory, at) for name, shape, dtype, at in places}
 
 
@@ -209,7 +213,8 @@ class Worker:
 def _shared_memory() -> int:
     """A file descriptor of memory, or else of a file without a name, that a process can hand on."""
     if hasattr(os, "memfd_create"):
-        return os.memfd_create("charlstm")
+        memory: int = os.memfd_create("charlstm")
+        return memory
     with tempfile.TemporaryFile() as file:
         return os.dup(file.fileno())
 
@@ -223,7 +228,7 @@ class Shards:
     def __init__(self, job: Job, workers: int, held_out: HeldOut | None = None) -> None:
         self.job, self.wanted = job, max(0, min(workers, job.shards) - 1)
         self.fd = -1
-        if self.wanted and os.name == "posix" and sys.executable:
+        if self.wanted and os.name == "posix" and mmap is not None and sys.executable:
             self.fd = _shared_memory()
             weakref.finalize(self, os.close, self.fd)
         self.arrays = job.arrays(self.fd)

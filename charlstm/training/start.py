@@ -8,9 +8,10 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from charlstm.config.bundle import AUTO, bundled
 from charlstm.config.fields import seconds
 from charlstm.config.schema import Config, Setting, check
-from charlstm.config.sources import AUTO, bundled, read_config
+from charlstm.config.sources import read_config
 from charlstm.errors import UsageError
 from charlstm.storage.checkpoint import read_checkpoint
 from charlstm.storage.files import check_apart, claim

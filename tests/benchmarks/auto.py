@@ -20,8 +20,8 @@ from pathlib import Path
 import common  # first: one thread each, before NumPy is loaded
 
 import charlstm
+from charlstm.config.bundle import bundled
 from charlstm.config.fields import seconds
-from charlstm.config.sources import bundled
 
 OTHERS = ("better-rnnlm", "better-rnnlm-small", "rnnlm", "reber-gru", "reber-lstm", "reber-rnn")
 """Configurations for words, and for a grammar of which the loss is known."""

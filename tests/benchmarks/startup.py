@@ -20,6 +20,8 @@ from statistics import median
 import common
 from common import Row
 
+SET = "train --set model.ce"
+TAB = f"charlstm {SET}, completed"
 HELP, SAMPLE, IMPORT = "charlstm --help", "charlstm sample -n 200", "python -c 'import {}'"
 
 
@@ -52,6 +54,8 @@ def measure(rounds: int) -> dict[str, list[float]]:
         commands[SAMPLE] += ["-m", model]
         for name in ("sample --help", "train --help"):
             commands[f"charlstm {name}"] = [*charlstm, *name.split()]
+        completion = {"_CHARLSTM_COMPLETE": "bash_complete", "COMP_WORDS": f"charlstm {SET}"}
+        commands[TAB] = ["env", *(f"{k}={v}" for k, v in completion.items()), *charlstm]
         for module in ("click", "numpy", "torch"):
             if common.installed(module):
                 commands[IMPORT.format(module)] = [python, "-c", f"import {module}"]
@@ -85,13 +89,17 @@ def main() -> int:
         "--require", type=float, default=0.35, help="largest ratio of sample to importing PyTorch"
     )
     parser.add_argument(
-        "--require-help", type=float, default=1.6, help="largest ratio of --help to importing click"
+        "--require-help",
+        type=float,
+        default=1.6,
+        help="largest ratio of --help, and of a completion, to importing click",
     )
     common.add_json_option(parser)
     o = parser.parse_args()
     times = measure(o.rounds)
     rows = [
         row(times, HELP, "click", o.require_help),
+        row(times, TAB, "click", o.require_help),
         row(times, "charlstm sample --help", "click"),
         row(times, "charlstm train --help", "click"),
         row(times, SAMPLE, "torch", o.require),

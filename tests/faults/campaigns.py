@@ -31,8 +31,8 @@ from typing import Any
 import numpy as np
 
 from charlstm.cli import main
+from charlstm.config.bundle import bundled
 from charlstm.config.schema import Config, Setting
-from charlstm.config.sources import bundled
 from charlstm.errors import CheckpointError, DivergedError, OutputError
 from charlstm.storage.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
 from charlstm.text.corpus import Corpus
@@ -504,7 +504,7 @@ def configurations(n: int | None, seed: int) -> Outcome:
     refused by the command line in one line that names the file."""
     assert n is not None
     failures, rng, refused = [], random.Random(seed), 0
-    texts = [path.read_text(encoding="utf-8") for path in bundled().values()]
+    texts = [Path(file).read_text(encoding="utf-8") for file in bundled().values()]
     sections = [part.splitlines() for text in texts for part in text.split("\n\n")]
     with tempfile.TemporaryDirectory() as name:
         path = Path(name, "mutant.yaml")
