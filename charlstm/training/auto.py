@@ -47,8 +47,8 @@ EVALUATION, EVALUATIONS, EVALUATING = 0.4, 20, 0.04
 at most, and all but the last take this share of the time at most."""
 
 UNITS_A_WEIGHT = 10.0
-"""Units to read for each weight that a unit meets. With fewer a large network stays untrained; with
-more a larger one would learn better in the same time."""
+"""Units to read for each weight that a unit meets below the output. With fewer a large network
+stays untrained; with more a larger one would learn better in the same time."""
 
 WIDTHS = (16, 32, 48, 64, 96, 128, 160, 192, 224, 256, 320, 384, 448, 512, 640, 768, 896, 1024)
 """Widths to choose among: multiples of 16 suit the processor. One wide layer was better than two
@@ -57,6 +57,9 @@ narrower ones in the same time, wherever both were tried."""
 LENGTH, STREAMS, MOST_STREAMS, ENOUGH_STEPS = 64, 32, 128, 5000
 """Steps of a segment, its streams, and their number where a run would still have `ENOUGH_STEPS`:
 more streams are read faster, but fewer steps learn less."""
+
+SHORT, FEW_STEPS = 32, 1500
+"""The length of a segment where a run would have fewer steps than these."""
 
 FEWEST_STREAMS = 8
 """Streams of a shard: with fewer its products are slow."""
@@ -79,9 +82,11 @@ at most."""
 WARM_UP = 100
 """Steps over which the rate rises, in a run of ten times as many or more."""
 
-DROPOUT, MOST_DROPOUT, MOST_TIED = 0.12, 0.5, 0.4
+DROPOUT, MOST_DROPOUT, MOST_TIED, WIDE = 0.12, 0.5, 0.4, 256
 """What is dropped more for each doubling of the scarcity of text, from a half on; and the most that
-is dropped, also of tied vectors, of which it is dropped at both ends."""
+is dropped, also of tied vectors, of which it is dropped at both ends. A network that is narrower
+than `WIDE` has less to spare: there all of it is times the root of their ratio, and so is the
+weight decay."""
 
 SCARCE, ALPHABET = 100.0, 500
 """Where the scarcity of text exceeds this, the characters of an alphabet, which has no more of
@@ -181,15 +186,16 @@ class Auto:
                 network |= {"model.embedding": width, "model.tie": True}
             else:
                 network |= {"model.embedding_start": ONE_HOT_START}
-            cost = operations(self._with(network), self.V)
-            if budget / cost >= UNITS_A_WEIGHT * cost / 6:
+            config = self._with(network)
+            cost, width = operations(config, self.V), max(network_shape(config, self.V).widths)
+            if budget / cost >= UNITS_A_WEIGHT * (cost / 6 - width * self.V):
                 break
         streams = STREAMS
         while streams < MOST_STREAMS and budget / cost >= 2 * streams * LENGTH * ENOUGH_STEPS:
             streams *= 2
-        most = MOST_TIED if tied else MOST_DROPOUT
-        doublings = math.log2(1.0 + scarcity)
-        dropout = min(most, DROPOUT * doublings)
+        few = budget / cost < streams * LENGTH * FEW_STEPS
+        doublings, spare = math.log2(1.0 + scarcity), min(1.0, math.sqrt(width / WIDE))
+        dropout = spare * min(MOST_TIED if tied else MOST_DROPOUT, DROPOUT * doublings)
         beyond = math.log2(max(1.0, scarcity / (PLENTY_TIED if tied else PLENTY)))
         self.reasons.append(
             f"{budget / 1e12:,.1f} TFLOP train {cost / 6:,.0f} weights on {budget / cost:,.0f} "
@@ -202,9 +208,9 @@ class Auto:
             "model.variational": True,
             "train.optimizer": "adamw",
             "train.lr": LEARNING_RATE,
-            "train.weight_decay": min(MOST_DECAY, DECAY * doublings),
+            "train.weight_decay": spare * min(MOST_DECAY, DECAY * doublings),
             "train.batch": streams,
-            "train.length": LENGTH,
+            "train.length": SHORT if few else LENGTH,
             "train.shards": max(1, min(cores(), streams // FEWEST_STREAMS)),
             "train.clip_norm": 1.0,
             "train.epochs": None,
