@@ -43,6 +43,8 @@ class TestTrain:
             r"wrote m\.npz after 120 steps.* bits per character.*charlstm sample", stderr
         )
         lines = [json.loads(line) for line in (tmp_path / "log").read_text().splitlines()]
+        assert [line["step"] for line in lines if "sample" in line] == [60, 120]
+        lines = [line for line in lines if line["valid"] is not None]
         assert [line["step"] for line in lines] == [50, 100, 120]
         assert [line["best"] for line in lines] == [True] * 3
         info = json.loads(run("info", "m.npz", "--json", cwd=tmp_path).stdout)
