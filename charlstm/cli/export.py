@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from charlstm.cli.options import Utf8, debug_option, offer, option
+from charlstm.cli.options import Utf8, debug_option, model_argument, option
 from charlstm.cli.streams import check_stdout, notice, printable, write
 from charlstm.errors import UsageError
 
@@ -17,14 +17,7 @@ FORMATS = ("safetensors", "torch", "onnx", "json", "html")
 
 
 @click.command()
-@click.argument(
-    "file",
-    default="charlstm.npz",
-    envvar="CHARLSTM_MODEL",
-    metavar="[MODEL]",
-    shell_complete=offer("models"),
-)
-@option("-m --model FILE", "The same as MODEL.")
+@model_argument("MODEL")
 @option("--to FORMAT", "The format of the export.", type=click.Choice(FORMATS), required=True)
 @option(
     "-o --output FILE",

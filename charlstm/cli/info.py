@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from charlstm.cli.options import Rule, check_options, debug_option, offer, option
+from charlstm.cli.options import Rule, check_options, debug_option, model_argument, option
 from charlstm.cli.streams import check_one_user, loss_at, notice, printable, to_json, write
 from charlstm.errors import CheckpointError, UsageError
 from charlstm.text.visible import escaped
@@ -25,14 +25,7 @@ RULES = (
 
 
 @click.command()
-@click.argument(
-    "file",
-    default="charlstm.npz",
-    envvar="CHARLSTM_MODEL",
-    metavar="[FILE]",
-    shell_complete=offer("models"),
-)
-@option("-m --model FILE", "The same as FILE.")
+@model_argument("FILE")
 @option("--json", "Print one JSON object.")
 @option(
     "--gradient-flow FILE",

@@ -78,6 +78,23 @@ def option(usage: str, help: str, **more: Any) -> Callable[[F], F]:
     return click.option(*names, help=help, **more)
 
 
+def model_argument(metavar: str) -> Callable[[F], F]:
+    """A model, as the argument that `metavar` stands for, or with -m: the parameters `file` and
+    `model`, of which the latter, where given, is meant."""
+    argument = click.argument(
+        "file",
+        default="charlstm.npz",
+        envvar="CHARLSTM_MODEL",
+        metavar=f"[{metavar}]",
+        shell_complete=offer("models"),
+    )
+
+    def decorate(f: F) -> F:
+        return argument(option("-m --model FILE", f"The same as {metavar}.")(f))
+
+    return decorate
+
+
 def _set_debug(ctx: click.Context, param: click.Parameter, value: bool) -> None:
     if value:
         ctx.ensure_object(dict)["debug"] = True
