@@ -119,23 +119,25 @@ def test_it_needs_a_time_and_one_rank(
 
 
 def test_the_end_is_planned_anew(corpus: Corpus, choice: Callable[..., Choice]) -> None:
-    """After the steps at the full rate, by what they took, with what was spent before."""
+    """After the steps at the full rate, by what the latter half of them took: the first ones, in
+    which workers start, are slower."""
     config, chosen = choice(corpus, "100s")
     t = config.train
     assert 0.15 * int(t.steps or 0) < t.hold < 0.25 * int(t.steps or 0)
-    chosen.before = 4.0
+    chosen.spent = 4.0
     assert chosen.steps(10, 24.0) == 10 + int(auto.IN_TIME * 76.0 / 2.0)
-    assert chosen.steps(10, 104.0) == 11
-    training = Training.start(corpus, config.updated([Setting("train.hold", 3, "test")]))
+    assert chosen.steps(20, 34.0) == 20 + int(auto.IN_TIME * 66.0 / 1.0)
+    assert chosen.steps(30, 104.0) == 31
+    training = Training.start(corpus, config.updated([Setting("train.hold", 4, "test")]))
     asked = []
 
     def replan(step: int, spent: float) -> int:
         asked.append(step)
-        return 5
+        return 3 + step // 2
 
     training.replan = replan
     assert [record.step for record in training] == [1, 2, 3, 4, 5]
-    assert asked == [3]
+    assert asked == [2, 4]
     assert training.checkpoint().config.train.steps == 5
 
 

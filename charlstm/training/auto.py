@@ -73,7 +73,7 @@ rate, decay and steps: with more a network forgets what it learns."""
 
 HOLD = 0.2
 """Share of the steps at the full rate. At their end the number of steps is decided anew, by the
-time that they took."""
+time that the latter half of them took."""
 
 AVERAGED, MOST_AVERAGE = 20.0, 0.998
 """The average of the weights goes over a share of 1 / `AVERAGED` of all steps, and over 500 steps
@@ -126,8 +126,9 @@ class Auto:
         self.end, self.limit = began + seconds(limit), seconds(limit)
         self.trial = min(max(TRIAL * self.limit, SHORTEST), LONGEST)
         self.steps_given = not LENGTHS.isdisjoint(setting.key for setting in settings)
-        self.before = 0.0
-        """Seconds of the limit that had passed when the choice was made."""
+        self.done, self.spent = 0, 0.0
+        """Steps done when their number was last decided, and seconds of the limit that had passed
+        then."""
         self.summary, self.reasons = "", list[str]()
         """What was chosen, and why, when it has been."""
 
@@ -162,7 +163,7 @@ class Auto:
         config = self._with(keys)
         units = rate * self.left / operations(config, self.V)
         config = self._with({**keys, **self._end(config, units)})
-        t, self.before = fitted(config, self.N)[0].train, self.limit - self.left
+        t, self.spent = fitted(config, self.N)[0].train, self.limit - self.left
         epochs = int(t.steps or 0) * t.batch * t.length / self.N
         self.summary = f"auto: {described(config)}, some {epochs:.3g} epochs in {t.max_time}"
         return config
@@ -237,9 +238,11 @@ class Auto:
         }
 
     def steps(self, step: int, spent: float) -> int:
-        """How many steps fill the time, where the first ones have taken so many seconds since the
-        run was asked for: what a trial finds may differ from what a run does."""
-        a_step = (spent - self.before) / step
+        """How many steps fill the time, by those done since this was last asked and the seconds
+        since the run was asked for: what a trial finds may differ from what a run does, and the
+        first steps, in which workers start, from later ones."""
+        a_step = (spent - self.spent) / (step - self.done)
+        self.done, self.spent = step, spent
         return step + max(1, int(IN_TIME * (self.limit - spent) / a_step))
 
     def _speed(self, config: Config) -> float:

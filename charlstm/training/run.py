@@ -103,8 +103,8 @@ class Training:
         self.reasons: list[str] = []
         """Why the configuration is as it is, where it was chosen."""
         self.replan: Callable[[int, float], int] | None = None
-        """Decides at the step `train.hold`, up to which no learning rate depends on it, how many
-        steps there will be, by that step and the seconds since the run was asked for."""
+        """Decides how many steps there will be, by a step and the seconds since the run was asked
+        for: at the step `train.hold`, up to which no learning rate depends on it, and half-way."""
 
     @classmethod
     def start(
@@ -239,7 +239,7 @@ class Training:
                 if stepping:
                     said, votes = self._do_step(saves.votes(now, over(), self.ranks.rank))
                     ends = votes.end or (alone and over())
-                    if self.replan is not None and self.step == t.hold:
+                    if self.replan is not None and self.step in (t.hold // 2, t.hold):
                         so_far = self.spent + time.monotonic() - began
                         plan = self._change_steps(self.replan(self.step, so_far))
                 evaluating = stepping and self.step % plan.eval_every == 0
