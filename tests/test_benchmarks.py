@@ -172,8 +172,9 @@ def test_the_script_of_pytorch_learns_as_charlstm_train_does() -> None:
     settings["train.steps"] = 100
     training = charlstm.train(STORY, settings=settings)
     ours = [r.valid for r in records(training) if r.valid is not None]
-    looks = torch_train.train(STORY.read_text(encoding="utf-8"), H=16, B=8, T=20, every=20)
-    theirs = [valid for _, valid, _ in itertools.islice(looks, 5)]
+    recipe = torch_train.Recipe(H=16, B=8, T=20)
+    looks = torch_train.train(STORY.read_text(encoding="utf-8"), recipe, every=20)
+    theirs = [valid for _, _, valid, _ in itertools.islice(looks, 5)]
     assert len(ours) == 5
     np.testing.assert_allclose(ours, theirs, rtol=1e-3)
 

@@ -138,13 +138,16 @@ class Row(NamedTuple):
     """What the ratio of the bests should be; None where it is only told."""
     at_most: bool = False
     """The target is the largest ratio that will do, not the least."""
+    of_medians: bool = False
+    """The target is one of the medians."""
 
     @property
     def met(self) -> bool | None:
         """None where nothing was measured or nothing is asked."""
-        if self.best is None or self.target is None:
+        ratio = self.median if self.of_medians else self.best
+        if ratio is None or self.target is None:
             return None
-        return self.best <= self.target if self.at_most else self.best >= self.target
+        return ratio <= self.target if self.at_most else ratio >= self.target
 
 
 def markdown(rows: Sequence[Row]) -> str:
