@@ -101,11 +101,17 @@ class OneHot:
             np.add(table, b, out=table)
         unknown = ids < 0
         any_unknown = unknown.any()
+        G, V, H = Wx.shape
+        rows = (Wx if table is None else table).reshape(G * V, H)
+        places = ids[:, None] + V * np.arange(G)[:, None]  # (T, G, B), among the rows of all gates
 
         def write(start: int, end: int, u: Array) -> None:
-            part = ids[start:end]
-            for rows, u_gate in zip(Wx if table is None else table, u, strict=True):
-                rows.take(part, 0, u_gate, "clip")
+            part, u_by_step = places[start:end], u.swapaxes(0, 1)
+            if u.shape[2] == 1:  # of a single stream, calls for each step would take longer
+                u_by_step[...] = rows.take(part, 0, mode="clip")
+            else:
+                for place, u_t in zip(part, u_by_step, strict=True):
+                    rows.take(place, 0, u_t, "clip")
             if table is None:
                 np.multiply(u, scale[:, None], out=u)
                 np.add(u, b[:, None], out=u)
@@ -126,6 +132,7 @@ class Dense:
         self.Wx, self.b = f"layer{k}.Wx", f"layer{k}.b"
         self.linear = Linear(Wx, T, B, dtype)
         self.x = empty((0, B, Wx[1]), dtype)
+        self.product = empty((Wx[0] * T * B * Wx[2],), dtype)  # used as far as a chunk goes
 
     def forward(self, w: Weights, x: Array, scale: Array, draws: Draws | None) -> WriteU:
         self.x = x
@@ -134,9 +141,9 @@ class Dense:
 
         def write(start: int, end: int, u: Array) -> None:
             G, T, B, H = u.shape
-            u = u.reshape(G, T * B, H)
-            self.linear.multiply(x[start:end].reshape(T * B, -1), u)
-            np.add(u, b, out=u)
+            product = self.product[: u.size].reshape(G, T * B, H)
+            self.linear.multiply(x[start:end].reshape(T * B, -1), product)
+            np.add(product.reshape(u.shape), b[:, None], out=u)
 
         return write
 

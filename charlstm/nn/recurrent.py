@@ -40,7 +40,8 @@ class Recurrent:
         self.cell = cell
         self.chunk = max(1, min(T, CACHE_BYTES // (A * B * H * np.dtype(dtype).itemsize)))
         single = B == 1
-        self.a = _by_step(A, self.chunk, B, H, dtype)
+        # what a step works on lies together, which is a fifth quicker
+        self.a = empty((self.chunk, A, B, H), dtype).swapaxes(0, 1)
         self.v = empty((G, B, H), dtype)
         self.scale = np.array(cell.scale, dtype).reshape(G, 1, 1)
         # h[t] is before step t, h[t + 1] after it; the other states change in place
@@ -53,7 +54,14 @@ class Recurrent:
         self.states = [(h, *self.inner) for h in self.h]
 
         T_back = T if training else 0
-        self.d = _by_step(len(cell.kept), T_back, B, H, dtype)
+        # all steps of a gate lie together, so that their sum is a product; of a single stream it
+        # is one of two vectors, so what a step works on does
+        D = len(cell.kept)
+        self.d = (
+            empty((T_back, D, B, H), dtype).swapaxes(0, 1)
+            if single
+            else empty((D, T_back, B, H), dtype)
+        )
         self.du, self.dv = self.d[cell.du], self.d[cell.dv]  # (G, T, B, H)
         self.backward_steps = [cell.backward_views(self.d[:, t]) for t in range(T_back)]
         self.weights = np.empty(0)  # Wh of the last `forward`
@@ -119,11 +127,3 @@ class Recurrent:
         # dWh = sum over the steps of h^T dv
         sum_products(h[:T].reshape(-1, H), self.dv[:, :T].reshape(G, -1, H), dWh, self.dWh)
         return [ds.copy() for ds in self.dstates[0]]
-
-
-def _by_step(parts: int, T: int, B: int, H: int, dtype: DTypeLike) -> Array:
-    """Memory for `parts` arrays of T steps, (parts, T, B, H). Those of a step lie together where
-    there is a single stream: one call then works on several of them, and one product."""
-    if B == 1:
-        return empty((T, parts, B, H), dtype).swapaxes(0, 1)
-    return empty((parts, T, B, H), dtype)
