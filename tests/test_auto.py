@@ -64,6 +64,7 @@ def test_more_time_makes_more_of_a_text(corpus: Corpus, choice: Callable[..., Ch
         config = choice(corpus, limit).config
         t, cost = config.train, operations(config, len(corpus.vocabulary))
         assert isinstance(t.steps, int)
+        assert isinstance(config.model.hidden, int)
         costs.append(cost)
         dropouts.append(config.model.dropout)
         planned = t.steps * t.batch * t.length * cost / 1e11

@@ -12,7 +12,7 @@ one below is under test as well, because the lower weights are right only if it 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 import charlstm.nn.arrays
 import charlstm.nn.recurrent
 from charlstm.nn.arrays import Parameters
-from charlstm.nn.cells import CELLS
+from charlstm.nn.cells import CELLS, Operation
 from charlstm.nn.dropout import KEEP_ALL, Draws, Drops
 from charlstm.nn.model import Model
 from charlstm.nn.shape import Shape, State
@@ -347,9 +347,9 @@ def forgets_the_way_back(right: Any) -> Any:
     class Wrong(right):  # type: ignore[misc]
         name = "wrong"
 
-        def backward(self, d: Any, dafter: Any, dstate: Any) -> None:
-            super().backward(d, dafter, dstate)
-            dstate[-1][...] = 0.0
+        def backward(self, d: Any, dafter: Any, dstate: Any) -> Iterator[Operation]:
+            yield from super().backward(d, dafter, dstate)
+            yield np.multiply, dstate[-1], np.zeros(()), dstate[-1]
 
     return Wrong()
 
@@ -360,9 +360,9 @@ def slightly_off(right: Any) -> Any:
     class Wrong(right):  # type: ignore[misc]
         name = "wrong"
 
-        def backward(self, d: Any, dafter: Any, dstate: Any) -> None:
-            np.multiply(dafter[0], 1.00002, out=dafter[0])
-            super().backward(d, dafter, dstate)
+        def backward(self, d: Any, dafter: Any, dstate: Any) -> Iterator[Operation]:
+            yield np.multiply, dafter[0], np.array(1.00002), dafter[0]
+            yield from super().backward(d, dafter, dstate)
 
     return Wrong()
 

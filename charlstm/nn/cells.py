@@ -18,6 +18,10 @@ streams, T of steps; H is the hidden size. Three functions make a cell:
 
 so that the backward loop, which cannot be done for all steps at once, only multiplies.
 
+`forward` and `backward` yield their operations, a NumPy function with its inputs and where the
+result goes: the same memory serves every segment, so the operations are prepared once and then
+only called (`prepared`).
+
 Letters: z is what stands inside sigma or tanh, dh is d loss / d h, `*` is element-wise. A prime
 marks the state after the step, in the code `_next`: h' is h_next.
 
@@ -32,17 +36,32 @@ costs one tanh. The inner 1/2 is not spent on every element: u and v of a sigmoi
 halved, because the weights that they are made with are (`scale`, once a segment).
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 
 import numpy as np
 
 from charlstm.nn.arrays import Array
 
 States = Sequence[Array]
-Views = tuple[Array, ...]
+Call = Callable[[], object]
+
+Operation = tuple[Callable[..., object], *tuple[Array, ...]]
+"""A function, arrays that go into it, and the array that its result goes to."""
 
 HALF = np.array(0.5, np.float32)  # an array: a Python float costs a conversion each time
 ONE = np.array(1.0, np.float32)
+
+
+def prepared(operations: Iterable[Operation]) -> list[Call]:
+    """The operations as functions to call, which costs less than to look up what they need."""
+    return [partial(function, *arrays) for function, *arrays in operations]
+
+
+def perform(operations: Iterable[Operation]) -> None:
+    """Do the operations now."""
+    for call in prepared(operations):
+        call()
 
 
 def slots(names: Sequence[str], *wanted: str) -> slice:
@@ -67,26 +86,21 @@ class Cell:
     dv: slice  # those of v; the same as `du` where u and v count by their sum alone
     direct = False  # whether h' depends on h also without Wh, so that dh has a direct part
 
-    def forward_views(self, a: Array) -> Views:
-        """The views of one step's activations (A, B, H) that `forward` takes, made once."""
-        return tuple(a)
-
-    def forward(self, a: Views, v: Array, state: States, state_next: States) -> None:
-        """From u in `a`, v and `state` compute the activations and `state_next`, which may be the
-        arrays of `state`."""
+    def forward(self, a: Array, v: Array, state: States, state_next: States) -> Iterator[Operation]:
+        """From u in the activations a (A, B, H), v and `state` compute the activations and
+        `state_next`, which may be the arrays of `state`. The first operation adds v to u where
+        they count by their sum alone."""
+        raise NotImplementedError
 
     def derivatives(self, a: Array, h_next: Array, d: Array) -> None:
         """From activations (A, T, B, H) and h' (T, B, H) write the local derivatives d
         (D, T, B, H). What else they need of a state, the activations keep."""
 
-    def backward_views(self, d: Array) -> Views:
-        """The views of one step's derivatives (D, B, H) that `backward` takes, made once."""
-        return tuple(d)
-
-    def backward(self, d: Views, dstate_next: States, dstate: States) -> None:
-        """From the gradient of the state after (overwritten) write du and dv, and into `dstate`
-        what reaches the state before without passing through Wh. An LSTM's or RNN's dh has no
-        such part and is not written."""
+    def backward(self, d: Array, dstate_next: States, dstate: States) -> Iterator[Operation]:
+        """From the local derivatives d (D, B, H) and the gradient of the state after (overwritten)
+        write du and dv, and into `dstate` what reaches the state before without passing through
+        Wh. An LSTM's or RNN's dh has no such part and is not written."""
+        raise NotImplementedError
 
 
 class RNN(Cell):
@@ -96,7 +110,7 @@ class RNN(Cell):
     backward    dz = dh' * (1 - h'^2)        du = dv = dz
 
     activations   after forward      kept   after derivatives   after backward
-    h             u, unchanged       dz     dh'/dz              dz
+    h             u + v              dz     dh'/dz              dz
     """
 
     name = "rnn"
@@ -106,19 +120,19 @@ class RNN(Cell):
     kept = ("dz",)
     du = dv = slots(kept, "dz")
 
-    def forward(self, a: Views, v: Array, state: States, state_next: States) -> None:
-        (u,), (h_next,) = a, state_next
-        np.add(u, v[0], out=h_next)
-        np.tanh(h_next, out=h_next)  # h' = tanh(u + v)
+    def forward(self, a: Array, v: Array, state: States, state_next: States) -> Iterator[Operation]:
+        z, (h_next,) = a, state_next
+        yield np.add, z, v, z
+        yield np.tanh, z[0], h_next  # h' = tanh(u + v)
 
     def derivatives(self, a: Array, h_next: Array, d: Array) -> None:
         (dz,) = d
         np.multiply(h_next, h_next, out=dz)
         np.subtract(ONE, dz, out=dz)  # dh'/dz = 1 - h'^2
 
-    def backward(self, d: Views, dstate_next: States, dstate: States) -> None:
+    def backward(self, d: Array, dstate_next: States, dstate: States) -> Iterator[Operation]:
         (dz,), (dh_next,) = d, dstate_next
-        np.multiply(dz, dh_next, out=dz)  # dz = dh' dh'/dz
+        yield np.multiply, dz, dh_next, dz  # dz = dh' dh'/dz
 
 
 class GRU(Cell):
@@ -160,23 +174,20 @@ class GRU(Cell):
     DZ_RQ, DZ_N, KEPT_RQ = slots(kept, "dz_r", "dz_q"), kept.index("dz_n"), slots(kept, "r", "q")
     DV_RQ = slots(kept, "dv_r", "dv_q")
 
-    def forward_views(self, a: Array) -> Views:
-        return a[self.RQ], *a
-
-    def forward(self, a: Views, v: Array, state: States, state_next: States) -> None:
+    def forward(self, a: Array, v: Array, state: States, state_next: States) -> Iterator[Operation]:
         (h,), (h_next,) = state, state_next
-        rq, r, q, n, vn, qhn = a
-        np.add(rq, v[self.RQ], out=rq)
-        np.tanh(rq, out=rq)
-        np.multiply(rq, HALF, out=rq)
-        np.add(rq, HALF, out=rq)  # r, q = sigma(u + v)
-        np.copyto(vn, v[self.N])
-        np.multiply(r, vn, out=qhn)
-        np.add(n, qhn, out=n)
-        np.tanh(n, out=n)  # n = tanh(u_n + r v_n)
-        np.subtract(h, n, out=qhn)
-        np.multiply(q, qhn, out=qhn)
-        np.add(n, qhn, out=h_next)  # h' = n + q (h - n)
+        (r, q, n, vn, qhn), rq = a, a[self.RQ]
+        yield np.add, rq, v[self.RQ], rq
+        yield np.tanh, rq, rq
+        yield np.multiply, rq, HALF, rq
+        yield np.add, rq, HALF, rq  # r, q = sigma(u + v)
+        yield np.copyto, vn, v[self.N]
+        yield np.multiply, r, vn, qhn
+        yield np.add, n, qhn, n
+        yield np.tanh, n, n  # n = tanh(u_n + r v_n)
+        yield np.subtract, h, n, qhn
+        yield np.multiply, q, qhn, qhn
+        yield np.add, n, qhn, h_next  # h' = n + q (h - n)
 
     def derivatives(self, a: Array, h_next: Array, d: Array) -> None:
         r, q, n, vn, _ = a
@@ -195,19 +206,15 @@ class GRU(Cell):
         # dh'/dz_n = (1 - n^2) - (1 - n^2) q = (1 - q) (1 - n^2)
         np.copyto(d[self.KEPT_RQ], rq)  # dz_n/dv_n = r, dh'/dh = q
 
-    def backward_views(self, d: Array) -> Views:
-        dz_r, dz_q, dz_n, r, q, _, _, dv_n = d
-        return d[self.DZ_RQ], dz_r, dz_q, dz_n, r, q, d[self.DV_RQ], dv_n
-
-    def backward(self, d: Views, dstate_next: States, dstate: States) -> None:
+    def backward(self, d: Array, dstate_next: States, dstate: States) -> Iterator[Operation]:
         (dh_next,), (dh,) = dstate_next, dstate
-        dz_rq, dz_r, dz_q, dz_n, r, q, dv_rq, dv_n = d
-        np.multiply(dz_n, dh_next, out=dz_n)  # dz_n = dh' dh'/dz_n
-        np.multiply(dz_q, dh_next, out=dz_q)  # dz_q = dh' dh'/dz_q
-        np.multiply(dz_r, dz_n, out=dz_r)  # dz_r = dz_n dz_n/dz_r
-        np.copyto(dv_rq, dz_rq)
-        np.multiply(dz_n, r, out=dv_n)  # dv_n = dz_n r
-        np.multiply(dh_next, q, out=dh)  # dh = dh' q + (through Wh)
+        (dz_r, dz_q, dz_n, r, q, _, _, dv_n), dz_rq, dv_rq = d, d[self.DZ_RQ], d[self.DV_RQ]
+        yield np.multiply, dz_n, dh_next, dz_n  # dz_n = dh' dh'/dz_n
+        yield np.multiply, dz_q, dh_next, dz_q  # dz_q = dh' dh'/dz_q
+        yield np.multiply, dz_r, dz_n, dz_r  # dz_r = dz_n dz_n/dz_r
+        yield np.copyto, dv_rq, dz_rq
+        yield np.multiply, dz_n, r, dv_n  # dv_n = dz_n r
+        yield np.multiply, dh_next, q, dh  # dh = dh' q + (through Wh)
 
 
 class LSTM(Cell):
@@ -250,21 +257,18 @@ class LSTM(Cell):
     IG_FC = slots(activations, "ig", "fc")
     DZ_IF, DZ_O_DC_H = slots(kept, "dz_i", "dz_f"), slots(kept, "dz_o", "dc_h")
 
-    def forward_views(self, a: Array) -> Views:
-        return a[self.Z], a[self.IFO], *a
-
-    def forward(self, a: Views, v: Array, state: States, state_next: States) -> None:
+    def forward(self, a: Array, v: Array, state: States, state_next: States) -> Iterator[Operation]:
         (_, c), (h_next, c_next) = state, state_next
-        z, ifo, i, f, o, g, tanh_c, ig, fc = a
-        np.add(z, v, out=z)
-        np.tanh(z, out=z)  # g = tanh(u + v)
-        np.multiply(ifo, HALF, out=ifo)
-        np.add(ifo, HALF, out=ifo)  # i, f, o = sigma(u + v)
-        np.multiply(i, g, out=ig)
-        np.multiply(f, c, out=fc)
-        np.add(fc, ig, out=c_next)  # c' = f c + i g
-        np.tanh(c_next, out=tanh_c)
-        np.multiply(o, tanh_c, out=h_next)  # h' = o tanh(c')
+        (i, f, o, g, tanh_c, ig, fc), z, ifo = a, a[self.Z], a[self.IFO]
+        yield np.add, z, v, z
+        yield np.tanh, z, z  # g = tanh(u + v)
+        yield np.multiply, ifo, HALF, ifo
+        yield np.add, ifo, HALF, ifo  # i, f, o = sigma(u + v)
+        yield np.multiply, i, g, ig
+        yield np.multiply, f, c, fc
+        yield np.add, fc, ig, c_next  # c' = f c + i g
+        yield np.tanh, c_next, tanh_c
+        yield np.multiply, o, tanh_c, h_next  # h' = o tanh(c')
 
     def derivatives(self, a: Array, h_next: Array, d: Array) -> None:
         i, f, o, g, tanh_c, ig, _ = a
@@ -284,18 +288,14 @@ class LSTM(Cell):
         np.multiply(h_next, o, out=o)
         np.subtract(h_next, o, out=dz_o)  # dh'/dz_o = h' - h' o = tanh(c') o (1 - o)
 
-    def backward_views(self, d: Array) -> Views:
-        _, _, _, dz_g, dc_h, f = d
-        return d[self.DZ_O_DC_H], dc_h, d[self.DZ_IF], dz_g, f
-
-    def backward(self, d: Views, dstate_next: States, dstate: States) -> None:
+    def backward(self, d: Array, dstate_next: States, dstate: States) -> Iterator[Operation]:
         (dh_next, dc_next), (_, dc) = dstate_next, dstate
-        dz_o_dc_h, dc_h, dz_if, dz_g, f = d
-        np.multiply(dz_o_dc_h, dh_next, out=dz_o_dc_h)  # dz_o = dh' dh'/dz_o, and dh' dh'/dc'
-        np.add(dc_next, dc_h, out=dc_next)  # dc' += dh' dh'/dc'
-        np.multiply(dz_if, dc_next, out=dz_if)  # dz_i = dc' dc'/dz_i, dz_f = dc' dc'/dz_f
-        np.multiply(dz_g, dc_next, out=dz_g)  # dz_g = dc' dc'/dz_g
-        np.multiply(f, dc_next, out=dc)  # dc = dc' f
+        (_, _, _, dz_g, dc_h, f), dz_if, dz_o_dc_h = d, d[self.DZ_IF], d[self.DZ_O_DC_H]
+        yield np.multiply, dz_o_dc_h, dh_next, dz_o_dc_h  # dz_o = dh' dh'/dz_o, and dh' dh'/dc'
+        yield np.add, dc_next, dc_h, dc_next  # dc' += dh' dh'/dc'
+        yield np.multiply, dz_if, dc_next, dz_if  # dz_i = dc' dc'/dz_i, dz_f = dc' dc'/dz_f
+        yield np.multiply, dz_g, dc_next, dz_g  # dz_g = dc' dc'/dz_g
+        yield np.multiply, f, dc_next, dc  # dc = dc' f
 
 
 CELLS: dict[str, Cell] = {cell.name: cell for cell in (RNN(), GRU(), LSTM())}

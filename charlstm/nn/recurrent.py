@@ -15,7 +15,7 @@ from functools import partial
 import numpy as np
 
 from charlstm.nn.arrays import Array, DTypeLike, empty
-from charlstm.nn.cells import Cell
+from charlstm.nn.cells import Call, Cell, prepared
 from charlstm.nn.products import OneMatrix, Panels, sum_products
 
 CACHE_BYTES = 3 << 18
@@ -48,10 +48,15 @@ class Recurrent:
         self.h = empty((T + 1, B, H), dtype)
         self.inner = [empty((B, H), dtype) for _ in cell.states[1:]]
         self.Wh = OneMatrix(G, H, H, dtype) if single else Panels(B, G, H, H, dtype)  # times scale
-        # views and products made once, so that the loops over time make none
-        self.forward_products = [self.Wh.product(h, self.v) for h in self.h[:T]]
-        self.forward_steps = [cell.forward_views(self.a[:, t]) for t in range(self.chunk)]
-        self.states = [(h, *self.inner) for h in self.h]
+        states = [(h, *self.inner) for h in self.h]
+        # what a step calls, made once, so that the loops over time only call
+        self.forward_steps: list[list[Call]] = [
+            [
+                self.Wh.product(h, self.v),  # v = h Wh
+                *prepared(cell.forward(self.a[:, t % self.chunk], self.v, *states[t : t + 2])),
+            ]
+            for t, h in enumerate(self.h[:T])
+        ]
 
         T_back = T if training else 0
         # all steps of a gate lie together, so that their sum is a product; of a single stream it
@@ -63,7 +68,6 @@ class Recurrent:
             else empty((D, T_back, B, H), dtype)
         )
         self.du, self.dv = self.d[cell.du], self.d[cell.dv]  # (G, T, B, H)
-        self.backward_steps = [cell.backward_views(self.d[:, t]) for t in range(T_back)]
         self.weights = np.empty(0)  # Wh of the last `forward`
         self.dWh = empty((G, H, H), dtype)
         # the gradient of the state before step t is at t % 2
@@ -72,14 +76,20 @@ class Recurrent:
         # comes directly
         through = 1 if single else G
         self.dh_parts = empty((through + cell.direct, B, H), dtype)
-        self.dstate_parts = [(self.dh_parts[-1], *inner) for _, *inner in self.dstates]
+        dstate_parts = [(self.dh_parts[-1], *inner) for _, *inner in self.dstates]
         self.WhT = OneMatrix(G, H, H, dtype, summed=True) if single else Panels(B, G, H, H, dtype)
-        self.backward_products = [
-            self.WhT.product(self.dv[:, t], self.dh_parts[:through]) for t in range(T_back)
-        ]
         # a product with ones is a quicker sum than add.reduce
         ones, parts = np.ones(len(self.dh_parts), dtype), self.dh_parts.reshape(-1, B * H)
-        self.sum_parts = [partial(np.dot, ones, parts, dh.reshape(-1)) for dh, *_ in self.dstates]
+        self.backward_steps: list[list[Call]] = [
+            [
+                *prepared(
+                    cell.backward(self.d[:, t], self.dstates[t % 2 - 1], dstate_parts[t % 2])
+                ),
+                self.WhT.product(self.dv[:, t], self.dh_parts[:through]),  # dh = dv Wh^T, by gate
+                partial(np.dot, ones, parts, self.dstates[t % 2][0].reshape(-1)),
+            ]
+            for t in range(T_back)
+        ]
 
     def forward(
         self, Wh: Array, state: Sequence[Array], T: int, write_u: WriteU, training: bool = False
@@ -88,7 +98,6 @@ class Recurrent:
 
         With `training`, keep what `backward` needs.
         """
-        cell, v, states, products = self.cell, self.v, self.states, self.forward_products
         self.weights, G = Wh, len(Wh)
         self.Wh.fill(Wh, self.scale)
         np.copyto(self.h[0], state[0])
@@ -98,13 +107,13 @@ class Recurrent:
             end = min(T, start + self.chunk)
             n = end - start
             write_u(start, end, self.a[:G, :n])
-            for t in range(start, end):
-                products[t]()  # v = h Wh
-                cell.forward(self.forward_steps[t - start], v, states[t], states[t + 1])
+            for calls in self.forward_steps[start:end]:
+                for call in calls:
+                    call()
             if training:
                 h_next = self.h[start + 1 : end + 1]
-                cell.derivatives(self.a[:, :n], h_next, self.d[:, start:end])
-        return [s.copy() for s in states[T]]
+                self.cell.derivatives(self.a[:, :n], h_next, self.d[:, start:end])
+        return [s.copy() for s in (self.h[T], *self.inner)]
 
     def backward(self, dWh: Array, dh: Array, dstate: Sequence[Array] | None) -> list[Array]:
         """Go back through the T steps of the last `forward`; write dWh (G, H, H) and `du`.
@@ -113,17 +122,16 @@ class Recurrent:
         after the last step (None: zero, the edge of truncated backpropagation). Returns the
         gradient of the state before the first step.
         """
-        cell, h, products, T = self.cell, self.h, self.backward_products, len(dh)
+        h, T = self.h, len(dh)
         self.WhT.fill(self.weights.transpose(0, 2, 1))
         G, H, _ = dWh.shape
         for k, ds in enumerate(self.dstates[T % 2]):
             ds[...] = 0.0 if dstate is None else dstate[k]
         for t in range(T - 1, -1, -1):
-            dstate_next = self.dstates[(t + 1) % 2]
-            np.add(dstate_next[0], dh[t], out=dstate_next[0])
-            cell.backward(self.backward_steps[t], dstate_next, self.dstate_parts[t % 2])
-            products[t]()  # dh = dv Wh^T, by gate
-            self.sum_parts[t % 2]()
+            dh_next = self.dstates[(t + 1) % 2][0]
+            np.add(dh_next, dh[t], out=dh_next)
+            for call in self.backward_steps[t]:
+                call()
         # dWh = sum over the steps of h^T dv
         sum_products(h[:T].reshape(-1, H), self.dv[:, :T].reshape(G, -1, H), dWh, self.dWh)
         return [ds.copy() for ds in self.dstates[0]]

@@ -11,7 +11,7 @@ from typing import Any, Self
 import numpy as np
 
 from charlstm.nn.arrays import Array, empty, zeros
-from charlstm.nn.cells import Cell
+from charlstm.nn.cells import Cell, prepared
 from charlstm.nn.model import Model
 from charlstm.nn.products import Panels, Product
 from charlstm.nn.shape import State
@@ -93,16 +93,21 @@ def _stepping(
 ) -> Step:
     """A step of a layer: from u, with v, the state after it; then `multiply`. Returns `result`. A
     function in a function, since looking up attributes would be felt."""
-    forward, views, u_in_a = cell.forward, cell.forward_views(a), a[: len(cell.gates)]
+    add_v, *rest = prepared(cell.forward(a, v, state, state))
+    z, add = a[: len(cell.gates)], np.add
 
     def step(u: Array) -> Array:
-        u_in_a[...] = u
-        forward(views, v, state, state)
+        z[...] = u
+        add_v()
+        for call in rest:
+            call()
         multiply()
         return result
 
     def step_summed(u: Array) -> Array:  # v is where the cell expects u: no copy
-        forward(views, u, state, state)
+        add(z, u, z)
+        for call in rest:
+            call()
         multiply()
         return result
 

@@ -7,6 +7,7 @@ import numpy as np
 
 from charlstm.errors import CorpusError
 from charlstm.nn.arrays import Array
+from charlstm.nn.cells import perform
 from charlstm.nn.model import Model
 from charlstm.nn.shape import State
 from charlstm.scoring.trace import trace
@@ -101,7 +102,7 @@ def backward(model: Model, kept: Iterable[list[Array]], dh: Array) -> Iterator[t
         for k in reversed(range(shape.layers)):
             d, dafter = step[k], dstate[k]
             dbefore = [np.empty_like(ds) for ds in dafter]
-            cell.backward(cell.backward_views(d), dafter, dbefore)  # completes dafter
+            perform(cell.backward(d, dafter, dbefore))  # completes dafter
             by_all_paths = dafter + by_all_paths
             if k:  # what the layer below shows in the same step
                 Wx = w[f"layer{k}.Wx"]

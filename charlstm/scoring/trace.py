@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from charlstm.nn.arrays import Array
-from charlstm.nn.cells import Cell
+from charlstm.nn.cells import Cell, perform
 from charlstm.nn.model import Model
 from charlstm.nn.shape import State
 
@@ -61,7 +61,7 @@ def trace(model: Model, ids: Array, state: State) -> Iterator[list[LayerStep]]:
             a = np.empty((len(cell.activations), *before[0].shape), model.dtype)
             a[: len(u)] = u
             after = [np.empty_like(s) for s in before]
-            cell.forward(cell.forward_views(a), before[0] @ Wh[k], before, after)
+            perform(cell.forward(a, before[0] @ Wh[k], before, after))
             done.append(LayerStep(a, after))
         befores = [step.state for step in done]
         yield done

@@ -13,6 +13,8 @@ import argparse
 import time
 from collections import defaultdict
 from collections.abc import Callable
+from copy import copy
+from functools import partial
 from typing import Any
 
 import common  # first: one thread each, before NumPy is loaded
@@ -48,31 +50,33 @@ class Clock:
         return wrapped
 
 
-class TimedCell:
-    """A cell whose three functions are timed."""
-
-    def __init__(self, cell: Any, clock: Clock) -> None:
-        self.cell = cell
-        self.forward = clock.timed("cell, forward", cell.forward)
-        self.derivatives = clock.timed("cell, local derivatives", cell.derivatives)
-        self.backward = clock.timed("cell, backward", cell.backward)
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.cell, name)
+def in_turn(calls: list[Callable[[], object]]) -> None:
+    """Do the calls."""
+    for call in calls:
+        call()
 
 
 def watch(unrolled: Unrolled, clock: Clock) -> None:
     """Have the parts of a model timed."""
     for k, layer in enumerate(unrolled.layers):
         recurrent = layer.recurrent
-        recurrent.cell = TimedCell(recurrent.cell, clock)  # type: ignore[assignment]
-        for part, name in (
-            ("h Wh", "forward_products"),
-            ("dv Wh^T", "backward_products"),
-            ("sum over the gates", "sum_parts"),
-        ):
-            runs = getattr(recurrent, name)
-            setattr(recurrent, name, [clock.timed(part, run) for run in runs])
+        for calls in recurrent.forward_steps:
+            product, *cell = calls
+            calls[:] = [
+                clock.timed("h Wh", product),
+                clock.timed("cell, forward", partial(in_turn, cell)),
+            ]
+        for calls in recurrent.backward_steps:
+            *cell, product, add_up = calls
+            calls[:] = [
+                clock.timed("cell, backward", partial(in_turn, cell)),
+                clock.timed("dv Wh^T", product),
+                clock.timed("sum over the gates", add_up),
+            ]
+        recurrent.cell = copy(recurrent.cell)
+        recurrent.cell.derivatives = clock.timed(  # type: ignore[method-assign]
+            "cell, local derivatives", recurrent.cell.derivatives
+        )
         what = ("x Wx", "dWx and dx") if k else ("look-up of x Wx", "dWx, one-hot")
         prepare = clock.timed("weights laid out", layer.input.forward)
 
