@@ -22,6 +22,7 @@ import struct
 import subprocess
 import sys
 import tempfile
+import time
 import weakref
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -59,6 +60,10 @@ class Task(NamedTuple):
 MESSAGE = struct.Struct("<cBHHdQ")
 """The bytes of a `Task`."""
 
+SPIN = 1e-3
+"""Seconds for which a process looks for a message again and again before it sleeps: to be woken
+would take a share of a short step."""
+
 ONE_THREAD = dict.fromkeys(("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OMP_NUM_THREADS"), "1")
 
 
@@ -67,6 +72,17 @@ def cores() -> int:
     with contextlib.suppress(AttributeError):  # not on every system
         return len(os.sched_getaffinity(0))  # type: ignore[attr-defined,unused-ignore]
     return os.cpu_count() or 1
+
+
+def _read(pipe: int, size: int) -> bytes:
+    """Wait for a message; nothing where the other side is gone. The pipe does not block."""
+    end = time.perf_counter() + SPIN
+    while time.perf_counter() < end:
+        with contextlib.suppress(BlockingIOError):
+            return os.read(pipe, size)
+        os.sched_yield()  # type: ignore[attr-defined,unused-ignore]
+    select.select([pipe], [], [])
+    return os.read(pipe, size)
 
 
 @dataclass(frozen=True)
@@ -182,6 +198,7 @@ class Worker:
         assert self.process.stdin is not None
         assert self.process.stdout is not None
         self.to, self.back = self.process.stdin.fileno(), self.process.stdout.fileno()
+        os.set_blocking(self.back, False)  # type: ignore[attr-defined,unused-ignore]
 
     def send(self, task: Task) -> bool:
         """False where the worker is lost."""
@@ -192,7 +209,7 @@ class Worker:
 
     def answers(self) -> bool:
         """Wait for an answer; False where the worker is lost."""
-        return os.read(self.back, 1) != b""
+        return _read(self.back, 1) != b""
 
     def waits(self) -> bool:
         """Whether an answer, or its end, is there to be read."""
@@ -307,7 +324,8 @@ class Shards:
 def _work(fd: int, job: Job) -> None:
     bench = Bench(job, job.arrays(fd))
     os.write(1, READY)
-    while message := os.read(0, MESSAGE.size):
+    os.set_blocking(0, False)  # type: ignore[attr-defined,unused-ignore]
+    while message := _read(0, MESSAGE.size):
         bench.run(Task(*MESSAGE.unpack(message)))
         os.write(1, DONE)
 
