@@ -19,7 +19,7 @@ import json
 import re
 import sys
 import textwrap
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -138,7 +138,11 @@ def configurations(_: str) -> str:
 
 def page(text: str, korean: bool = False) -> str:
     """The text of a page with its tables as the program is now."""
-    tables = {"options": partial(options, korean=korean), "keys": keys, "list": configurations}
+    tables: dict[str, Callable[[str], str]] = {
+        "options": partial(options, korean=korean),
+        "keys": keys,
+        "list": configurations,
+    }
     return TABLE.sub(lambda m: m[1] + tables[m[2]](m[3]) + m[4], text)
 
 
