@@ -193,7 +193,7 @@ def skeleton(page: str) -> list[str]:
             parts += [" ".join(sorted(figures)), line.split()[0]]
             figures = []
         parts += re.findall(r"!\[.*?\]\((.*?)\)|^(?:<details>|\| ?---)", line)
-        figures += re.findall(r"(?<![\w.])\d[\d,]*\.\d+(?![\d.]*\w)", line)
+        figures += re.findall(r"(?<![\w.])\d[\d,]*\.\d+(?![\d.]*[a-z])", line)
     return parts
 
 
