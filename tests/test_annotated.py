@@ -39,7 +39,7 @@ def test_a_cell_that_the_notes_do_not_fit_is_an_error(monkeypatch: pytest.Monkey
     lines = annotated.body(CELLS["lstm"], "forward")
     assert len(annotated.passages(LSTM(), "forward")) == 4
     monkeypatch.setattr(annotated, "body", lambda cell, method: lines[:-2])
-    with pytest.raises(ValueError, match=r"lstm.forward has 0 lines 'np.tanh\(c_next"):
+    with pytest.raises(ValueError, match=r"lstm.forward has 0 lines 'yield np.tanh, c_next"):
         annotated.passages(LSTM(), "forward")
     monkeypatch.setattr(annotated, "body", lambda cell, method: lines[::-1])
     with pytest.raises(ValueError, match="order of its lines"):

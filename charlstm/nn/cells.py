@@ -176,7 +176,8 @@ class GRU(Cell):
 
     def forward(self, a: Array, v: Array, state: States, state_next: States) -> Iterator[Operation]:
         (h,), (h_next,) = state, state_next
-        (r, q, n, vn, qhn), rq = a, a[self.RQ]
+        r, q, n, vn, qhn = a
+        rq = a[self.RQ]
         yield np.add, rq, v[self.RQ], rq
         yield np.tanh, rq, rq
         yield np.multiply, rq, HALF, rq
@@ -208,7 +209,8 @@ class GRU(Cell):
 
     def backward(self, d: Array, dstate_next: States, dstate: States) -> Iterator[Operation]:
         (dh_next,), (dh,) = dstate_next, dstate
-        (dz_r, dz_q, dz_n, r, q, _, _, dv_n), dz_rq, dv_rq = d, d[self.DZ_RQ], d[self.DV_RQ]
+        dz_r, dz_q, dz_n, r, q, _, _, dv_n = d
+        dz_rq, dv_rq = d[self.DZ_RQ], d[self.DV_RQ]
         yield np.multiply, dz_n, dh_next, dz_n  # dz_n = dh' dh'/dz_n
         yield np.multiply, dz_q, dh_next, dz_q  # dz_q = dh' dh'/dz_q
         yield np.multiply, dz_r, dz_n, dz_r  # dz_r = dz_n dz_n/dz_r
@@ -259,7 +261,8 @@ class LSTM(Cell):
 
     def forward(self, a: Array, v: Array, state: States, state_next: States) -> Iterator[Operation]:
         (_, c), (h_next, c_next) = state, state_next
-        (i, f, o, g, tanh_c, ig, fc), z, ifo = a, a[self.Z], a[self.IFO]
+        i, f, o, g, tanh_c, ig, fc = a
+        z, ifo = a[self.Z], a[self.IFO]
         yield np.add, z, v, z
         yield np.tanh, z, z  # g = tanh(u + v)
         yield np.multiply, ifo, HALF, ifo
@@ -290,7 +293,8 @@ class LSTM(Cell):
 
     def backward(self, d: Array, dstate_next: States, dstate: States) -> Iterator[Operation]:
         (dh_next, dc_next), (_, dc) = dstate_next, dstate
-        (_, _, _, dz_g, dc_h, f), dz_if, dz_o_dc_h = d, d[self.DZ_IF], d[self.DZ_O_DC_H]
+        _, _, _, dz_g, dc_h, f = d
+        dz_if, dz_o_dc_h = d[self.DZ_IF], d[self.DZ_O_DC_H]
         yield np.multiply, dz_o_dc_h, dh_next, dz_o_dc_h  # dz_o = dh' dh'/dz_o, and dh' dh'/dc'
         yield np.add, dc_next, dc_h, dc_next  # dc' += dh' dh'/dc'
         yield np.multiply, dz_if, dc_next, dz_if  # dz_i = dc' dc'/dz_i, dz_f = dc' dc'/dz_f
