@@ -4,7 +4,8 @@
 
 adds a row to `auto_table.csv`. Every run is AdamW along a cosine, with dropout by the segment, on a
 single core; what a row does not name is as in `BASE`. `units` is how many are trained on. The
-held-out loss, in nats per unit of the text's last tenth, is that of the last weights.
+held-out loss, in nats per unit of the text's last tenth, is that of the last weights. A number
+behind a text's name is how much of it was taken, from the beginning.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ BASE = {
     "model.embedding_start": 2.0,
     "model.dropout": 0.0,
     "model.weight_drop": 0.0,
+    "model.input_drop": 0.0,
     "train.lr": 0.02,
     "train.weight_decay": 0.01,
     "train.beta2": 0.999,
@@ -92,7 +94,7 @@ def main() -> int:
     row = run(text, units, keys)
     new = not TABLE.exists()
     with TABLE.open("a", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, list(row))
+        writer = csv.DictWriter(file, list(row), lineterminator="\n")
         if new:
             writer.writeheader()
         writer.writerow(row)
