@@ -242,3 +242,22 @@ def test_how_soon_lines_are_answered(
         for command in ("evaluate --lines", "sample --each -n 60")
         for which in ("median", "slowest")
     ]
+
+
+@pytest.mark.whole
+def test_one_stream_in_other_ways(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = printed("one_stream", ["--length", "300", "--rounds", "1"], monkeypatch, capsys)
+    assert [row.target for row in rows] == [1.3] * 3
+    assert all(row.median is not None for row in rows)
+
+
+@pytest.mark.whole
+def test_whole_commands_race(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    short = [str(STORY), "--seconds", "4", "--rounds", "1", "--every", "20", "--only", "one core"]
+    (row,) = printed("whole_run", short, monkeypatch, capsys)
+    assert row.what.startswith("one core")
+    assert row.target == 1.4

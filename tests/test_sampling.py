@@ -94,12 +94,19 @@ def test_how_it_is_asked_for_changes_no_text(
 
 
 def test_pieces_come_in_the_order_of_the_samples() -> None:
-    """The first sample's as they are drawn, then the next one's, with what it has by then."""
+    """The first sample's as they are drawn, then the next one's, with what it has by then: of a
+    few samples, which are made one after the other, nothing."""
     model, v = make(scale=0.3), vocabulary()
-    pieces = list(generate(model, v, v.encode("a"), 0, count=3, length=9))
-    assert [p.sample for p in pieces] == [0] * 9 + [1, 2]
-    assert [len(p.text) for p in pieces] == [1] * 9 + [9, 9]
-    assert [p.stop for p in pieces] == [None] * 8 + ["length"] * 3
+    pieces = list(generate(model, v, v.encode("a"), 0, count=6, length=9))
+    assert [p.sample for p in pieces] == [0] * 9 + [1, 2, 3, 4, 5]
+    assert [len(p.text) for p in pieces] == [1] * 9 + [9] * 5
+    assert [p.stop for p in pieces] == [None] * 8 + ["length"] * 6
+    few = list(generate(model, v, v.encode("a"), 0, count=3, length=9))
+    assert [p.sample for p in few] == [0] * 9 + [1] * 9 + [2] * 9
+    texts = [
+        "".join(p.text for p in made if p.sample == k) for made in (few, pieces) for k in (0, 1, 2)
+    ]
+    assert texts[:3] == texts[3:]
     ended = list(generate(model, v, v.encode("a"), 4, count=9, length=30, stop=["b", "cd"]))
     order = [p.sample for p in ended]
     assert order == sorted(order)

@@ -76,6 +76,7 @@ def script(rows: list[str], stops: list[str], **options: Any) -> list[Piece]:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(charlstm.generation.source, "Chooser", Script)
+        patch.setattr(charlstm.generation.sampler, "FEW", 1)
         return list(
             generate(
                 make(letters="ab"),

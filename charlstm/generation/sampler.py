@@ -20,6 +20,10 @@ from charlstm.text.vocabulary import Vocabulary
 WIDTH = 256
 """Samples that are made side by side."""
 
+FEW = 4
+"""Up to so many samples are made one after the other: a step of a few streams takes as long as one
+of eight."""
+
 TRIES = 1000
 """Samples in a row of which none is accepted, after which no more are made."""
 
@@ -118,10 +122,11 @@ class Sampler:
             match.start(seed.text, self.sampling.length)
         samples = (self.ending.sample(first + n, seed) for n, seed in enumerate(seeds))
         K = min(WIDTH, 1 << (max(len(seeds), 1) - 1).bit_length())
-        if not self.sampling.length or K == 1:
+        if not self.sampling.length or len(seeds) <= FEW:
             for sample in samples:
                 for _ in self._alone(sample):
-                    pass
+                    if watch and not sample.stop:
+                        yield sample
                 ended.append(sample)
                 yield sample
             return
@@ -195,7 +200,8 @@ class Sampler:
         p, cumulative = np.empty(last + 1), np.empty(last + 1)
         places = memoryview(cumulative)  # type: ignore[arg-type]
         allowed: Array | None = None
-        ids, early = context(sample.seed.ids, self.vocabulary), self.ending.early
+        ids, stops = context(sample.seed.ids, self.vocabulary), self.ending.stops
+        line_ends, over = self.ending.line_ends, False
         begun = len(ids) > 0
         stepper.begin(0, self.source.origin)
         read(stepper, ids)
@@ -203,22 +209,21 @@ class Sampler:
             for block in self.numbers.of_sample(sample.number):
                 for number in block:
                     if match:
-                        allowed = match.needed[state] <= left
+                        allowed = match.mask(state, left)
                     if begun:
                         weigh_(p, logits, allowed)
                         accumulate(p, 0, None, cumulative)
                         i = bisect_right(places, number * places[last])
                     else:
-                        i = self.source.first(number, None if allowed is None else allowed[None])
-                        begun = True
+                        may_come = None if allowed is None else allowed[None] > 0.0
+                        i, begun = self.source.first(number, may_come), True
                     left -= 1
-                    if left and not early:
+                    if match:
+                        state = match.table.item(state, i)
+                        over = match.least.item(state) > left
+                    if left and not (over or stops or i in line_ends):
                         yield sample.grow(i)
                     else:
-                        over = False
-                        if match:
-                            state = match.table.item(state, i)
-                            over = match.least.item(state) > left
                         yield sample.add([i], over)
                         if sample.stop:
                             return

@@ -104,6 +104,7 @@ def pipes(o: argparse.Namespace) -> Iterator[Part]:
 
 def matching(o: argparse.Namespace) -> Iterator[Part]:
     yield script("match_cost.py")
+    yield script("one_stream.py", *(["--rounds", "2"] if o.quick else []))
 
 
 def telling(o: argparse.Namespace) -> Iterator[Part]:
@@ -122,6 +123,13 @@ def learning(o: argparse.Namespace) -> Iterator[Part]:
         yield Part([Row("time to 1.70 nats held-out", "not measured: no --text", "–", "–")])
     else:
         yield script("time_to_loss.py", "--text", o.text, *(["--rounds", "1"] if o.quick else []))
+
+
+def whole_runs(o: argparse.Namespace) -> Iterator[Part]:
+    if o.text is None:
+        yield Part([Row("whole commands", "not measured: no --text", "–", "–")])
+    else:
+        yield script("whole_run.py", o.text, *(["--rounds", "1"] if o.quick else []))
 
 
 def corpus(o: argparse.Namespace) -> Iterator[Part]:
@@ -154,7 +162,7 @@ PARTS: dict[str, Callable[[argparse.Namespace], Iterator[Part]]] = {
             telling,
             startup,
         ),
-        *(learning, corpus, ranks, memory),
+        *(learning, whole_runs, corpus, ranks, memory),
     )
 }
 

@@ -27,8 +27,6 @@ import common
 from common import Row
 
 SCRIPT = str(Path(__file__).with_name("torch_train.py"))
-EVERY = 1000
-"""Steps between two evaluations."""
 
 
 class Contest(NamedTuple):
@@ -40,6 +38,8 @@ class Contest(NamedTuple):
     target: float
     korean: bool = False
     """Whether the text is the one of a large vocabulary."""
+    own: bool = False
+    """Whether what runs beside it is charlstm as well."""
 
 
 ONE = ("--set", "train.workers=1", "--set", "train.shards=1")
@@ -65,6 +65,7 @@ CONTESTS = (
         1.25,
     ),
     Contest("one core", ONE, (("--streams", "32", "--threads", "1"),), 1.4),
+    Contest("default on two cores / on one", (), (ONE,), 1.6, own=True),
 )
 
 
@@ -90,28 +91,31 @@ def run(command: Sequence[str], log: Path, seconds: float) -> list[float]:
     ]
 
 
-def commands(contest: Contest, text: str, seconds: float) -> dict[str, list[str]]:
+def commands(contest: Contest, text: str, seconds: float, every: int) -> dict[str, list[str]]:
     """What is run; log and model are added."""
-    ours = [sys.executable, "-m", "charlstm", "train", text, "-q", "--max-time", f"{seconds:g}s"]
-    ours += [*contest.ours, "--set", f"train.eval_every={EVERY}", "--set", "train.patience=null"]
-    found = {"charlstm": [*ours, "--set", "train.epochs=null"]}
-    if common.installed("torch"):
+    train = [sys.executable, "-m", "charlstm", "train", text, "-q", "--max-time", f"{seconds:g}s"]
+    train += ["--set", f"train.eval_every={every}", "--set", "train.patience=null"]
+    train += ["--set", "train.epochs=null"]
+    found = {"charlstm": [*train, *contest.ours]}
+    if contest.own:
+        found |= {" ".join(arguments): [*train, *arguments] for arguments in contest.theirs}
+    elif common.installed("torch"):
         for arguments in contest.theirs:
             peer = [sys.executable, SCRIPT, text, "--seconds", f"{seconds:g}"]
-            found[" ".join(arguments)] = [*peer, *arguments, "--every", str(EVERY)]
+            found[" ".join(arguments)] = [*peer, *arguments, "--every", str(every)]
     return found
 
 
-def settle(contest: Contest, text: str, seconds: float, rounds: int) -> Row:
+def settle(contest: Contest, text: str, o: argparse.Namespace) -> Row:
     """A contest in turns; ratios of rates."""
     rates: dict[str, Rates] = {}
-    order = commands(contest, text, seconds)
+    order = commands(contest, text, o.seconds, o.every)
     with tempfile.TemporaryDirectory() as folder:
-        for k in range(rounds):
+        for k in range(o.rounds):
             for name, command in order.items():
                 log, model = Path(folder, f"{len(rates)}.{k}.log"), Path(folder, f"{k}.model")
                 full = [*command, "--log", str(log), "--model", str(model)]
-                rates.setdefault(name, Rates([])).all.extend(run(full, log, seconds))
+                rates.setdefault(name, Rates([])).all.extend(run(full, log, o.seconds))
                 log.unlink()
                 model.unlink(missing_ok=True)
             order = dict(reversed(order.items()))
@@ -123,7 +127,7 @@ def settle(contest: Contest, text: str, seconds: float, rounds: int) -> Row:
     return Row(
         what,
         ours.text,
-        f"PyTorch {best}",
+        best if contest.own else f"PyTorch {best}",
         rates[best].text,
         max(ours.all) / max(max(r.all) for r in rates.values()),
         median(ours.all) / median(rates[best].all),
@@ -138,6 +142,7 @@ def main() -> int:
     parser.add_argument("--korean", help="a text with a large vocabulary")
     parser.add_argument("--seconds", type=float, default=6.0, help="of a run")
     parser.add_argument("--rounds", type=int, default=4)
+    parser.add_argument("--every", type=int, default=1000, help="steps between two evaluations")
     parser.add_argument("--only", action="append", help="contests whose name has this in it")
     common.add_json_option(parser)
     o = parser.parse_args()
@@ -145,7 +150,7 @@ def main() -> int:
     for contest in CONTESTS:
         text = o.korean if contest.korean else o.text
         if text and (not o.only or any(word in contest.name for word in o.only)):
-            rows.append(settle(contest, text, o.seconds, o.rounds))
+            rows.append(settle(contest, text, o))
             print(common.markdown(rows[-1:]), f"load {os.getloadavg()[0]:.1f}", flush=True)
     return common.report(rows, o.json)
 
