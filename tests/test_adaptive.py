@@ -19,7 +19,9 @@ import charlstm.scoring.adaptive
 import charlstm.scoring.evaluation
 from charlstm.cli import main
 from charlstm.config.schema import Setting
+from charlstm.nn.model import Model
 from charlstm.nn.optimizers import OPTIMIZERS, STRIDE
+from charlstm.nn.shape import Shape
 from charlstm.scoring.adaptive import AdaptiveScorer, Dynamics
 from charlstm.scoring.evaluation import LineScorer, surprisals
 from charlstm.scoring.scorers import UNKNOWN_NATS, StaticScorer
@@ -103,6 +105,33 @@ def test_scores_are_those_of_the_reference(
     got = surprisals(AdaptiveScorer(model, RATE, PULL), ids)
     np.testing.assert_allclose(got, plain(model, ids, 6), rtol=0, atol=1e-6)
     assert abs(got - surprisals(StaticScorer(model), ids)).max() > 0.01
+
+
+@pytest.mark.parametrize("embedding", [0, 4])
+def test_rows_without_a_gradient_are_not_read(
+    embedding: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a large vocabulary, in streams and in lines, with units outside it: to the bit."""
+    model, ids = Model(Shape("lstm", 500, 5, embedding=embedding)), some_ids(3000, V=500)
+    model.weights.flat[...] = np.random.default_rng(0).normal(0, 0.6, model.weights.flat.shape)
+    ids[::50] = -1
+    lines = [ids[at : at + 60] for at in range(0, 2400, 60)]
+    scores, steps = [], []
+    step = Dynamics.step_
+
+    def counted(self: Dynamics, g: Array, rows: Any = None) -> None:
+        steps.append(None if rows is None else len(rows))
+        step(self, g, rows)
+
+    monkeypatch.setattr(Dynamics, "step_", counted)
+    for sparse in (6, 100):
+        monkeypatch.setattr(charlstm.scoring.adaptive, "SPARSE", sparse)
+        scores.append(surprisals(AdaptiveScorer(model, RATE, PULL), ids))
+        scores.append(np.concatenate(list(AdaptiveScorer(model, RATE, PULL).lines(lines))))
+    assert steps[: len(steps) // 2].count(None) == 0
+    assert steps[len(steps) // 2 :].count(None) == len(steps) // 2 > 70
+    np.testing.assert_array_equal(scores[0], scores[2])
+    np.testing.assert_array_equal(scores[1], scores[3])
 
 
 def test_the_first_segment_has_its_static_score() -> None:

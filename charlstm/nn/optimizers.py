@@ -75,6 +75,10 @@ def clip_value_(g: Array, limit: float) -> None:
 STRIDE = 1 << 16
 """Weights that are changed at a time, so that a step's several passes find them in cache."""
 
+SPARSE = 6
+"""Changing only the rows that a segment uses pays where the matrix has at least this number of
+times as many."""
+
 ABOVE_SUBNORMAL = 1e-30
 """Added to what goes into a sum that decays. The sums of a weight without a gradient for some
 hundred steps (its character does not occur) would else become subnormal numbers, with which

@@ -7,7 +7,7 @@ import numpy as np
 
 from charlstm.nn.arrays import Array, empty, zeros
 from charlstm.nn.model import Model
-from charlstm.nn.optimizers import ABOVE_SUBNORMAL, STRIDE
+from charlstm.nn.optimizers import ABOVE_SUBNORMAL, SPARSE, STRIDE
 from charlstm.nn.shape import State
 from charlstm.nn.unrolled import Unrolled
 from charlstm.scoring.scorers import charge, segments
@@ -54,16 +54,20 @@ class Dynamics:
     the last line are done every n steps, which saves time: n is 1 at first, later `EVERY`.
     """
 
-    def __init__(self, w: Array, rate: float, pull: float) -> None:
-        """w (P,) are changed in place; where they are now they are drawn to."""
-        self.w, self.trained, self.rate, self.pull = w, w.copy(), rate, pull
+    def __init__(
+        self, w: Array, rate: float, pull: float, first: tuple[int, ...] = (0, 0, 0)
+    ) -> None:
+        """w (P,) are changed in place; where they are now they are drawn to. The `first` of them
+        have this shape (G, V, H)."""
+        self.w, self.trained, self.rate, self.pull, self.first = w, w.copy(), rate, pull, first
         self.squares, self.factors = zeros(w.shape, w.dtype), empty(w.shape, w.dtype)
         self.mean, self.steps, self.updates, self.unpulled = 0.0, 0, 0, 0
         self.scratch = empty((min(w.size, STRIDE),), w.dtype)
 
-    def step_(self, g: Array) -> None:
+    def step_(self, g: Array, rows: Array | None = None) -> None:
         """Move the weights by the gradient g (P,), which is scratch afterwards. One that is not
-        finite puts them back where they began."""
+        finite puts them back where they began. Of the first weights, the gradient is zero in all
+        rows but `rows` (n,), none twice, where they are given: the others are not read."""
         mean = float(np.dot(g, g)) / g.size
         if not math.isfinite(mean):
             self.w[...] = self.trained
@@ -81,7 +85,12 @@ class Dynamics:
         if renew:
             self.updates += 1
             self.mean += self._share * (mean - self.mean)
-        for at in range(0, g.size, STRIDE):
+        start = 0
+        if rows is not None and not renew:
+            start = math.prod(self.first)
+            w, of_g, of_rows = (v[:start].reshape(self.first) for v in (self.w, g, self.factors))
+            w[:, rows] -= of_g[:, rows] * of_rows[:, rows]
+        for at in range(start, g.size, STRIDE):
             part = slice(at, at + STRIDE)
             if renew:
                 self._renew_(g[part], part)
@@ -127,7 +136,11 @@ class AdaptiveScorer:
         self.model, self.charged = model.with_weights(model.weights.flat.copy()), charged
         self.gradient = self.model.weights.like()
         self.learnt = 0  # units learnt from
-        self.dynamics = Dynamics(self.model.weights.flat, rate, pull)
+        # few units have a gradient for few rows of the first weights, but the output's for all
+        first = next(iter(self.model.weights.values())).shape
+        self.sparse = not model.shape.tie and SPARSE * LENGTH <= model.V
+        rows_shape = (math.prod(first[:-2]), *first[-2:])
+        self.dynamics = Dynamics(self.model.weights.flat, rate, pull, rows_shape)
         self.of_stream, self.of_line = (Unrolled(self.model, T, 1) for T in (LENGTH, TAUGHT))
 
     def stream(self, blocks: Iterable[Array], learn: bool = True) -> Iterator[tuple[Array, Array]]:
@@ -138,7 +151,7 @@ class AdaptiveScorer:
                 part = ids[at : at + LENGTH + 1]
                 nats[at : at + LENGTH], state = self._score(self.of_stream, part, state, learn)
                 if learn:
-                    self.dynamics.step_(self.gradient.flat)
+                    self._learn(part[:-1])
             yield ids[1:], nats
 
     def lines(self, ids: Sequence[Array]) -> Iterator[Array]:
@@ -148,8 +161,16 @@ class AdaptiveScorer:
                 part, learn = of_line[at : at + TAUGHT + 1], at == 0
                 nats[at : at + TAUGHT], state = self._score(self.of_line, part, state, learn)
             if len(nats):
-                self.dynamics.step_(self.gradient.flat)
+                self._learn(of_line[:-1][:TAUGHT])
             yield nats
+
+    def _learn(self, read: Array) -> None:
+        """Move the weights by the gradient of what follows ids (n,) that were read."""
+        rows = None
+        if self.sparse:
+            rows = np.unique(read)
+            rows = rows[rows >= 0]  # an unknown unit has none
+        self.dynamics.step_(self.gradient.flat, rows)
 
     @np.errstate(over="ignore", invalid="ignore")  # found by `Dynamics`
     def _score(

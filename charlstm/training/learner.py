@@ -9,7 +9,7 @@ from charlstm.generation.numbers import key_of
 from charlstm.generation.sampler import Sampler
 from charlstm.nn.arrays import Array
 from charlstm.nn.dropout import Drops
-from charlstm.nn.optimizers import OPTIMIZERS, clip_norm_, clip_value_, norm
+from charlstm.nn.optimizers import OPTIMIZERS, SPARSE, clip_norm_, clip_value_, norm
 from charlstm.nn.shape import State
 from charlstm.scoring.held_out import HeldOut
 from charlstm.storage.checkpoint import Checkpoint, Snapshot, network_shape, snapshot_groups
@@ -18,10 +18,6 @@ from charlstm.training.events import Divergence
 from charlstm.training.plan import Plan
 from charlstm.training.ranks import Alone, Votes
 from charlstm.training.shards import Job, Shards, cores
-
-SPARSE = 6
-"""Updating only the rows that a segment uses pays where the matrix has at least this number of
-times as many."""
 
 
 class Diverged(Exception):
