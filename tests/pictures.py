@@ -7,7 +7,7 @@ FOLDER has models and texts: rnn.npz, gru.npz and lstm.npz, three of one size, o
 corpora/lighthouse.txt; shakespeare.npz and shakespeare.txt; mujeong.npz and mujeong.txt. Writes
 docs/pictures/*.png. Needs Chromium, Playwright and the extra `report`.
 
-With --book, FOLDER is where the commands of chapters 6 and 10 of docs/learn ran. Writes
+With --book, FOLDER is where the commands of chapter 10 of docs/learn ran. Writes
 docs/learn/pictures/*.svg. Needs the extra `report` alone.
 """
 
@@ -23,7 +23,6 @@ from typing import Any, NamedTuple
 
 import charlstm
 from charlstm.report.build import report_page
-from charlstm.report.figures import reach_curves
 from charlstm.report.learning import learning, parsed
 
 ROOT = Path(__file__).parent.parent
@@ -108,20 +107,13 @@ def main(folder: Path) -> None:
 
 
 def book(folder: Path) -> None:
-    """Draw the curves of the book: how far back three cells learn, and how one model learned."""
-    OF_THE_BOOK.mkdir(exist_ok=True)
-    text = (folder / "unseen.txt").read_text(encoding="utf-8")
-    shares = []
-    for name in ("lstm", "gru", "rnn"):
-        norms = charlstm.gradient_flow(charlstm.load(folder / f"{name}.npz"), text).norms
-        ordered = sorted(norms.items())  # c, the way without a matrix, before h
-        shares.append({state: (values / values[0]).tolist() for state, values in ordered})
+    """Draw the curves of the book: how the model of chapter 10 learned."""
     log = parsed((folder / "log.jsonl").read_bytes().splitlines(), "log.jsonl")
-    learned = learning(charlstm.load(folder / "ferry.npz"), log)
-    for name, svg in (("reach", reach_curves(shares)), ("learning", learned["svg"])):
-        path = OF_THE_BOOK / f"{name}.svg"
-        path.write_bytes(base64.b64decode(svg))
-        print(f"{path.relative_to(ROOT)}: {path.stat().st_size:,} bytes")
+    svg = learning(charlstm.load(folder / "ferry.npz"), log)["svg"]
+    path = OF_THE_BOOK / "learning.svg"
+    path.parent.mkdir(exist_ok=True)
+    path.write_bytes(base64.b64decode(svg))
+    print(f"{path.relative_to(ROOT)}: {path.stat().st_size:,} bytes")
 
 
 if __name__ == "__main__":
