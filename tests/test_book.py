@@ -38,7 +38,7 @@ from support import ROOT
 BOOK = ROOT / "docs" / "learn"
 CHAPTERS = sorted(path.name for path in (BOOK / "en").glob("[0-9]*.md"))
 PAGES = [*sorted(path.name for path in (BOOK / "en").glob("*.md")), "posts.md"]
-SECONDS = 120
+SECONDS = 600
 """How long a command may take, at most, on a busy machine."""
 
 FENCE = re.compile(r"(?:^<!-- (nearly|varies) -->\n)?^```(\w*)\n(.*?)^```$", re.M | re.S)
