@@ -224,14 +224,22 @@ def test_the_architecture_names_every_file_once() -> None:
     assert sorted(rows) == sorted(str(path.relative_to(PACKAGE)) for path in code)
 
 
-def test_the_notation_quotes_the_cells() -> None:
-    """The lines of code on the page stand in the package."""
-    text = (ROOT / "docs" / "notation.md").read_text(encoding="utf-8")
+def test_pages_quote_the_cells() -> None:
+    """The lines of code of cells.py on the page of letters and in the book stand there."""
     cells = " ".join((PACKAGE / "nn" / "cells.py").read_text(encoding="utf-8").split())
-    lines = re.findall(r"`((?:yield )?np\.[^`]*)`", text) + re.findall(r"^    (np\..*)", text, re.M)
-    assert len(lines) >= 4
-    for line in lines:
-        assert " ".join(line.split()) in cells, line
+    pages = [ROOT / "docs" / "notation.md", *(ROOT / "docs" / "learn").glob("*/0*.md")]
+    quoted = 0
+    for page in pages:
+        text = page.read_text(encoding="utf-8")
+        lines = re.findall(r"`(yield np\.[^`]*)`", text) + re.findall(
+            r"^    (yield np\..*)", text, re.M
+        )
+        if page.name == "notation.md":
+            lines += re.findall(r"^    (np\..*)", text, re.M)
+        for line in lines:
+            assert re.sub(r"\s+#.*", "", " ".join(line.split())) in cells, (page, line)
+        quoted += len(lines)
+    assert quoted > 30
 
 
 def test_the_readme_is_short() -> None:
