@@ -17,7 +17,7 @@ section("learning", (root, data) => {
       ),
       swatches([
         [0, "learning.train"],
-        [1, best ? "learning.valid_best" : "learning.valid"],
+        ...(data.table.length ? [[1, best ? "learning.valid_best" : "learning.valid"]] : []),
         ...(data.rate ? [[2, "learning.rate"]] : []),
       ]),
     );
@@ -39,7 +39,11 @@ section("learning", (root, data) => {
       root.append(sample(step, bits, written, unit));
     }
   } else if (!data.logged) {
-    root.append(labelled("p", { class: "note" }, "learning.log_hint"));
+    root.append(
+      labelled("p", { class: "note" }, "learning.log_hint"),
+      command("charlstm train CORPUS --sample-every 500 --log train.log"),
+      command("charlstm report --log train.log"),
+    );
   }
 });
 

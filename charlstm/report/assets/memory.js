@@ -15,6 +15,9 @@ section("memory", (root, data) => {
     }
   };
   root.append(labelled("p", { class: "note" }, "memory.note"));
+  if (several) {
+    root.append(...compared(models, unit));
+  }
   for (const model of models) {
     const strength = decoded(model.strength, Uint8Array);
     const view = textView(units, "memory.text", choose);
@@ -30,5 +33,42 @@ section("memory", (root, data) => {
     }
     root.append(view);
   }
-  choose(Math.floor(0.6 * (units.length - 1)));
+  const strengths = views.map(({ strength }) => strength);
+  choose(telling(strengths, units.length, lags));
 });
+
+// How far the models look back, each as a bar in the colour of its curve.
+function compared(models, unit) {
+  const longest = Math.max(...models.map(({ halves }) => halves[1] ?? 0));
+  const rows = models.flatMap(({ name, cell, halves: [, most] }, n) => {
+    if (most === null) {
+      return [];
+    }
+    const count = { n: number(most), units: { label: `page.units_${unit}` } };
+    return {
+      name: labelled("span", {}, "memory.model", { name, cell: cell.toUpperCase() }),
+      share: most / longest,
+      value: labelled("span", {}, "memory.count", count),
+      kind: `curve colour-${n % 6}`,
+    };
+  });
+  return [labelled("p", {}, "memory.compared"), measures(rows)];
+}
+
+// The place to begin with: where the first model looks back far, and farther than another.
+function telling(strengths, count, lags) {
+  const back = (strength, k) => {
+    const own = strength.subarray(k * lags, (k + 1) * lags);
+    const all = own.reduce((sum, x) => sum + x, 0);
+    return all ? own.reduce((sum, x, lag) => sum + x * (lag + 1), 0) / all : 0;
+  };
+  const [first, ...others] = strengths;
+  let [best, most] = [Math.max(0, count - 1), 0];
+  for (let k = Math.min(lags, count - 1); k < count; k++) {
+    const least = others.length ? Math.min(...others.map((other) => back(other, k))) : 0;
+    if (back(first, k) - least > most) {
+      [best, most] = [k, back(first, k) - least];
+    }
+  }
+  return best;
+}

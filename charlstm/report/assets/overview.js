@@ -15,7 +15,17 @@ section("overview", (root, data) => {
   if (costs.model !== null) {
     rows.push(["overview.model", { name: data.name }, costs.model]);
   }
-  root.append(costBars(rows, worst, unit));
+  const cost = (bits) => ({ bits: number(bits, 2), unit: { label: `page.unit_${unit}` } });
+  root.append(
+    measures(
+      rows.map(([key, values, bits]) => ({
+        name: labelled("span", {}, key, values),
+        share: worst > 0 ? bits / worst : 0,
+        value: labelled("span", {}, "overview.cost", cost(bits)),
+        kind: key === "overview.model" ? "own" : null,
+      })),
+    ),
+  );
   if (costs.model === null) {
     root.append(labelled("p", {}, "overview.nothing_held_out"));
   } else {
@@ -29,33 +39,12 @@ section("overview", (root, data) => {
     root.append(labelled("p", {}, "overview.meaning", values));
   }
   root.append(facts(data));
-  const code = element("code", {}, data.command);
   root.append(
     labelled("h3", {}, "overview.again"),
     labelled("p", { class: "note" }, "overview.again_note"),
-    element("pre", { tabindex: "0" }, code),
+    command(data.command),
   );
 });
-
-// What each way of guessing costs: a row of a name, a bar and a number.
-function costBars(rows, worst, unit) {
-  const list = element("ul", { class: "costs" });
-  for (const [key, values, bits] of rows) {
-    const bar = element("span", { class: "bar" });
-    bar.style.setProperty("--share", (worst > 0 ? bits / worst : 0).toFixed(4));
-    const shown = { bits: number(bits, 2), unit: { label: `page.unit_${unit}` } };
-    list.append(
-      element(
-        "li",
-        { class: key === "overview.model" ? "own" : null },
-        labelled("span", { class: "name" }, key, values),
-        element("span", { class: "track" }, bar),
-        labelled("span", { class: "value" }, "overview.cost", shown),
-      ),
-    );
-  }
-  return list;
-}
 
 function facts(data) {
   const { network, corpus, unit } = data;
@@ -71,7 +60,10 @@ function facts(data) {
     ],
     ["vocabulary", { size: number(data.vocabulary), units }],
     ["corpus", { train: number(corpus.train), valid: number(corpus.valid), units }],
-    ["training", { steps: number(data.steps), epochs: number(data.epochs, 1) }],
+    [
+      "training",
+      { steps: number(data.steps), epochs: number(data.epochs, data.epochs < 100 ? 1 : 0) },
+    ],
   ];
   if (data.best_step !== null) {
     rows.push(["best", { step: number(data.best_step) }]);

@@ -38,12 +38,7 @@ const ROW = 20; // pixels of a quantity, in a strip or in the tape
 const LINE = 11; // pixels of a line of a strip, if it has several
 const MARGIN = 24; // pixels at the left of the tape, for the letters
 
-function decimal(x) {
-  return x
-    .toFixed(2)
-    .replace(/^-(0\.00)$/, "$1")
-    .replace("-", "−");
-}
+const decimal = (x) => number(x, 2);
 
 // A canvas as sharp as the screen. draw(context, width, height) is called when its size, the theme
 // or the language changes, and by `redraw`.
@@ -153,13 +148,8 @@ class Strips {
 
   // What the colours of the strips mean.
   #key() {
-    const ramps = { gate: ["closed", "open"], signed: ["negative", "positive"] };
-    const list = element("ul", { class: "key" });
-    for (const kind of this.gates ? ["gate", "signed"] : ["signed"]) {
-      const [low, high] = ramps[kind].map((name) => labelled("span", {}, `alive.${name}`));
-      list.append(element("li", {}, low, element("span", { class: `ramp ${kind}` }), high));
-    }
-    return list;
+    const kinds = this.gates ? ["gate", "signed"] : ["signed"];
+    return element("ul", { class: "key" }, ...kinds.map(ramp));
   }
 
   #chooseLayer(k) {
