@@ -95,7 +95,7 @@ def _environment() -> Any:
 
 def missing(package: str) -> UsageError:
     """The error where a package of the extra is not installed."""
-    return UsageError(f"a page takes {package}; install it: pip install 'charlstm[report]'")
+    return UsageError(f"a page takes {package}; install it with: pip install 'charlstm[report]'")
 
 
 @cache

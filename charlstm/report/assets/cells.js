@@ -166,16 +166,19 @@ class HeatMap {
     onChange(() => this.draw());
     this.quantities.choose(names.includes("c") ? "c" : names.at(-1));
     this.view.choose(0);
-    this.chooseRow(this.liveliest());
+    this.chooseRow(this.telling());
   }
 
-  // The row to begin with: it changes far, but not all the time.
-  liveliest() {
+  // The row to begin with: its values differ much, but each stays for a while.
+  telling() {
+    const { N, strengths } = this;
     let [best, most] = [0, -1];
     for (let row = 0; row < this.H; row++) {
-      const own = this.strengths.subarray(row * this.N, (row + 1) * this.N);
-      const moved = own.reduce((sum, x, k) => sum + (k ? Math.abs(x - own[k - 1]) : 0), 0);
-      const score = (Math.max(...own) - Math.min(...own)) / (0.01 + moved / this.N);
+      const own = strengths.subarray(row * N, (row + 1) * N);
+      const mean = own.reduce((sum, x) => sum + x, 0) / N;
+      const variance = own.reduce((sum, x) => sum + (x - mean) ** 2, 0) / N;
+      const moved = own.reduce((sum, x, k) => sum + Math.abs(x - own[Math.max(0, k - 1)]), 0) / N;
+      const score = variance / (0.05 + moved);
       if (score > most) {
         [best, most] = [row, score];
       }

@@ -140,10 +140,9 @@ class Strips {
     }
     this.slider = element("input", { type: "range", min: 1, max: this.#H, value: 1 });
     this.slider.addEventListener("input", () => this.#chooseUnit(this.slider.valueAsNumber - 1));
-    const label = labelled("label", { class: "unit-slider" }, "alive.unit");
     this.slider.id = "alive-unit";
-    label.setAttribute("for", "alive-unit");
-    return [...[...this.rows.values()].map(({ row }) => row), label, this.slider];
+    this.chosen = labelled("label", { for: "alive-unit" }, "alive.unit", { unit: 1 });
+    return [...[...this.rows.values()].map(({ row }) => row), this.chosen, this.slider];
   }
 
   // What the colours of the strips mean.
@@ -205,6 +204,7 @@ class Strips {
       value.textContent = decimal(now[name]);
     }
     label(this.heading, "alive.along", { unit: unit + 1 });
+    label(this.chosen, "alive.unit", { unit: unit + 1 });
     const spoken = this.names.map((name) => `${name} ${decimal(now[name])}`).join(", ");
     this.slider.setAttribute("aria-valuetext", `${unit + 1}: ${spoken}`);
     this.tape.setAttribute("aria-label", text("alive.tape", { unit: unit + 1, numbers: spoken }));
