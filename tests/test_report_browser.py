@@ -106,6 +106,23 @@ def test_both_languages_are_complete(window: Window, html: str) -> None:
     assert tab.inner_text("main") == before
 
 
+@pytest.mark.parametrize(("unit", "what"), [("byte", "byte"), ("word", "word")])
+def test_units_are_called_what_they_are(window: Window, data: Data, unit: str, what: str) -> None:
+    """A page of a model of words says words where others say characters."""
+    made = copy.deepcopy(data)
+    made["overview"]["unit"] = unit
+    for lang, name in (("en", what), ("ko", {"byte": "바이트", "word": "단어"}[unit])):
+        html = page(made, lang=lang, title="A model")
+        tab = window.open(html)
+        for section in ("surprise", "memory"):
+            assert name in tab.inner_text(f"#{section} .intro")
+        assert name in tab.inner_text("#overview .own")
+        assert "{" not in tab.inner_text("main")
+        intros = " ".join(tab.locator(".intro, .note").all_inner_texts())
+        assert ("character" if lang == "en" else "글자") not in intros
+        assert tab.inner_text("#surprise .intro") in html
+
+
 def test_the_theme_is_switched(window: Window, html: str) -> None:
     tab = window.open(html, color_scheme="light")
     colour = "getComputedStyle(document.body).backgroundColor"
@@ -273,7 +290,8 @@ def test_the_heat_map(window: Window, html: str, data: Data) -> None:
     for name, what in (("f", "forget gate"), ("c", "cell state"), ("h", "hidden state")):
         tab.locator("#cells .choices button", has_text=what).click()
         heat = data["cells"]["layers"][0][name]
-        assert LABELS["cells"][f"what_lstm_{name}"]["en"] in tab.inner_text("#cells")
+        label = LABELS["cells"][f"what_lstm_{name}"]["en"].replace("{character}", "character")
+        assert label in tab.inner_text("#cells")
         codes = list(base64.b64decode(heat["codes"]))
         N = len(data["cells"]["units"])
         for row in (0, 5):
@@ -303,7 +321,7 @@ def test_gates(window: Window, html: str, data: Data) -> None:
     for n, shares_ in enumerate(gates.values()):
         dots = tab.eval_on_selector_all(f"#gates .scatter:nth-child({n + 1}) circle", script)
         expected = zip(shares_["open"], shares_["closed"], strict=True)
-        assert [(float(x) - 34) / 240 for x, _ in dots] == pytest.approx(shares_["open"])
+        assert [(float(x) - 42) / 240 for x, _ in dots] == pytest.approx(shares_["open"])
         assert [1 - (float(y) - 12) / 240 for _, y in dots] == pytest.approx(shares_["closed"])
         assert all(left + right <= 1 for left, right in expected)
         title = tab.locator(f"#gates .scatter:nth-child({n + 1}) circle title").first
@@ -326,7 +344,7 @@ def test_reach(window: Window, html: str, data: Data) -> None:
         assert LABELS["reach"][f"why_{cell}"]["en"] in text
         assert f"{cell} ({cell.upper()}): 50 steps back" in text
     for model in data["reach"]["models"]:
-        left = [*model["states"].values()][0][50]
+        left = next(iter(model["states"].values()))[50]
         assert left > 1e-9 or "50 steps back, less than a billionth" in text
     keys = tab.locator("#reach .key li").all_inner_texts()
     assert keys[0] == "lstm (LSTM): cell state c"
@@ -403,6 +421,18 @@ HOSTILE = [
     "__proto__",
     "constructor",
     "🚢\u200d\ufe0f é̸̸̸ שלום",
+    "<plaintext>",
+    "<details open ontoggle=alert(22)>",
+    "<video><source onerror=alert(23)></video>",
+    "<style>@import url(http://a.example/a.css);</style>",
+    "<script type=module>import('http://a.example/a.js')</script>",
+    "<form action=http://a.example><button autofocus formaction=javascript:alert(24)>a",
+    '"}]}};alert(25);//\\',
+    "$& $1 $$ $` $'",
+    "javascript&colon;alert(26) %3Cscript%3Ealert(27)%3C/script%3E",
+    "\x7f\x80\x9f\ufffe\U000e0001\U000e0041\u2067",
+    "a" * 3000,
+    "e" + "\u0301" * 300,
 ]
 
 
@@ -447,3 +477,4 @@ def test_hostile_texts_are_text(window: Window, data: Data, text: str) -> None:
     tab.click("#language")
     tab.locator("#surprise .unit").nth(6).hover()
     assert tab.evaluate(count) > 300
+    assert tab.evaluate("document.documentElement.scrollWidth") <= 800

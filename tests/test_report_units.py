@@ -189,7 +189,7 @@ def test_the_unit_that_follows_is_found() -> None:
 
 def test_what_counts_begins_anew() -> None:
     """Where no line ends, a place in the line says nothing but the place in the text."""
-    recording, rows = planted()
+    recording, _ = planted()
     count = np.arange(4000.0)
     seldom = count % 200  # begins anew ten times in a half
     assert track(recording, np.array([count, seldom]), [True, True]) == [None, None]

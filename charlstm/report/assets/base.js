@@ -47,12 +47,17 @@ function language() {
 }
 
 // The text of a label, such as "surprise.title", with {name} replaced by values.name. A value that
-// is itself a label has the form {label: key}.
+// is itself a label has the form {label: key}. {character} and {characters} stand for what the model
+// reads one by one, which may be bytes or words.
 function text(key, values = {}) {
   const [part, name] = key.split(".");
   const pattern = page.labels[part][name][language()];
+  const units = {
+    character: { label: `page.unit_${page.unit}` },
+    characters: { label: `page.units_${page.unit}` },
+  };
   return pattern.replace(/\{(\w+)\}/g, (_, each) => {
-    const value = values[each];
+    const value = values[each] ?? units[each];
     return value !== null && typeof value === "object" ? text(value.label) : String(value);
   });
 }

@@ -1,7 +1,7 @@
 // Section 5: each unit of each gate as a dot, by how long it is open and how long closed.
 
 const SIDE = 240; // of a picture, in its own units
-const EDGE = 34; // at its left, right and bottom, and
+const EDGE = 42; // at its left, right and bottom, and
 const TOP = 12; // at its top
 
 section("gates", (root, data) => {
@@ -78,12 +78,12 @@ function drawAxes(picture) {
     const mark = `${100 * share}%`;
     const across = shape(
       "text",
-      { x: left + share * SIDE, y: bottom + 16, "text-anchor": "middle" },
+      { x: left + share * SIDE, y: bottom + 20, "text-anchor": "middle" },
       mark,
     );
     const up = shape(
       "text",
-      { x: left - 6, y: bottom - share * SIDE + 4, "text-anchor": "end" },
+      { x: left - 6, y: bottom - share * SIDE + 5, "text-anchor": "end" },
       mark,
     );
     picture.append(across, up);

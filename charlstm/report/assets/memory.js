@@ -1,7 +1,7 @@
 // Section 8: the earlier units that a prediction depends on.
 
 section("memory", (root, data) => {
-  const { units, lags, models, unit } = data;
+  const { units, lags, models } = data;
   const several = models.length > 1;
   const views = [];
   let chosen = -1;
@@ -16,7 +16,7 @@ section("memory", (root, data) => {
   };
   root.append(labelled("p", { class: "note" }, "memory.note"));
   if (several) {
-    root.append(...compared(models, unit));
+    root.append(...compared(models));
   }
   for (const model of models) {
     const strength = decoded(model.strength, Uint8Array);
@@ -28,8 +28,7 @@ section("memory", (root, data) => {
     }
     if (model.halves[0] !== null) {
       const [half, most] = model.halves.map((n) => number(n));
-      const values = { half, most, units: { label: `page.units_${unit}` } };
-      root.append(labelled("p", { class: "note" }, "memory.halves", values));
+      root.append(labelled("p", { class: "note" }, "memory.halves", { half, most }));
     }
     root.append(view);
   }
@@ -38,17 +37,16 @@ section("memory", (root, data) => {
 });
 
 // How far the models look back, each as a bar in the colour of its curve.
-function compared(models, unit) {
+function compared(models) {
   const longest = Math.max(...models.map(({ halves }) => halves[1] ?? 0));
   const rows = models.flatMap(({ name, cell, halves: [, most] }, n) => {
     if (most === null) {
       return [];
     }
-    const count = { n: number(most), units: { label: `page.units_${unit}` } };
     return {
       name: labelled("span", {}, "memory.model", { name, cell: cell.toUpperCase() }),
       share: most / longest,
-      value: labelled("span", {}, "memory.count", count),
+      value: labelled("span", {}, "memory.count", { n: number(most) }),
       kind: `curve colour-${n % 6}`,
     };
   });

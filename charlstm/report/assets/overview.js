@@ -1,7 +1,7 @@
 // Section 1: what the model costs beside counting and guessing, and the facts about it.
 
 section("overview", (root, data) => {
-  const { costs, unit } = data;
+  const { costs } = data;
   const worst = Math.max(costs.guessing, costs.counting, costs.model ?? 0);
   const rows = [
     ["overview.guessing", {}, costs.guessing],
@@ -15,13 +15,12 @@ section("overview", (root, data) => {
   if (costs.model !== null) {
     rows.push(["overview.model", { name: data.name }, costs.model]);
   }
-  const cost = (bits) => ({ bits: number(bits, 2), unit: { label: `page.unit_${unit}` } });
   root.append(
     measures(
       rows.map(([key, values, bits]) => ({
         name: labelled("span", {}, key, values),
         share: worst > 0 ? bits / worst : 0,
-        value: labelled("span", {}, "overview.cost", cost(bits)),
+        value: labelled("span", {}, "overview.cost", { bits: number(bits, 2) }),
         kind: key === "overview.model" ? "own" : null,
       })),
     ),
@@ -33,8 +32,6 @@ section("overview", (root, data) => {
       bits: number(costs.model, 2),
       choices: number(2 ** costs.model, 1),
       size: number(data.vocabulary),
-      unit: { label: `page.unit_${unit}` },
-      units: { label: `page.units_${unit}` },
     };
     root.append(labelled("p", {}, "overview.meaning", values));
   }
@@ -47,8 +44,7 @@ section("overview", (root, data) => {
 });
 
 function facts(data) {
-  const { network, corpus, unit } = data;
-  const units = { label: `page.units_${unit}` };
+  const { network, corpus } = data;
   const rows = [
     [
       "network",
@@ -58,8 +54,8 @@ function facts(data) {
         weights: number(network.weights),
       },
     ],
-    ["vocabulary", { size: number(data.vocabulary), units }],
-    ["corpus", { train: number(corpus.train), valid: number(corpus.valid), units }],
+    ["vocabulary", { size: number(data.vocabulary) }],
+    ["corpus", { train: number(corpus.train), valid: number(corpus.valid) }],
     [
       "training",
       { steps: number(data.steps), epochs: number(data.epochs, data.epochs < 100 ? 1 : 0) },
@@ -69,7 +65,7 @@ function facts(data) {
     rows.push(["best", { step: number(data.best_step) }]);
   }
   if (data.adapted) {
-    rows.push(["adapted", { n: number(data.adapted), units }]);
+    rows.push(["adapted", { n: number(data.adapted) }]);
   }
   const list = element("dl", { class: "facts" });
   for (const [name, values] of rows) {
