@@ -362,9 +362,10 @@ def test_memory(window: Window, html: str, data: Data) -> None:
         np.frombuffer(base64.b64decode(model["strength"]), np.uint8).reshape(-1, lags)
         for model in models
     ]
-    back = [s @ np.arange(1, lags + 1) / np.maximum(s.sum(axis=1), 1) for s in strengths]
-    farther = back[0] - np.minimum(back[1], back[2])
-    assert chosen(tab, "memory") == [lags + int(np.argmax(farther[lags:]))] * 3
+    coloured = [np.count_nonzero(s >= 26, axis=1) for s in strengths]
+    more = coloured[0] - np.minimum(coloured[1], coloured[2])
+    begun = chosen(tab, "memory")
+    assert begun == [lags + int(np.argmax(more[lags:]))] * 3
     bars = tab.locator("#memory .bar")
     longest = max(model["halves"][1] for model in models)
     for k, model in enumerate(models):

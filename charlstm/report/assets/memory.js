@@ -1,5 +1,7 @@
 // Section 8: the earlier units that a prediction depends on.
 
+const VISIBLE = 26; // of 255, a tenth: what the eye takes for coloured
+
 section("memory", (root, data) => {
   const { units, lags, models } = data;
   const several = models.length > 1;
@@ -53,19 +55,18 @@ function compared(models) {
   return [labelled("p", {}, "memory.compared"), measures(rows)];
 }
 
-// The place to begin with: where the first model looks back far, and farther than another.
+// The place to begin with: where the first model colours most, compared with another.
 function telling(strengths, count, lags) {
-  const back = (strength, k) => {
+  const coloured = (strength, k) => {
     const own = strength.subarray(k * lags, (k + 1) * lags);
-    const all = own.reduce((sum, x) => sum + x, 0);
-    return all ? own.reduce((sum, x, lag) => sum + x * (lag + 1), 0) / all : 0;
+    return own.reduce((sum, x) => sum + (x >= VISIBLE), 0);
   };
   const [first, ...others] = strengths;
   let [best, most] = [Math.max(0, count - 1), 0];
   for (let k = Math.min(lags, count - 1); k < count; k++) {
-    const least = others.length ? Math.min(...others.map((other) => back(other, k))) : 0;
-    if (back(first, k) - least > most) {
-      [best, most] = [k, back(first, k) - least];
+    const least = others.length ? Math.min(...others.map((other) => coloured(other, k))) : 0;
+    if (coloured(first, k) - least > most) {
+      [best, most] = [k, coloured(first, k) - least];
     }
   }
   return best;

@@ -193,7 +193,8 @@ class Strips {
     const line = Math.floor(this.unit / columns);
     context.strokeStyle = colour("--ink");
     context.lineWidth = 1.5;
-    context.strokeRect((this.unit % columns) * w - 0.5, line * h + 0.75, w + 0.5, h - 1.5);
+    const x = Math.max(1, Math.min((this.unit % columns) * w - 0.5, width - w - 1));
+    context.strokeRect(x, line * h + 0.75, w, h - 1.5);
   }
 
   // Put the numbers of the chosen unit into words and equations.
