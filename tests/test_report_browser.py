@@ -118,7 +118,7 @@ def test_units_are_called_what_they_are(window: Window, data: Data, unit: str, w
             assert name in tab.inner_text(f"#{section} .intro")
         assert name in tab.inner_text("#overview .own")
         assert "{" not in tab.inner_text("main")
-        intros = " ".join(tab.locator(".intro, .note").all_inner_texts())
+        intros = " ".join(tab.locator(".intro, #cells .note, #memory .note").all_inner_texts())
         assert ("character" if lang == "en" else "글자") not in intros
         assert tab.inner_text("#surprise .intro") in html
 
