@@ -169,7 +169,9 @@ function ramp(kind) {
     "li",
     {},
     labelled("span", {}, `page.${low}`),
+    " ",
     element("span", { class: `ramp ${kind}` }),
+    " ",
     labelled("span", {}, `page.${high}`),
   );
 }
