@@ -17,6 +17,9 @@ import pytest
 
 NAMES = ("chromium", "chromium-browser", "google-chrome")
 
+TIMEOUT = 180_000
+"""Milliseconds that anything may take: a busy machine is slow."""
+
 JS = Path(__file__).parent / "js"
 """What npm installs for tests: `npm install` there."""
 
@@ -53,6 +56,7 @@ class Window:
         assert faults == []
 
     def _watched(self, page: Any) -> Any:
+        page.set_default_timeout(TIMEOUT)
         note = self.faults.append
         page.on("console", lambda message: note(f"{message.type}: {message.text}"))
         page.on("pageerror", lambda error: note(f"error: {error}"))

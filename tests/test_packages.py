@@ -135,6 +135,23 @@ def test_the_citation() -> None:
     assert [a["name"] for a in citation["authors"]] == [a["name"] for a in project["authors"]]
 
 
+def test_extras_are_named_alike() -> None:
+    """Documents and messages name an extra as pip knows it wherever charlstm is installed: from a
+    copy of the repository, from a wheel or from an index."""
+    extras = set(PROJECT["project"]["optional-dependencies"])
+    places = [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("charlstm/**/*.py")]
+    named = [
+        (path.name, *names)
+        for path in places
+        for names in re.findall(r"pip install '(.*?)\[(\w+)\]'", path.read_text(encoding="utf-8"))
+    ]
+    assert {name for name, *_ in named} >= {"README.md", "README.ko.md", "page.py", "graph.py"}
+    for name, package, extra in named:
+        assert (package, extra in extras) == ("charlstm", True), name
+    table = (ROOT / "docs" / "install.md").read_text(encoding="utf-8")
+    assert set(re.findall(r"`charlstm\[(\w+)\]`", table)) == extras
+
+
 def test_the_classifiers_agree() -> None:
     """The oldest Python that is named is the oldest that is required."""
     named = re.findall(r"Python :: (3\.\d+)", " ".join(PROJECT["project"]["classifiers"]))

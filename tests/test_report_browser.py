@@ -5,9 +5,11 @@ from __future__ import annotations
 import base64
 import copy
 import json
+import math
 import re
 from typing import Any
 
+import numpy as np
 import pytest
 from browser import Window, violations
 from reported import TEXT
@@ -87,7 +89,8 @@ def test_both_languages_are_complete(window: Window, html: str) -> None:
     """Each label of the page is the Korean one after the switch, and no name of a screen reader
     stays in English."""
     tab = window.open(html)
-    before = tab.inner_text("main")
+    still = tab.locator("section:not(#alive)")  # there, the model may be reading yet
+    before = still.all_inner_texts()
     tab.click("#language")
     assert tab.evaluate("document.documentElement.lang") == "ko"
     for key, shown in tab.eval_on_selector_all(
@@ -101,7 +104,24 @@ def test_both_languages_are_complete(window: Window, html: str) -> None:
     ):
         assert re.search("[가-힣]", name), name
     tab.click("#language")
-    assert tab.inner_text("main") == before
+    assert still.all_inner_texts() == before
+
+
+@pytest.mark.parametrize(("unit", "what"), [("byte", "byte"), ("word", "word")])
+def test_units_are_called_what_they_are(window: Window, data: Data, unit: str, what: str) -> None:
+    """A page of a model of words says words where others say characters."""
+    made = copy.deepcopy(data)
+    made["overview"]["unit"] = unit
+    for lang, name in (("en", what), ("ko", {"byte": "바이트", "word": "단어"}[unit])):
+        html = page(made, lang=lang, title="A model")
+        tab = window.open(html)
+        for section in ("surprise", "memory"):
+            assert name in tab.inner_text(f"#{section} .intro")
+        assert name in tab.inner_text("#overview .own")
+        assert "{" not in tab.inner_text("main")
+        intros = " ".join(tab.locator(".intro, #cells .note, #memory .note").all_inner_texts())
+        assert ("character" if lang == "en" else "글자") not in intros
+        assert tab.inner_text("#surprise .intro") in html
 
 
 def test_the_theme_is_switched(window: Window, html: str) -> None:
@@ -148,12 +168,32 @@ def test_it_prints(window: Window, html: str) -> None:
 def test_what_it_is(window: Window, html: str, data: Data) -> None:
     tab = window.open(html)
     costs = data["overview"]["costs"]
-    rows = tab.locator("#overview .costs li").all_inner_texts()
+    rows = tab.locator("#overview .measures li").all_inner_texts()
     values = [costs["guessing"], costs["counting"], *(o["bits"] for o in costs["others"])]
     assert len(rows) == 5
     for row, bits in zip(rows, [*values, costs["model"]], strict=True):
         assert f"{bits:.2f} bits per character" in row
     assert tab.inner_text("#overview pre") == data["overview"]["command"]
+
+
+def test_a_command_is_broken_before_its_options(window: Window, html: str) -> None:
+    tab = window.open(html, width=360)
+    parts = tab.locator("#overview pre .part")
+    texts = parts.all_inner_texts()
+    assert len(texts) > 3
+    assert all(text.startswith("-") for text in texts[1:])
+    height = parts.first.bounding_box()["height"]
+    for k, text in enumerate(texts):
+        assert len(text) > 30 or parts.nth(k).bounding_box()["height"] == height
+
+
+def test_the_numbers_of_pictures_can_be_read_on_a_phone(window: Window, html: str) -> None:
+    """Ten points in the picture are 9 pixels or more on the screen."""
+    tab = window.open(html, width=360)
+    script = "(images) => images.map((image) => image.clientWidth / image.naturalWidth)"
+    scales = tab.eval_on_selector_all("img", script)
+    assert len(scales) == 2
+    assert min(scales) * 10 * 96 / 72 >= 9
 
 
 def test_how_it_learned(window: Window, html: str) -> None:
@@ -162,6 +202,20 @@ def test_how_it_learned(window: Window, html: str) -> None:
     assert tab.inner_text("#learning .notice").startswith("At step 2 the training had gone astray")
     script = "(image) => image.naturalWidth > 100 && image.alt.includes('bits at step')"
     assert tab.eval_on_selector("#learning img", script)
+    assert tab.locator("#learning .key li").count() == 3
+    assert tab.locator("#learning pre").count() == 2
+
+
+def test_how_it_learned_without_a_log(window: Window, data: Data) -> None:
+    """The page says how to have more; a curve that is not there has no colour."""
+    learning = {**data["learning"], "samples": [], "logged": False, "rate": False, "table": []}
+    tab = window.open(page({"learning": learning}, lang="en", title="A model"))
+    assert tab.locator("#learning .key li").all_inner_texts() == ["on the text it learns from"]
+    commands = tab.locator("#learning pre").all_inner_texts()
+    assert [command.split()[:2] for command in commands] == [
+        ["charlstm", "train"],
+        ["charlstm", "report"],
+    ]
 
 
 def test_surprise_by_pointer_and_keys(window: Window, html: str, data: Data) -> None:
@@ -204,6 +258,13 @@ def test_surprise_by_tap(window: Window, html: str) -> None:
     assert chosen(tab, "surprise") == [7]
     panel = tab.locator("#surprise .panel").bounding_box()
     assert 0 <= panel["y"] <= 900 - panel["height"]  # in sight
+    tab.eval_on_selector("#surprise .beside", "(node) => node.scrollIntoView()")
+    panel = tab.locator("#surprise .panel").bounding_box()
+    text = tab.locator("#surprise .text").bounding_box()
+    assert panel["y"] + panel["height"] <= text["y"]  # above the text, of which it hides nothing
+    for k in (0, 12):
+        tab.locator("#surprise .unit[data-k]").nth(k).tap()
+        assert tab.locator("#surprise .text").bounding_box()["y"] == text["y"]  # nor moves it
 
 
 def test_units_that_follow_something(window: Window, html: str, data: Data) -> None:
@@ -230,7 +291,8 @@ def test_the_heat_map(window: Window, html: str, data: Data) -> None:
     for name, what in (("f", "forget gate"), ("c", "cell state"), ("h", "hidden state")):
         tab.locator("#cells .choices button", has_text=what).click()
         heat = data["cells"]["layers"][0][name]
-        assert LABELS["cells"][f"what_lstm_{name}"]["en"] in tab.inner_text("#cells")
+        label = LABELS["cells"][f"what_lstm_{name}"]["en"].replace("{character}", "character")
+        assert label in tab.inner_text("#cells")
         codes = list(base64.b64decode(heat["codes"]))
         N = len(data["cells"]["units"])
         for row in (0, 5):
@@ -239,13 +301,16 @@ def test_the_heat_map(window: Window, html: str, data: Data) -> None:
             for _ in range(row):
                 tab.keyboard.press("ArrowRight")
             own = [code / 255 for code in codes[row * N : (row + 1) * N]]
-            own = own if heat["gate"] else [2 * x - 1 for x in own]
+            own = own if heat["gate"] else [(2 * x - 1) * heat["scale"] for x in own]
+            expected = [math.tanh(x) for x in own] if name == "c" else own
             found = shares(tab, "#cells > .work > .text")
-            assert found == pytest.approx(own, abs=1e-3)
-            unit, value = heat["order"][row], own[0] * (1 if heat["gate"] else heat["scale"])
+            assert found == pytest.approx(expected, abs=1e-3)
+            unit, value = heat["order"][row] + 1, f"{own[0]:.2f}".replace("-", "−")
             tab.focus("#cells > .work > .text")
             tab.keyboard.press("Home")
-            assert f"unit {unit}: {value:.2f} after" in tab.inner_text("#cells .reading")
+            assert f"unit {unit}: {value} after" in tab.inner_text("#cells .reading")
+        key = tab.inner_text("#cells .frame + .key").split()
+        assert key == (["0,", "closed", "1,", "open"] if heat["gate"] else ["negative", "positive"])
     tab.locator("#cells .map").click(position={"x": 3, "y": 1})
     assert tab.input_value("#cells-unit") == "0"
 
@@ -257,9 +322,20 @@ def test_gates(window: Window, html: str, data: Data) -> None:
     for n, shares_ in enumerate(gates.values()):
         dots = tab.eval_on_selector_all(f"#gates .scatter:nth-child({n + 1}) circle", script)
         expected = zip(shares_["open"], shares_["closed"], strict=True)
-        assert [(float(x) - 34) / 240 for x, _ in dots] == pytest.approx(shares_["open"])
-        assert [1 - (float(y) - 34) / 240 for _, y in dots] == pytest.approx(shares_["closed"])
+        assert [(float(x) - 42) / 240 for x, _ in dots] == pytest.approx(shares_["open"])
+        assert [1 - (float(y) - 12) / 240 for _, y in dots] == pytest.approx(shares_["closed"])
         assert all(left + right <= 1 for left, right in expected)
+        title = tab.locator(f"#gates .scatter:nth-child({n + 1}) circle title").first
+        assert title.evaluate("(node) => node.textContent").startswith("Unit 1: open")
+
+
+def test_a_unit_has_one_number_in_all_sections(window: Window, html: str, data: Data) -> None:
+    """They are counted from 1, as layers are."""
+    tab = window.open(html)
+    row = max(data["cells"]["named"], key=lambda row: (row["follows"], row["value"]))
+    name = LABELS["cells"][f"feature_{row['feature']}"]["en"]
+    tab.locator("#cells .feature", has_text=re.compile(rf"^{re.escape(name)} ")).click()
+    assert re.search(rf"\b[Uu]nit {row['index'] + 1} of", tab.inner_text("#cells .found"))
 
 
 def test_reach(window: Window, html: str, data: Data) -> None:
@@ -268,6 +344,12 @@ def test_reach(window: Window, html: str, data: Data) -> None:
     for cell in ("rnn", "gru", "lstm"):
         assert LABELS["reach"][f"why_{cell}"]["en"] in text
         assert f"{cell} ({cell.upper()}): 50 steps back" in text
+    for model in data["reach"]["models"]:
+        left = next(iter(model["states"].values()))[50]
+        assert left > 1e-9 or "50 steps back, less than a billionth" in text
+    keys = tab.locator("#reach .key li").all_inner_texts()
+    assert keys[0] == "lstm (LSTM): cell state c"
+    assert keys[2] == "rnn (RNN): hidden state h"
     tab.click("#reach summary")
     assert tab.locator("#reach tbody tr").count() == 4
     assert len(data["reach"]["models"]) == 3
@@ -277,6 +359,19 @@ def test_memory(window: Window, html: str, data: Data) -> None:
     """All models show the same place, each with its own strengths."""
     tab = window.open(html)
     lags, models = data["memory"]["lags"], data["memory"]["models"]
+    strengths = [
+        np.frombuffer(base64.b64decode(model["strength"]), np.uint8).reshape(-1, lags)
+        for model in models
+    ]
+    coloured = [np.count_nonzero(s >= 26, axis=1) for s in strengths]
+    more = coloured[0] - np.minimum(coloured[1], coloured[2])
+    begun = chosen(tab, "memory")
+    assert begun == [lags + int(np.argmax(more[lags:]))] * 3
+    bars = tab.locator("#memory .bar")
+    longest = max(model["halves"][1] for model in models)
+    for k, model in enumerate(models):
+        share = float(bars.nth(k).evaluate("(bar) => bar.style.getPropertyValue('--share')"))
+        assert share == pytest.approx(model["halves"][1] / longest, abs=1e-4)
     tab.locator("#memory .text").nth(1).locator(".unit").nth(100).click()
     assert chosen(tab, "memory") == [100] * 3
     for n, model in enumerate(models):
@@ -328,6 +423,18 @@ HOSTILE = [
     "__proto__",
     "constructor",
     "🚢\u200d\ufe0f é̸̸̸ שלום",
+    "<plaintext>",
+    "<details open ontoggle=alert(22)>",
+    "<video><source onerror=alert(23)></video>",
+    "<style>@import url(http://a.example/a.css);</style>",
+    "<script type=module>import('http://a.example/a.js')</script>",
+    "<form action=http://a.example><button autofocus formaction=javascript:alert(24)>a",
+    '"}]}};alert(25);//\\',
+    "$& $1 $$ $` $'",
+    "javascript&colon;alert(26) %3Cscript%3Ealert(27)%3C/script%3E",
+    "\x7f\x80\x9f\ufffe\U000e0001\U000e0041\u2067",
+    "a" * 3000,
+    "e" + "\u0301" * 300,
 ]
 
 
@@ -372,3 +479,4 @@ def test_hostile_texts_are_text(window: Window, data: Data, text: str) -> None:
     tab.click("#language")
     tab.locator("#surprise .unit").nth(6).hover()
     assert tab.evaluate(count) > 300
+    assert tab.evaluate("document.documentElement.scrollWidth") <= 800

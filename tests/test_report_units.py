@@ -187,6 +187,14 @@ def test_the_unit_that_follows_is_found() -> None:
     assert not noise.follows
 
 
+def test_what_counts_begins_anew() -> None:
+    """Where no line ends, a place in the line says nothing but the place in the text."""
+    recording, _ = planted()
+    count = np.arange(4000.0)
+    seldom = count % 200  # begins anew ten times in a half
+    assert track(recording, np.array([count, seldom]), [True, True]) == [None, None]
+
+
 def test_what_is_measured_is_not_what_was_chosen_by() -> None:
     """A unit that follows a feature in the first half alone has no score in the second."""
     recording, rows = planted()
@@ -202,6 +210,10 @@ def test_what_is_measured_is_not_what_was_chosen_by() -> None:
 def test_what_a_unit_says() -> None:
     tracking = Tracking(Place(0, "c"), 0, 0.9, 0.1, rising=False, threshold=0.5)
     assert judged(np.array([0.5, 1.5, -0.5]), tracking).tolist() == [0, -1, 1]
+    gate = Tracking(Place(0, "i"), 0, 0.9, 0.1, rising=True, threshold=0.9)
+    said = judged(np.array([0.0, 0.45, 0.9, 0.95, 1.0]), gate)
+    np.testing.assert_allclose(said, [-1, -0.5, 0, 0.5, 1], atol=1e-12)
+    assert judged(np.array([0.9, 0.9]), gate).tolist() == [0, 0]
     counting_up = Tracking(Place(0, "c"), 0, 0.9, 0.0, rising=True, threshold=None)
     assert judged(np.array([1.0, 3.0, 2.0]), counting_up).tolist() == [-1, 1, 0]
 

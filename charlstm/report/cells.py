@@ -124,11 +124,15 @@ def found(units: list[str], recording: Recording, feature: Array, best: Tracking
 
 def judged(values: Array, best: Tracking) -> Array:
     """What a unit says of a feature, by its values (N,): from -1, no, over 0 at the threshold to 1,
-    yes; of a feature that counts, from little to much."""
+    yes; of a feature that counts, from little to much. Each side has the full range: where a gate
+    says yes above 0.9, yes must not be pale."""
     middle = (values.max() + values.min()) / 2 if best.threshold is None else best.threshold
     distance = (values - middle) if best.rising else (middle - values)
-    farthest = np.abs(distance).max()
-    return np.asarray(distance / farthest if farthest > 0 else distance)
+    said = np.zeros(len(values))
+    for side in (distance > 0, distance < 0):
+        farthest = np.abs(distance).max(initial=0.0, where=side)
+        np.divide(distance, farthest, out=said, where=side)
+    return said
 
 
 def typical(feature: Array, start: int) -> int:

@@ -14,6 +14,10 @@ COLOURS = ("#1d5c97", "#c2410c", "#2f7d4f", "#7a3fb0", "#8a6d00", "#b0305c")
 QUIET = "#5a5f67"
 """Of axes and numbers."""
 
+WIDTH = 5.0
+"""Of a figure, in inches. Its numbers, 10 points high, can still be read on a phone, where the page
+shows it half as wide as on a desk."""
+
 LOWEST = 1e-9
 """A relative norm below which nothing is drawn."""
 
@@ -36,7 +40,7 @@ def axes(heights: Sequence[float]) -> tuple[Any, list[Any]]:
         from matplotlib.figure import Figure
     except ImportError:
         raise missing("matplotlib") from None
-    figure = Figure(figsize=(6.0, sum(heights)), layout="constrained")
+    figure = Figure(figsize=(WIDTH, sum(heights)), layout="constrained")
     rows = figure.subplots(
         len(heights), 1, sharex=True, squeeze=False, gridspec_kw={"height_ratios": list(heights)}
     )
@@ -56,7 +60,7 @@ def learning_curves(
 ) -> str:
     """Losses by step, the best one marked, and returns after divergence, from a step to another;
     below, where it is known, the learning rate. Each curve is broken where it goes back."""
-    figure, plots = axes([2.4, 1.0] if rate else [2.8])
+    figure, plots = axes([2.1, 0.9] if rate else [2.5])
     losses = plots[0]
     losses.plot(*broken(train), color=COLOURS[0], linewidth=1.4)
     marker = "o" if len(valid) < 40 else None
@@ -92,7 +96,7 @@ def broken(points: Points) -> tuple[list[float], list[float]]:
 
 def reach_curves(models: Sequence[Mapping[str, Sequence[float]]]) -> str:
     """Relative norms by lag, each model in its colour: its first state bold, the others thin."""
-    figure, (plot,) = axes([3.2])
+    figure, (plot,) = axes([2.8])
     for states, colour in zip(models, COLOURS * len(models), strict=False):
         for n, values in enumerate(states.values()):
             shown = [value if value >= LOWEST else float("nan") for value in values]
@@ -110,4 +114,4 @@ def reach_curves(models: Sequence[Mapping[str, Sequence[float]]]) -> str:
 
 def _share(value: float, _: object) -> str:
     """A share as a percentage, with no more digits than it needs."""
-    return f"{100 * value:.10f}".rstrip("0").rstrip(".") + " %"
+    return f"{100 * value:.10f}".rstrip("0").rstrip(".") + "%"

@@ -29,6 +29,8 @@ PARTS = {"alive": ("vocabulary", "model", "reading", "strips")}
 
 LANGUAGES = ("en", "ko")
 
+Labels = Mapping[str, Mapping[str, Mapping[str, str]]]
+
 MARKER = "<!doctype html>\n<!-- A page made by charlstm. -->\n"
 """What each page begins with: by this one is known again."""
 
@@ -41,12 +43,14 @@ def page(sections: Mapping[str, Any], *, lang: str, title: str) -> str:
     names = [name for name in SECTIONS if name in sections]
     labels = {part: texts for part, texts in _labels().items() if part in ("page", *names)}
     script, style = assets(names, "js"), assets(names, "css")
-    data = {"labels": labels, "sections": {name: sections[name] for name in names}}
+    unit = unit_of(sections)
+    shown = {name: sections[name] for name in names}
+    data = {"labels": labels, "unit": unit, "sections": shown}
     body: str = environment.get_template("page.html.jinja").render(
         lang=lang,
         title=harmless(title).replace("\n", " "),
         names=names,
-        label=lambda key: _label(labels, key, lang),
+        label=lambda key: _label(labels, key, lang, unit),
         script=script,
         script_hash=digest(script),
         style=style,
@@ -55,6 +59,15 @@ def page(sections: Mapping[str, Any], *, lang: str, title: str) -> str:
         version=__version__,
     )
     return MARKER + body
+
+
+def unit_of(sections: Mapping[str, Any]) -> str:
+    """What the model of some sections reads one by one: `char`, `byte` or `word`."""
+    for section in sections.values():
+        unit = section.get("unit") or section.get("vocabulary", {}).get("unit")
+        if unit:
+            return str(unit)
+    return "char"
 
 
 def is_page(path: Path_) -> bool:
@@ -95,17 +108,20 @@ def _environment() -> Any:
 
 def missing(package: str) -> UsageError:
     """The error where a package of the extra is not installed."""
-    return UsageError(f"a page takes {package}; install it: pip install 'charlstm[report]'")
+    return UsageError(f"a page takes {package}; install it with: pip install 'charlstm[report]'")
 
 
 @cache
-def _labels() -> dict[str, dict[str, dict[str, str]]]:
+def _labels() -> Labels:
     """The texts of the page by section, name and language."""
-    labels: dict[str, dict[str, dict[str, str]]]
-    labels = json.loads((ASSETS / "labels.json").read_text(encoding="utf-8"))
+    labels: Labels = json.loads((ASSETS / "labels.json").read_text(encoding="utf-8"))
     return labels
 
 
-def _label(labels: Mapping[str, Mapping[str, Mapping[str, str]]], key: str, lang: str) -> str:
+def _label(labels: Labels, key: str, lang: str, unit: str) -> str:
+    """A label in a language, with {character} and {characters} for what the model reads."""
     part, _, name = key.partition(".")
-    return labels[part][name][lang]
+    text = labels[part][name][lang]
+    for blank, number in (("{character}", "unit"), ("{characters}", "units")):
+        text = text.replace(blank, labels["page"][f"{number}_{unit}"][lang])
+    return text

@@ -44,9 +44,7 @@ def surprise(language: LanguageModel, passage: Passage) -> dict[str, Any]:
         for row, best, target in zip(p, likeliest.tolist(), targets.tolist(), strict=True):
             ranks.append(best.index(target) if target in best else -1)
             places = [names.setdefault(i, len(names)) for i in best]
-            guesses.append(
-                [[k, round(float(row[i]), 4)] for k, i in zip(places, best, strict=True)]
-            )
+            guesses.append([[k, float(f"{row[i]:.3g}")] for k, i in zip(places, best, strict=True)])
     return {
         "unit": v.unit,
         "units": passage.shown(v),

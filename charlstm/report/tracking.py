@@ -16,7 +16,8 @@ CANDIDATES = 24
 """Units with the highest correlations, among which the threshold with the best F1 is sought."""
 
 FEWEST = 20
-"""Places in each half that must have a feature, and places that must lack it."""
+"""Places in each half that must have a feature, and places that must lack it. What counts must
+begin anew as often."""
 
 ENOUGH = 0.7
 """F1, or correlation, from which a unit is said to follow a feature; F1 must also lie as far
@@ -99,9 +100,9 @@ def _weakness(candidate: tuple[float, Place, int]) -> float:
 
 def _rarer(feature: Array, counts: bool) -> int:
     """How often the rarer of two values stands in a feature; of one that counts, how often it
-    changes."""
+    begins anew."""
     if counts:
-        return int(np.count_nonzero(np.diff(feature)))
+        return int(np.count_nonzero(np.diff(feature) < 0))
     there = int(np.count_nonzero(feature))
     return min(there, len(feature) - there)
 

@@ -91,6 +91,7 @@ def ranks() -> Alone:
         from mpi4py import MPI
     except (ImportError, RuntimeError) as e:  # RuntimeError: no MPI library is found
         raise UsageError(
-            f"started by mpiexec, but mpi4py cannot be used ({e}); pip install 'charlstm[mpi]'"
+            f"started by mpiexec, but mpi4py cannot be used ({e}); "
+            "install it with: pip install 'charlstm[mpi]'"
         ) from None
     return Mpi(MPI) if MPI.COMM_WORLD.Get_size() > 1 else ALONE

@@ -1,5 +1,6 @@
 """How fast a model writes in the page that `export --to html` makes, in a headless Chromium, beside
-`sample` in NumPy: characters a second, one by one, each drawn. The weights are random.
+`sample` in NumPy: characters a second, one by one, each drawn; and how far its probabilities are
+from NumPy's. The weights are random.
 
     python tests/benchmarks/page_speed.py --require 200
 """
@@ -27,7 +28,9 @@ from charlstm.generation.ending import Sampling, Seed
 from charlstm.generation.sampler import Sampler
 from charlstm.nn.model import Model
 from charlstm.nn.shape import Shape
+from charlstm.nn.stepper import Stepper
 from charlstm.report.alive import alive_page
+from charlstm.report.surprise import probabilities
 from charlstm.text.corpus import Corpus
 from charlstm.text.vocabulary import Vocabulary
 
@@ -54,6 +57,23 @@ WRITE = """(n) => {
 """Characters a second, three times."""
 
 
+READ = """(ids) => {
+    const { alive } = JSON.parse(document.getElementById("data").textContent).sections;
+    const network = new Network(alive);
+    return ids.map((id) => { network.step(id); return [...softmax(network.logits)]; });
+}"""
+"""The probabilities after each of some ids."""
+
+ALLOWED = 1e-5
+"""Difference of a probability from NumPy's."""
+
+
+def difference(page: Any, model: Model, ids: list[int]) -> float:
+    """The largest difference of a probability in the page from NumPy's."""
+    expected = probabilities(model, Stepper(model, 1).read(ids))
+    return float(np.abs(np.array(computed(page, READ, ids)) - expected).max())
+
+
 def in_numpy(model: Model, vocabulary: Vocabulary, n: int) -> list[float]:
     """The same by `sample`."""
     sampler = Sampler(model, vocabulary, 1, Sampling(length=n))
@@ -68,14 +88,17 @@ def in_numpy(model: Model, vocabulary: Vocabulary, n: int) -> list[float]:
 
 
 def rows(window: Any, n: int, required: float) -> Iterator[Row]:
-    vocabulary = Corpus.from_text(STORY.read_text(encoding="utf-8"), 0.0).vocabulary
+    text = STORY.read_text(encoding="utf-8")
+    vocabulary = Corpus.from_text(text, 0.0).vocabulary
+    ids = vocabulary.encode(text[:200]).tolist()
     for cell, sizes in SIZES.items():
         for widths in sizes:
             model = Model(Shape(cell, len(vocabulary), widths, len(widths)), np.float32)
             model.initialise(np.random.default_rng(0))
             count = n if max(widths) <= 128 else n // 10
             html = alive_page(language_of(model, vocabulary), lang="en", title=cell)
-            ours = computed(window.open(html), WRITE, count)
+            page = window.open(html)
+            ours = computed(page, WRITE, count)
             theirs = in_numpy(model, vocabulary, count)
             what = f"{cell} {' + '.join(map(str, widths))}, {len(html) / 1e6:.1f} MB"
             ours_shown, theirs_shown = (
@@ -85,6 +108,11 @@ def rows(window: Any, n: int, required: float) -> Iterator[Row]:
                 yield Row(
                     what, ours_shown, "required", f"{required:g}", max(ours) / required, target=1
                 )
+            apart = difference(page, model, ids)
+            shown = f"{apart:.1e} from NumPy"
+            yield Row(
+                what, shown, "allowed", f"{ALLOWED:.0e}", ALLOWED / max(apart, 1e-12), target=1
+            )
             ratios = max(ours) / max(theirs), median(ours) / median(theirs)
             yield Row(what, ours_shown, "NumPy", theirs_shown, *ratios)
 

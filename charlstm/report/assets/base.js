@@ -47,12 +47,17 @@ function language() {
 }
 
 // The text of a label, such as "surprise.title", with {name} replaced by values.name. A value that
-// is itself a label has the form {label: key}.
+// is itself a label has the form {label: key}. {character} and {characters} stand for what the model
+// reads one by one, which may be bytes or words.
 function text(key, values = {}) {
   const [part, name] = key.split(".");
   const pattern = page.labels[part][name][language()];
+  const units = {
+    character: { label: `page.unit_${page.unit}` },
+    characters: { label: `page.units_${page.unit}` },
+  };
   return pattern.replace(/\{(\w+)\}/g, (_, each) => {
-    const value = values[each];
+    const value = values[each] ?? units[each];
     return value !== null && typeof value === "object" ? text(value.label) : String(value);
   });
 }
@@ -95,11 +100,13 @@ function setLanguage(lang) {
 
 // --- numbers ----------------------------------------------------------------------------------
 
+// A number with so many digits after the point, a true minus, and no minus before zeros alone.
 function number(value, digits = 0) {
-  return value.toLocaleString("en", {
+  const written = value.toLocaleString("en", {
     minimumFractionDigits: digits,
     maximumFractionDigits: digits,
   });
+  return written.replace(/^-(?=[0.]+$)/, "").replace("-", "−");
 }
 
 function percent(share) {
@@ -107,6 +114,14 @@ function percent(share) {
     return "<0.1%";
   }
   return `${number(100 * share, share < 0.1 || share > 0.99 ? 1 : 0)}%`;
+}
+
+// A share as a percentage, or, where that would begin with zeros, as a fraction.
+function portion(value) {
+  if (value >= 1e-3) {
+    return `${Number((100 * value).toPrecision(2))}%`;
+  }
+  return value < 1e-9 ? `<1/${number(1e9)}` : `1/${number(Number((1 / value).toPrecision(2)))}`;
 }
 
 // Numbers from base64, as typed arrays. `kind` is a constructor, such as Float32Array.
@@ -173,6 +188,15 @@ function choices(name, options, choose) {
   return group;
 }
 
+// A command to copy. It is broken into lines before its options.
+function command(line) {
+  const code = element("code");
+  line.split(/ (?=-)/).forEach((part, n) => {
+    code.append(n ? " " : "", element("span", { class: "part" }, part));
+  });
+  return element("pre", { tabindex: "0" }, code);
+}
+
 // A picture of curves that was drawn in Python, with what it shows in words.
 function figure(svg, key, values) {
   const image = element("img", { src: `data:image/svg+xml;base64,${svg}` });
@@ -192,11 +216,13 @@ const tools = {
   language,
   number,
   percent,
+  portion,
   decoded,
   theme,
   colour,
   onChange,
   choices,
+  command,
   figure,
 };
 

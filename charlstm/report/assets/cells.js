@@ -59,7 +59,7 @@ function describedUnit(row, data) {
     feature: { label: `cells.feature_${row.feature}` },
     value: number(row.value, 2),
     chance: number(row.chance, 2),
-    unit: number(row.index),
+    unit: number(row.index + 1),
     layer: row.layer + 1,
     quantity: { label: `cells.name_${data.cell}_${row.quantity}` },
     letter: row.quantity,
@@ -126,6 +126,7 @@ class HeatMap {
     this.marker = element("div", { class: "marker" });
     this.slider = element("input", { type: "range", id: "cells-unit", min: "0", step: "1" });
     this.what = element("p", { class: "note" });
+    this.key = element("ul", { class: "key" });
     this.status = element("p", { class: "reading", role: "status" });
     this.view = textView(data.units, "cells.map_text", (k) => this.look(k));
     const names = Object.keys(data.layers[0]);
@@ -145,6 +146,7 @@ class HeatMap {
       this.quantities,
       this.what,
       frame,
+      this.key,
       element(
         "div",
         { class: "controls" },
@@ -164,21 +166,21 @@ class HeatMap {
     onChange(() => this.draw());
     this.quantities.choose(names.includes("c") ? "c" : names.at(-1));
     this.view.choose(0);
-    this.chooseRow(this.liveliest());
+    this.chooseRow(this.telling());
   }
 
-  // The row that changes most.
-  liveliest() {
+  // The row to begin with: its values differ much, but each stays for a while.
+  telling() {
+    const { N, strengths } = this;
     let [best, most] = [0, -1];
     for (let row = 0; row < this.H; row++) {
-      const codes = this.codes.subarray(row * this.N, (row + 1) * this.N);
-      const spread = codes.reduce(
-        (sum, code, k) => sum + (k ? Math.abs(code - codes[k - 1]) : 0),
-        0,
-      );
-      const wide = Math.max(...codes) - Math.min(...codes);
-      if (wide / (1 + spread / this.N) > most) {
-        [best, most] = [row, wide / (1 + spread / this.N)];
+      const own = strengths.subarray(row * N, (row + 1) * N);
+      const mean = own.reduce((sum, x) => sum + x, 0) / N;
+      const variance = own.reduce((sum, x) => sum + (x - mean) ** 2, 0) / N;
+      const moved = own.reduce((sum, x, k) => sum + Math.abs(x - own[Math.max(0, k - 1)]), 0) / N;
+      const score = variance / (0.05 + moved);
+      if (score > most) {
+        [best, most] = [row, score];
       }
     }
     return best;
@@ -189,6 +191,8 @@ class HeatMap {
     this.quantity = quantity;
     this.map = this.data.layers[layer][quantity];
     this.codes = decoded(this.map.codes, Uint8Array);
+    this.strengths = Float32Array.from(this.codes, (code) => this.strengthOf(code));
+    this.key.replaceChildren(ramp(this.map.gate ? "gate" : "signed"));
     this.H = this.map.order.length;
     this.N = this.data.units.length;
     this.slider.max = String(this.H - 1);
@@ -197,14 +201,15 @@ class HeatMap {
     this.chooseRow(Math.min(this.row, this.H - 1));
   }
 
-  // From -1 (cold) to 1 (warm); a gate has only warm ones.
-  strength(row, k) {
-    const share = this.codes[row * this.N + k] / 255;
-    return this.map.gate ? share : 2 * share - 1;
+  valueOf(code) {
+    return this.map.gate ? code / 255 : (2 * (code / 255) - 1) * this.map.scale;
   }
 
-  value(row, k) {
-    return this.map.gate ? this.strength(row, k) : this.strength(row, k) * this.map.scale;
+  // From -1 (cold) to 1 (warm); a gate has only warm ones. A cell state, which has no bounds, is
+  // drawn as its tanh, which is what the cell shows of it.
+  strengthOf(code) {
+    const value = this.valueOf(code);
+    return this.quantity === "c" ? Math.tanh(value) : value;
   }
 
   draw() {
@@ -217,8 +222,7 @@ class HeatMap {
     const image = context.createImageData(N, H);
     const [paper, warm, cold] = ["--raised", "--warm", "--cold"].map((name) => rgb(colour(name)));
     for (let j = 0; j < N * H; j++) {
-      const share = this.codes[j] / 255;
-      const strength = this.map.gate ? share : 2 * share - 1;
+      const strength = this.strengths[j];
       const full = strength < 0 ? cold : warm;
       for (let part = 0; part < 3; part++) {
         image.data[4 * j + part] = paper[part] + Math.abs(strength) * (full[part] - paper[part]);
@@ -232,7 +236,7 @@ class HeatMap {
   chooseRow(row) {
     this.row = row;
     this.slider.value = String(row);
-    this.view.paint((k) => this.strength(row, k));
+    this.view.paint((k) => this.strengths[row * this.N + k]);
     this.describe();
   }
 
@@ -255,8 +259,9 @@ class HeatMap {
     const { row, k } = this;
     this.marker.style.setProperty("top", `${(100 * row) / this.H}%`);
     this.marker.style.setProperty("height", `${100 / this.H}%`);
-    const unit = number(this.map.order[row]);
-    const values = { unit, value: number(this.value(row, k), 2), at: unitName(this.data.units[k]) };
+    const unit = number(this.map.order[row] + 1);
+    const value = number(this.valueOf(this.codes[row * this.N + k]), 2);
+    const values = { unit, value, at: unitName(this.data.units[k]) };
     label(this.status, "cells.status", values);
     this.slider.setAttribute("aria-valuetext", unit);
   }

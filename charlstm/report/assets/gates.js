@@ -1,7 +1,8 @@
 // Section 5: each unit of each gate as a dot, by how long it is open and how long closed.
 
 const SIDE = 240; // of a picture, in its own units
-const EDGE = 34; // around it
+const EDGE = 42; // at its left, right and bottom, and
+const TOP = 12; // at its top
 
 section("gates", (root, data) => {
   const layers = data.layers.length;
@@ -21,22 +22,31 @@ section("gates", (root, data) => {
 function gatePicture(gate, { closed, open }, cell) {
   const name = { label: `cells.name_${cell}_${gate}` };
   const many = (shares) => number(shares.filter((share) => share > 0.9).length);
-  const values = { gate: name, n: number(open.length), open: many(open), closed: many(closed) };
+  const values = {
+    gate: name,
+    letter: gate,
+    n: number(open.length),
+    open: many(open),
+    closed: many(closed),
+  };
   const picture = shape("svg", {
-    viewBox: `0 0 ${SIDE + 2 * EDGE} ${SIDE + 2 * EDGE}`,
+    viewBox: `0 0 ${SIDE + 2 * EDGE} ${SIDE + TOP + EDGE}`,
     role: "img",
   });
-  const describe = () => picture.setAttribute("aria-label", text("gates.summary", values));
+  const describe = () => {
+    const spoken = [text("gates.caption", values), text("gates.summary", values)];
+    picture.setAttribute("aria-label", spoken.join(". "));
+  };
   describe();
   onChange(describe);
   drawAxes(picture);
   open.forEach((share, k) => {
     const dot = shape("circle", {
       cx: EDGE + share * SIDE,
-      cy: EDGE + (1 - closed[k]) * SIDE,
+      cy: TOP + (1 - closed[k]) * SIDE,
       r: 3.5,
     });
-    const parts = { unit: number(k), open: percent(share), closed: percent(closed[k]) };
+    const parts = { unit: number(k + 1), open: percent(share), closed: percent(closed[k]) };
     const title = shape("title");
     dot.append(title);
     const rename = () => {
@@ -49,7 +59,7 @@ function gatePicture(gate, { closed, open }, cell) {
   return element(
     "figure",
     { class: "scatter" },
-    labelled("figcaption", {}, "gates.caption", { gate: name, letter: gate }),
+    labelled("figcaption", {}, "gates.caption", values),
     labelled("p", { class: "axis" }, "gates.up"),
     picture,
     labelled("p", { class: "axis across" }, "gates.across"),
@@ -59,21 +69,21 @@ function gatePicture(gate, { closed, open }, cell) {
 
 // A square from 0 to 100 % with the line that no dot can cross: it is open or closed, not both.
 function drawAxes(picture) {
-  const [low, high] = [EDGE, EDGE + SIDE];
+  const [left, right, bottom] = [EDGE, EDGE + SIDE, TOP + SIDE];
   picture.append(
-    shape("path", { class: "frame", d: `M${low} ${low}V${high}H${high}` }),
-    shape("path", { class: "limit", d: `M${low} ${low}L${high} ${high}` }),
+    shape("path", { class: "frame", d: `M${left} ${TOP}V${bottom}H${right}` }),
+    shape("path", { class: "limit", d: `M${left} ${TOP}L${right} ${bottom}` }),
   );
   for (const share of [0, 0.5, 1]) {
     const mark = `${100 * share}%`;
     const across = shape(
       "text",
-      { x: low + share * SIDE, y: high + 16, "text-anchor": "middle" },
+      { x: left + share * SIDE, y: bottom + 20, "text-anchor": "middle" },
       mark,
     );
     const up = shape(
       "text",
-      { x: low - 6, y: high - share * SIDE + 4, "text-anchor": "end" },
+      { x: left - 6, y: bottom - share * SIDE + 5, "text-anchor": "end" },
       mark,
     );
     picture.append(across, up);

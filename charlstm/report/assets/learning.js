@@ -1,14 +1,13 @@
 // Section 2: the curves of the training, and what the network wrote on the way.
 
 section("learning", (root, data) => {
-  const { best, returns, samples, unit } = data;
-  const shown = { bits: best ? number(best[1], 2) : "", step: best ? number(best[0]) : "" };
-  const values = { ...shown, unit: { label: `page.unit_${unit}` } };
+  const { best, returns, samples } = data;
+  const values = { bits: best ? number(best[1], 2) : "", step: best ? number(best[0]) : "" };
   if (data.svg === null) {
     root.append(labelled("p", {}, "learning.nothing"));
   } else {
     root.append(
-      labelled("p", { class: "axis" }, "learning.up", values),
+      labelled("p", { class: "axis" }, "learning.up"),
       figure(data.svg, best ? "learning.alt" : "learning.alt_without", values),
       labelled(
         "p",
@@ -17,7 +16,7 @@ section("learning", (root, data) => {
       ),
       swatches([
         [0, "learning.train"],
-        [1, best ? "learning.valid_best" : "learning.valid"],
+        ...(data.table.length ? [[1, best ? "learning.valid_best" : "learning.valid"]] : []),
         ...(data.rate ? [[2, "learning.rate"]] : []),
       ]),
     );
@@ -30,16 +29,20 @@ section("learning", (root, data) => {
     root.append(labelled("p", { class: "notice" }, "learning.returned", back));
   }
   if (data.table.length) {
-    root.append(lossTable(data.table, unit));
+    root.append(lossTable(data.table));
   }
   if (samples.length) {
     root.append(labelled("h3", {}, "learning.samples"));
     root.append(labelled("p", { class: "note" }, "learning.samples_note"));
     for (const [step, bits, written] of samples) {
-      root.append(sample(step, bits, written, unit));
+      root.append(sample(step, bits, written));
     }
   } else if (!data.logged) {
-    root.append(labelled("p", { class: "note" }, "learning.log_hint"));
+    root.append(
+      labelled("p", { class: "note" }, "learning.log_hint"),
+      command("charlstm train CORPUS --sample-every 500 --log train.log"),
+      command("charlstm report --log train.log"),
+    );
   }
 });
 
@@ -53,11 +56,11 @@ function swatches(entries) {
   return list;
 }
 
-function lossTable(rows, unit) {
+function lossTable(rows) {
   const head = element("tr", {});
   head.append(
     labelled("th", { scope: "col" }, "learning.step"),
-    labelled("th", { scope: "col" }, "learning.bits", { unit: { label: `page.unit_${unit}` } }),
+    labelled("th", { scope: "col" }, "learning.bits"),
   );
   const body = element("tbody");
   for (const [step, bits] of rows) {
@@ -70,12 +73,8 @@ function lossTable(rows, unit) {
   return element("details", {}, summary, element("div", { class: "scroll" }, table));
 }
 
-function sample(step, bits, written, unit) {
-  const values = {
-    step: number(step),
-    bits: bits === null ? "" : number(bits, 2),
-    unit: { label: `page.unit_${unit}` },
-  };
+function sample(step, bits, written) {
+  const values = { step: number(step), bits: bits === null ? "" : number(bits, 2) };
   const key = bits === null ? "learning.sample_first" : "learning.sample";
   const caption = labelled("figcaption", {}, key, values);
   return element("figure", { class: "sample" }, caption, element("pre", { dir: "auto" }, written));

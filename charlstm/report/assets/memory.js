@@ -1,7 +1,9 @@
 // Section 8: the earlier units that a prediction depends on.
 
+const VISIBLE = 26; // of 255, a tenth: what the eye takes for coloured
+
 section("memory", (root, data) => {
-  const { units, lags, models, unit } = data;
+  const { units, lags, models } = data;
   const several = models.length > 1;
   const views = [];
   let chosen = -1;
@@ -15,6 +17,9 @@ section("memory", (root, data) => {
     }
   };
   root.append(labelled("p", { class: "note" }, "memory.note"));
+  if (several) {
+    root.append(...compared(models));
+  }
   for (const model of models) {
     const strength = decoded(model.strength, Uint8Array);
     const view = textView(units, "memory.text", choose);
@@ -25,10 +30,44 @@ section("memory", (root, data) => {
     }
     if (model.halves[0] !== null) {
       const [half, most] = model.halves.map((n) => number(n));
-      const values = { half, most, units: { label: `page.units_${unit}` } };
-      root.append(labelled("p", { class: "note" }, "memory.halves", values));
+      root.append(labelled("p", { class: "note" }, "memory.halves", { half, most }));
     }
     root.append(view);
   }
-  choose(Math.floor(0.6 * (units.length - 1)));
+  const strengths = views.map(({ strength }) => strength);
+  choose(telling(strengths, units.length, lags));
 });
+
+// How far the models look back, each as a bar in the colour of its curve.
+function compared(models) {
+  const longest = Math.max(...models.map(({ halves }) => halves[1] ?? 0));
+  const rows = models.flatMap(({ name, cell, halves: [, most] }, n) => {
+    if (most === null) {
+      return [];
+    }
+    return {
+      name: labelled("span", {}, "memory.model", { name, cell: cell.toUpperCase() }),
+      share: most / longest,
+      value: labelled("span", {}, "memory.count", { n: number(most) }),
+      kind: `curve colour-${n % 6}`,
+    };
+  });
+  return [labelled("p", {}, "memory.compared"), measures(rows)];
+}
+
+// The place to begin with: where the first model colours most, compared with another.
+function telling(strengths, count, lags) {
+  const coloured = (strength, k) => {
+    const own = strength.subarray(k * lags, (k + 1) * lags);
+    return own.reduce((sum, x) => sum + (x >= VISIBLE), 0);
+  };
+  const [first, ...others] = strengths;
+  let [best, most] = [Math.max(0, count - 1), 0];
+  for (let k = Math.min(lags, count - 1); k < count; k++) {
+    const least = others.length ? Math.min(...others.map((other) => coloured(other, k))) : 0;
+    if (coloured(first, k) - least > most) {
+      [best, most] = [k, coloured(first, k) - least];
+    }
+  }
+  return best;
+}

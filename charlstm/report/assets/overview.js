@@ -1,7 +1,7 @@
 // Section 1: what the model costs beside counting and guessing, and the facts about it.
 
 section("overview", (root, data) => {
-  const { costs, unit } = data;
+  const { costs } = data;
   const worst = Math.max(costs.guessing, costs.counting, costs.model ?? 0);
   const rows = [
     ["overview.guessing", {}, costs.guessing],
@@ -15,7 +15,16 @@ section("overview", (root, data) => {
   if (costs.model !== null) {
     rows.push(["overview.model", { name: data.name }, costs.model]);
   }
-  root.append(costBars(rows, worst, unit));
+  root.append(
+    measures(
+      rows.map(([key, values, bits]) => ({
+        name: labelled("span", {}, key, values),
+        share: worst > 0 ? bits / worst : 0,
+        value: labelled("span", {}, "overview.cost", { bits: number(bits, 2) }),
+        kind: key === "overview.model" ? "own" : null,
+      })),
+    ),
+  );
   if (costs.model === null) {
     root.append(labelled("p", {}, "overview.nothing_held_out"));
   } else {
@@ -23,43 +32,19 @@ section("overview", (root, data) => {
       bits: number(costs.model, 2),
       choices: number(2 ** costs.model, 1),
       size: number(data.vocabulary),
-      unit: { label: `page.unit_${unit}` },
-      units: { label: `page.units_${unit}` },
     };
     root.append(labelled("p", {}, "overview.meaning", values));
   }
   root.append(facts(data));
-  const code = element("code", {}, data.command);
   root.append(
     labelled("h3", {}, "overview.again"),
     labelled("p", { class: "note" }, "overview.again_note"),
-    element("pre", { tabindex: "0" }, code),
+    command(data.command),
   );
 });
 
-// What each way of guessing costs: a row of a name, a bar and a number.
-function costBars(rows, worst, unit) {
-  const list = element("ul", { class: "costs" });
-  for (const [key, values, bits] of rows) {
-    const bar = element("span", { class: "bar" });
-    bar.style.setProperty("--share", (worst > 0 ? bits / worst : 0).toFixed(4));
-    const shown = { bits: number(bits, 2), unit: { label: `page.unit_${unit}` } };
-    list.append(
-      element(
-        "li",
-        { class: key === "overview.model" ? "own" : null },
-        labelled("span", { class: "name" }, key, values),
-        element("span", { class: "track" }, bar),
-        labelled("span", { class: "value" }, "overview.cost", shown),
-      ),
-    );
-  }
-  return list;
-}
-
 function facts(data) {
-  const { network, corpus, unit } = data;
-  const units = { label: `page.units_${unit}` };
+  const { network, corpus } = data;
   const rows = [
     [
       "network",
@@ -69,15 +54,18 @@ function facts(data) {
         weights: number(network.weights),
       },
     ],
-    ["vocabulary", { size: number(data.vocabulary), units }],
-    ["corpus", { train: number(corpus.train), valid: number(corpus.valid), units }],
-    ["training", { steps: number(data.steps), epochs: number(data.epochs, 1) }],
+    ["vocabulary", { size: number(data.vocabulary) }],
+    ["corpus", { train: number(corpus.train), valid: number(corpus.valid) }],
+    [
+      "training",
+      { steps: number(data.steps), epochs: number(data.epochs, data.epochs < 100 ? 1 : 0) },
+    ],
   ];
   if (data.best_step !== null) {
     rows.push(["best", { step: number(data.best_step) }]);
   }
   if (data.adapted) {
-    rows.push(["adapted", { n: number(data.adapted), units }]);
+    rows.push(["adapted", { n: number(data.adapted) }]);
   }
   const list = element("dl", { class: "facts" });
   for (const [name, values] of rows) {

@@ -15,7 +15,7 @@ section("reach", (root, data) => {
       leading.map((model, n) => [
         n,
         "reach.curve",
-        { ...modelValues(model), state: mainState(model) },
+        { ...modelValues(model), state: { label: `reach.state_${mainState(model)}` } },
       ]),
     ),
   );
@@ -24,7 +24,7 @@ section("reach", (root, data) => {
     const values = {
       ...modelValues(model),
       lag: number(lags),
-      left: share(model.curve[lags]),
+      left: model.curve[lags] < 1e-9 ? { label: "reach.nothing" } : portion(model.curve[lags]),
       half: halfWay(model.curve),
     };
     const lasts = values.half === null ? "reach.sentence_lasting" : "reach.sentence";
@@ -46,14 +46,6 @@ function modelValues({ name, cell }) {
 // c or h, of the uppermost layer.
 function mainState(model) {
   return Object.keys(model.states)[0].split(".")[1];
-}
-
-// A share as a percentage, or, where that would begin with zeros, as a fraction.
-function share(value) {
-  if (value >= 1e-3) {
-    return `${Number((100 * value).toPrecision(2))}%`;
-  }
-  return value < 1e-9 ? `<1/${number(1e9)}` : `1/${number(Number((1 / value).toPrecision(2)))}`;
 }
 
 // The first lag from which on less than half arrives; null where more than that always does.
@@ -78,7 +70,7 @@ function reachTable(models) {
   for (const model of models) {
     for (const [state, curve] of Object.entries(model.states)) {
       const row = element("tr", {}, element("td", {}, model.name), element("td", {}, state));
-      row.append(...lags.map((lag) => element("td", {}, lag in curve ? share(curve[lag]) : "")));
+      row.append(...lags.map((lag) => element("td", {}, lag in curve ? portion(curve[lag]) : "")));
       body.append(row);
     }
   }

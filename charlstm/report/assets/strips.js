@@ -38,12 +38,7 @@ const ROW = 20; // pixels of a quantity, in a strip or in the tape
 const LINE = 11; // pixels of a line of a strip, if it has several
 const MARGIN = 24; // pixels at the left of the tape, for the letters
 
-function decimal(x) {
-  return x
-    .toFixed(2)
-    .replace(/^-(0\.00)$/, "$1")
-    .replace("-", "−");
-}
+const decimal = (x) => number(x, 2);
 
 // A canvas as sharp as the screen. draw(context, width, height) is called when its size, the theme
 // or the language changes, and by `redraw`.
@@ -145,21 +140,15 @@ class Strips {
     }
     this.slider = element("input", { type: "range", min: 1, max: this.#H, value: 1 });
     this.slider.addEventListener("input", () => this.#chooseUnit(this.slider.valueAsNumber - 1));
-    const label = labelled("label", { class: "unit-slider" }, "alive.unit");
     this.slider.id = "alive-unit";
-    label.setAttribute("for", "alive-unit");
-    return [...[...this.rows.values()].map(({ row }) => row), label, this.slider];
+    this.chosen = labelled("label", { for: "alive-unit" }, "alive.unit", { unit: 1 });
+    return [...[...this.rows.values()].map(({ row }) => row), this.chosen, this.slider];
   }
 
   // What the colours of the strips mean.
   #key() {
-    const ramps = { gate: ["closed", "open"], signed: ["negative", "positive"] };
-    const list = element("ul", { class: "key" });
-    for (const kind of this.gates ? ["gate", "signed"] : ["signed"]) {
-      const [low, high] = ramps[kind].map((name) => labelled("span", {}, `alive.${name}`));
-      list.append(element("li", {}, low, element("span", { class: `ramp ${kind}` }), high));
-    }
-    return list;
+    const kinds = this.gates ? ["gate", "signed"] : ["signed"];
+    return element("ul", { class: "key" }, ...kinds.map(ramp));
   }
 
   #chooseLayer(k) {
@@ -204,7 +193,8 @@ class Strips {
     const line = Math.floor(this.unit / columns);
     context.strokeStyle = colour("--ink");
     context.lineWidth = 1.5;
-    context.strokeRect((this.unit % columns) * w - 0.5, line * h + 0.75, w + 0.5, h - 1.5);
+    const x = Math.max(1, Math.min((this.unit % columns) * w - 0.5, width - w - 1));
+    context.strokeRect(x, line * h + 0.75, w, h - 1.5);
   }
 
   // Put the numbers of the chosen unit into words and equations.
@@ -215,6 +205,7 @@ class Strips {
       value.textContent = decimal(now[name]);
     }
     label(this.heading, "alive.along", { unit: unit + 1 });
+    label(this.chosen, "alive.unit", { unit: unit + 1 });
     const spoken = this.names.map((name) => `${name} ${decimal(now[name])}`).join(", ");
     this.slider.setAttribute("aria-valuetext", `${unit + 1}: ${spoken}`);
     this.tape.setAttribute("aria-label", text("alive.tape", { unit: unit + 1, numbers: spoken }));

@@ -19,7 +19,7 @@ section("surprise", (root, data) => {
       return;
     }
     const p = 2 ** -bits[k];
-    const cost = { bits: number(bits[k], 1), share: percent(p) };
+    const cost = { bits: number(bits[k], 1), share: portion(p) };
     panel.append(
       outside.has(k)
         ? labelled("p", {}, "surprise.outside", cost)

@@ -147,4 +147,33 @@ function bars(rows) {
   return list;
 }
 
-Object.assign(tools, { textView, paint, unitName, bars });
+// Rows that compare: an element for the name and one for the value of each, between them a bar by a
+// share from 0 to 1. A kind is the class of the row and its bar.
+function measures(rows) {
+  const list = element("ul", { class: "measures" });
+  for (const { name, share, value, kind } of rows) {
+    const bar = element("span", { class: `bar ${kind ?? ""}` });
+    bar.style.setProperty("--share", share.toFixed(4));
+    name.classList.add("name");
+    value.classList.add("value");
+    const track = element("span", { class: "track" }, bar);
+    list.append(element("li", { class: kind }, name, track, value));
+  }
+  return list;
+}
+
+// What the colours of a gate, or of what has a sign, stand for: an entry of a key.
+function ramp(kind) {
+  const [low, high] = kind === "gate" ? ["closed", "open"] : ["negative", "positive"];
+  return element(
+    "li",
+    {},
+    labelled("span", {}, `page.${low}`),
+    " ",
+    element("span", { class: `ramp ${kind}` }),
+    " ",
+    labelled("span", {}, `page.${high}`),
+  );
+}
+
+Object.assign(tools, { textView, paint, unitName, bars, measures, ramp });
