@@ -3,6 +3,7 @@
 import codecs
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import repeat
 
 import numpy as np
 
@@ -160,7 +161,7 @@ class Words(Vocabulary):
 
     def ids(self, text: str) -> Array:
         words = self.split(text)
-        ids = (self._ids.get(word, self.unknown) for word in words)
+        ids = map(self._ids.get, words, repeat(self.unknown))  # no Python code for each word
         return np.fromiter(ids, np.int32, len(words))
 
     @staticmethod
