@@ -120,27 +120,48 @@ def test_it_needs_a_time_and_one_rank(
         choice(corpus, "60s")
 
 
-def test_the_end_is_planned_anew(corpus: Corpus, choice: Callable[..., Choice]) -> None:
-    """After the steps at the full rate, by what the latter half of them took: the first ones, in
-    which workers start, are slower."""
+@pytest.mark.parametrize("pace", [0.6, 1.0, 1.02, 3.0])
+@pytest.mark.parametrize("when", [0.05, 0.3, 0.8])
+def test_the_time_is_kept_where_the_machine_changes(
+    corpus: Corpus, choice: Callable[..., Choice], pace: float, when: float
+) -> None:
+    """Some steps at the beginning are slow, and at some time it becomes slower or faster for good:
+    the run ends in time, and the rate never jumps."""
+    _, chosen = choice(corpus, "100s")
+    training = chosen.start(None, None, lambda text: None)
+    first = int(training.config.train.steps or 0)
+    step, spent, rates, changes = 0, 3.0, [], 0
+    while step < int(training.config.train.steps or 0):
+        step += 1
+        slow = 2.0 if step < first // 50 else 1.0
+        spent += (97.0 / first) * slow * (pace if spent > 100.0 * when else 1.0)
+        rates.append(training.plan.schedule.learning_rate(step, 0, 0))
+        settings = chosen.replan(step, spent)
+        changes += bool(settings)
+        training._change(settings)
+        assert training.plan.schedule.learning_rate(step, 0, 0) == pytest.approx(
+            rates[-1], abs=0.02 * auto.LEARNING_RATE
+        )
+    assert 90.0 <= spent <= 101.0
+    assert rates[-1] < 0.02 * auto.LEARNING_RATE
+    assert changes == 1 or pace not in (1.0, 1.02)
+
+
+def test_a_run_is_planned_anew(corpus: Corpus, choice: Callable[..., Choice]) -> None:
     config, chosen = choice(corpus, "100s")
     t = config.train
     assert 0.15 * int(t.steps or 0) < t.hold < 0.25 * int(t.steps or 0)
-    chosen.spent = 4.0
-    assert chosen.steps(10, 24.0) == 10 + int(auto.IN_TIME * 76.0 / 2.0)
-    assert chosen.steps(20, 34.0) == 20 + int(auto.IN_TIME * 66.0 / 1.0)
-    assert chosen.steps(30, 104.0) == 31
-    training = Training.start(corpus, config.updated([Setting("train.hold", 4, "test")]))
+    training = Training.start(corpus, config)
     asked = []
 
-    def replan(step: int, spent: float) -> int:
+    def replan(step: int, spent: float) -> list[Setting]:
         asked.append(step)
-        return 3 + step // 2
+        return [Setting("train.steps", 5, "test"), Setting("train.hold", 3, "test")][: step % 2 * 2]
 
     training.replan = replan
-    assert [record.step for record in training] == [1, 2, 3, 4, 5]
-    assert asked == [2, 4]
-    assert training.checkpoint().config.train.steps == 5
+    assert [record.step for record in training] == asked == [1, 2, 3, 4, 5]
+    stored = training.checkpoint().config.train
+    assert (stored.steps, stored.hold) == (5, 3)
 
 
 def test_only_train_chooses(tmp_path: Path) -> None:

@@ -39,8 +39,9 @@ TRIALS = 2
 TRIAL, SHORTEST, LONGEST = 0.04, 0.6, 15.0
 """A trial takes this share of the time, but at least and at most so many seconds."""
 
-IN_TIME = 0.97
-"""Share of the time left that steps are planned for; the rest is for a machine that slows down."""
+IN_TIME, SPARE = 0.97, 0.06
+"""Share of the time left that steps are planned for; the rest is for a machine that slows down. No
+plan is changed that ends in time, with at most this share of all of it to spare."""
 
 EVALUATION, EVALUATIONS, EVALUATING = 0.4, 20, 0.04
 """To evaluate a unit takes this share of the time to train on one. There are so many evaluations
@@ -72,9 +73,9 @@ DECAY, MOST_DECAY, DECAYS = 0.05, 0.15, 6.0
 """Weight decay for each doubling of the scarcity of text, and at most; and the largest product of
 rate, decay and steps: with more a network forgets what it learns."""
 
-HOLD = 0.2
+HOLD, LOOKS = 0.2, 20
 """Share of the steps at the full rate. At their end the number of steps is decided anew, by the
-time that the latter half of them took."""
+time that the latter half of them took. Later it is looked at so many times in a run."""
 
 AVERAGED, MOST_AVERAGE = 20.0, 0.998
 """The average of the weights goes over a share of 1 / `AVERAGED` of all steps, and over 500 steps
@@ -130,6 +131,8 @@ class Auto:
         self.done, self.spent = 0, 0.0
         """Steps done when their number was last decided, and seconds of the limit that had passed
         then."""
+        self.steps, self.hold, self.next_look = 0, 0, 0
+        """As they are now planned, and the step after which they are looked at."""
         self.summary, self.reasons = "", list[str]()
         """What was chosen, and why, when it has been."""
 
@@ -144,7 +147,9 @@ class Auto:
         notice(self.summary)
         training = Training.start(self.corpus, config, output, lock)
         training.reasons = self.reasons
-        training.replan = None if self.steps_given else self.steps
+        t = training.config.train
+        self.steps, self.hold, self.next_look = int(t.steps or 0), t.hold, max(1, t.hold // 2)
+        training.replan = None if self.steps_given else self.replan
         return training
 
     def choose(self) -> Config:
@@ -238,13 +243,29 @@ class Auto:
             "train.average": round(max(0.0, min(MOST_AVERAGE, 1.0 - AVERAGED / steps)), 4),
         }
 
-    def steps(self, step: int, spent: float) -> int:
-        """How many steps fill the time, by those done since this was last asked and the seconds
-        since the run was asked for: what a trial finds may differ from what a run does, and the
-        first steps, in which workers start, from later ones."""
+    def replan(self, step: int, spent: float) -> list[Setting]:
+        """What changes so that the steps fill the time, after so many steps and seconds since the
+        run was asked for.
+
+        At the end of the full rate the number of steps is decided by the time that the latter half
+        of them took: a trial may differ from a run, and the first steps, in which workers start,
+        from later ones. After that it changes only where the machine has become so much slower or
+        faster that the run would miss its end. Then the rate falls on from where it is.
+        """
+        if step != self.next_look:
+            return []
         a_step = (spent - self.spent) / (step - self.done)
-        self.done, self.spent = step, spent
-        return step + max(1, int(IN_TIME * (self.limit - spent) / a_step))
+        self.done, self.spent, left = step, spent, self.limit - spent
+        self.next_look = self.hold if step < self.hold else step + math.ceil(self.steps / LOOKS)
+        early = left - (self.steps - step) * a_step
+        if step < self.hold or (step > self.hold and 0 <= early <= SPARE * self.limit):
+            return []
+        steps = step + max(1, int(IN_TIME * left / a_step))
+        if part := (step - self.hold) / (self.steps - self.hold):  # of the way that the rate falls
+            steps = min(steps, int(step / part))  # so many, if it had fallen from the first step on
+        self.steps, self.hold = steps, max(0, round(steps - (steps - step) / (1.0 - part)))
+        keys = {"train.steps": self.steps, "train.hold": self.hold}
+        return [Setting(key, value, "auto") for key, value in keys.items()]
 
     def _speed(self, config: Config) -> float:
         """Units a second that training reads, measured for the length of a trial."""

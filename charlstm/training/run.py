@@ -102,9 +102,8 @@ class Training:
         """Seconds before the first step that a time limit counts, such as those of reading."""
         self.reasons: list[str] = []
         """Why the configuration is as it is, where it was chosen."""
-        self.replan: Callable[[int, float], int] | None = None
-        """Decides how many steps there will be, by a step and the seconds since the run was asked
-        for: at the step `train.hold`, up to which no learning rate depends on it, and half-way."""
+        self.replan: Callable[[int, float], Sequence[Setting]] | None = None
+        """What is to change after a step, so many seconds after the run was asked for."""
 
     @classmethod
     def start(
@@ -239,9 +238,9 @@ class Training:
                 if stepping:
                     said, votes = self._do_step(saves.votes(now, over(), self.ranks.rank))
                     ends = votes.end or (alone and over())
-                    if self.replan is not None and self.step in (t.hold // 2, t.hold):
+                    if self.replan is not None:
                         so_far = self.spent + time.monotonic() - began
-                        plan = self._change_steps(self.replan(self.step, so_far))
+                        plan = self._change(self.replan(self.step, so_far))
                 evaluating = stepping and self.step % plan.eval_every == 0
                 if evaluating or ends or self.finished or saves.due(self.step, votes):
                     learner.check()  # before anything is kept or saved
@@ -275,9 +274,10 @@ class Training:
         loss, gradient_norm, votes = self.learner.step(votes)
         return {"train": loss, "lr": rate, "gradient_norm": gradient_norm}, votes
 
-    def _change_steps(self, steps: int) -> Plan:
-        config = self.config.updated([Setting("train.steps", steps, "auto")])
-        self.plan = self.learner.plan = dataclasses.replace(self.plan, config=config)
+    def _change(self, settings: Sequence[Setting]) -> Plan:
+        if settings:
+            config = self.config.updated(settings)
+            self.plan = self.learner.plan = dataclasses.replace(self.plan, config=config)
         return self.plan
 
     def _end(self, evaluated: bool) -> dict[str, Any]:
