@@ -274,10 +274,11 @@ def avoided() -> dict[str, str]:
 
 
 def korean_pages() -> list[Path]:
-    return [*sorted((BOOK / "ko").glob("*.md")), *sorted(BOOK.glob("*.ko.md"))]
+    book = [*sorted((BOOK / "ko").glob("*.md")), *sorted(BOOK.glob("*.ko.md"))]
+    return [*book, *sorted((ROOT / "docs" / "ko").glob("*.md")), ROOT / "README.ko.md"]
 
 
-@pytest.mark.parametrize("path", korean_pages(), ids=lambda p: p.name)
+@pytest.mark.parametrize("path", korean_pages(), ids=lambda p: str(p.relative_to(ROOT)))
 def test_the_korean_pages_keep_to_the_glossary(path: Path) -> None:
     text = prose(path.read_text(encoding="utf-8"))
     assert len(avoided()) > 20
