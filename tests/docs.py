@@ -1,12 +1,13 @@
-"""Writes what comes from the program itself: tables of the docs, manual pages, the JSON Schema.
+"""Writes what comes from the program itself: tables and pages of the docs, the JSON Schema.
 
     python tests/docs.py [--check]
 
 An option table comes from its click command, the table of a configuration section from the
 dataclass that declares it, the list of the configurations from their files. Each stands between
 two comments, `<!-- options: train -->` or `<!-- keys: model -->` and `<!-- end -->`; what stands
-outside is written by hand. The schema comes from the same dataclasses. `--check` changes nothing
-and ends with exit code 1 where a file is out of date, as a test does.
+outside is written by hand. The annotated cells and the manual pages come as a whole, and the
+schema from the same dataclasses. `--check` changes nothing and ends with exit code 1 where a file
+is out of date, as a test does.
 """
 
 from __future__ import annotations
@@ -18,12 +19,15 @@ import json
 import re
 import sys
 import textwrap
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import annotated
 import click
 import manual
+import yaml
 
 from charlstm.cli import cli
 from charlstm.config.bundle import SCHEMA, folder, summaries
@@ -31,7 +35,18 @@ from charlstm.config.schema import SECTIONS, Config
 
 ROOT = Path(__file__).parents[1]
 
-PAGES = [*sorted((ROOT / "docs").glob("*.md")), ROOT / "configs" / "README.md"]
+PAGES = [
+    *sorted((ROOT / "docs").glob("*.md")),
+    *sorted((ROOT / "docs" / "ko").glob("*.md")),
+    ROOT / "configs" / "README.md",
+]
+
+KOREAN: dict[str, str] = {
+    english: korean
+    for texts in yaml.safe_load((ROOT / "tests" / "korean.yaml").read_text("utf-8")).values()
+    for english, korean in texts.items()
+}
+"""The help of every option in Korean, by its English text."""
 
 TABLE = re.compile(r"(<!-- (options|keys|list): (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 """A table with its comments: first comment, kind, name, last comment."""
@@ -58,23 +73,26 @@ def value_name(option: click.Option) -> str:
     return f" {option.metavar or option.type.name.upper()}"
 
 
-def meaning(option: click.Option) -> str:
+def meaning(option: click.Option, korean: bool = False) -> str:
     """An option's help, with the default where that is to be shown."""
-    text = (option.help or "").replace("\\", r"\\").replace("<", r"\<")
-    return f"{text} Default: `{option.default}`." if option.show_default else text
+    text, default = option.help or "", "Default"
+    if korean:
+        text, default = KOREAN[text], "기본값"
+    text = text.replace("\\", r"\\").replace("<", r"\<")
+    return f"{text} {default}: `{option.default}`." if option.show_default else text
 
 
-def options(command: str) -> str:
+def options(command: str, korean: bool = False) -> str:
     """The options of a command, in the order of its --help."""
     context = click.Context(cli, **cli.context_settings)
     found = cli.get_command(context, command)
     assert found is not None, command
     rows = [
-        (f"`{names(option)}{value_name(option)}`", meaning(option))
+        (f"`{names(option)}{value_name(option)}`", meaning(option, korean))
         for option in found.get_params(click.Context(found, context, command))
         if isinstance(option, click.Option)
     ]
-    return table("option | meaning", rows)
+    return table("옵션 | 뜻" if korean else "option | meaning", rows)
 
 
 def descriptions(section: type) -> dict[str, str]:
@@ -118,9 +136,13 @@ def configurations(_: str) -> str:
     return table("name | what it is", [(f"`{n}`", text) for n, text in summaries().items()])
 
 
-def page(text: str) -> str:
+def page(text: str, korean: bool = False) -> str:
     """The text of a page with its tables as the program is now."""
-    tables = {"options": options, "keys": keys, "list": configurations}
+    tables: dict[str, Callable[[str], str]] = {
+        "options": partial(options, korean=korean),
+        "keys": keys,
+        "list": configurations,
+    }
     return TABLE.sub(lambda m: m[1] + tables[m[2]](m[3]) + m[4], text)
 
 
@@ -161,8 +183,8 @@ def schema() -> str:
 
 def generated() -> dict[Path, str]:
     """Every file that this script writes, or writes tables into, with the text it should have."""
-    pages = {path: page(path.read_text(encoding="utf-8")) for path in PAGES}
-    return pages | manual.pages() | {Path(folder(), SCHEMA): schema()}
+    pages = {path: page(path.read_text("utf-8"), path.parent.name == "ko") for path in PAGES}
+    return pages | annotated.pages() | manual.pages() | {Path(folder(), SCHEMA): schema()}
 
 
 def outdated() -> dict[Path, str]:

@@ -1,14 +1,19 @@
-"""The pictures of docs/report.md, drawn by a browser from reports.
+"""The pictures of docs/report.md, drawn by a browser from reports, and the curves of the book.
 
     python tests/pictures.py FOLDER
+    python tests/pictures.py --book FOLDER
 
 FOLDER has models and texts: rnn.npz, gru.npz and lstm.npz, three of one size, of
 corpora/lighthouse.txt; shakespeare.npz and shakespeare.txt; mujeong.npz and mujeong.txt. Writes
 docs/pictures/*.png. Needs Chromium, Playwright and the extra `report`.
+
+With --book, FOLDER is where the commands of chapter 10 of docs/learn ran. Writes
+docs/learn/pictures/*.svg. Needs the extra `report` alone.
 """
 
 from __future__ import annotations
 
+import base64
 import re
 import shutil
 import sys
@@ -18,9 +23,11 @@ from typing import Any, NamedTuple
 
 import charlstm
 from charlstm.report.build import report_page
+from charlstm.report.learning import learning, parsed
 
 ROOT = Path(__file__).parent.parent
 PICTURES = ROOT / "docs" / "pictures"
+OF_THE_BOOK = ROOT / "docs" / "learn" / "pictures"
 HIGHEST = 430  # pixels
 TIMEOUT = 300_000  # milliseconds; a busy machine is slow
 
@@ -99,7 +106,21 @@ def main(folder: Path) -> None:
         browser.close()
 
 
+def book(folder: Path) -> None:
+    """Draw the curves of the book: how the model of chapter 10 learned."""
+    log = parsed((folder / "log.jsonl").read_bytes().splitlines(), "log.jsonl")
+    svg = learning(charlstm.load(folder / "ferry.npz"), log)["svg"]
+    path = OF_THE_BOOK / "learning.svg"
+    path.parent.mkdir(exist_ok=True)
+    path.write_bytes(base64.b64decode(svg))
+    print(f"{path.relative_to(ROOT)}: {path.stat().st_size:,} bytes")
+
+
 if __name__ == "__main__":
-    if len(sys.argv) != 2:
-        sys.exit(__doc__)
-    main(Path(sys.argv[1]))
+    match sys.argv[1:]:
+        case ["--book", folder]:
+            book(Path(folder))
+        case [folder]:
+            main(Path(folder))
+        case _:
+            sys.exit(__doc__)

@@ -37,8 +37,8 @@ from support import ROOT
 
 BOOK = ROOT / "docs" / "learn"
 CHAPTERS = sorted(path.name for path in (BOOK / "en").glob("[0-9]*.md"))
-PAGES = sorted(path.name for path in (BOOK / "en").glob("*.md"))
-SECONDS = 120
+PAGES = [*sorted(path.name for path in (BOOK / "en").glob("*.md")), "posts.md"]
+SECONDS = 600
 """How long a command may take, at most, on a busy machine."""
 
 FENCE = re.compile(r"(?:^<!-- (nearly|varies) -->\n)?^```(\w*)\n(.*?)^```$", re.M | re.S)
@@ -46,6 +46,7 @@ NUMBER = re.compile(r"[-+]?\d[\d,]*\.?\d*(?:e[-+]\d+)?")
 
 every_chapter = pytest.mark.parametrize("chapter", CHAPTERS)
 every_page = pytest.mark.parametrize("page", PAGES)
+every_page_that_runs = pytest.mark.parametrize("chapter", [*CHAPTERS, "posts.md"])
 
 
 class Block(NamedTuple):
@@ -58,7 +59,11 @@ class Block(NamedTuple):
 
 
 def read(language: str, name: str) -> str:
-    return (BOOK / language / name).read_text(encoding="utf-8")
+    """A page of the book; the one on the posts stands beside the two languages' folders."""
+    path = BOOK / language / name
+    if name == "posts.md":
+        path = BOOK / ("posts.md" if language == "en" else "posts.ko.md")
+    return path.read_text(encoding="utf-8")
 
 
 def blocks(page: str) -> list[Block]:
@@ -129,7 +134,7 @@ def commands(block: Block) -> list[tuple[str, str]]:
 
 
 @pytest.mark.book
-@every_chapter
+@every_page_that_runs
 def test_a_chapter_prints_what_it_shows(
     chapter: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -166,7 +171,8 @@ def test_a_chapter_prints_what_it_shows(
 
 
 def test_both_languages_have_the_same_pages() -> None:
-    assert sorted(path.name for path in (BOOK / "ko").glob("*.md")) == PAGES
+    chapters = sorted(path.name for path in (BOOK / "ko").glob("*.md"))
+    assert [*chapters, "posts.md"] == PAGES
 
 
 def runs(code: str) -> str:
@@ -268,10 +274,11 @@ def avoided() -> dict[str, str]:
 
 
 def korean_pages() -> list[Path]:
-    return [*sorted((BOOK / "ko").glob("*.md")), *sorted(BOOK.glob("*.ko.md"))]
+    book = [*sorted((BOOK / "ko").glob("*.md")), *sorted(BOOK.glob("*.ko.md"))]
+    return [*book, *sorted((ROOT / "docs" / "ko").glob("*.md")), ROOT / "README.ko.md"]
 
 
-@pytest.mark.parametrize("path", korean_pages(), ids=lambda p: p.name)
+@pytest.mark.parametrize("path", korean_pages(), ids=lambda p: str(p.relative_to(ROOT)))
 def test_the_korean_pages_keep_to_the_glossary(path: Path) -> None:
     text = prose(path.read_text(encoding="utf-8"))
     assert len(avoided()) > 20
