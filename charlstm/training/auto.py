@@ -84,11 +84,14 @@ at most."""
 WARM_UP = 100
 """Steps over which the rate rises, in a run of ten times as many or more."""
 
-DROPOUT, MOST_DROPOUT, MOST_TIED, WIDE = 0.12, 0.5, 0.4, 256
+DROPOUT, MOST_DROPOUT, MOST_TIED = 0.12, 0.5, 0.4
 """What is dropped more for each doubling of the scarcity of text, from a half on; and the most that
-is dropped, also of tied vectors, of which it is dropped at both ends. A network that is narrower
-than `WIDE` has less to spare: there all of it is times the root of their ratio, and so is the
-weight decay."""
+is dropped, also of tied vectors, of which it is dropped at both ends."""
+
+WIDE, EPOCHS = 256, 25
+"""A network that is narrower than `WIDE` and reads the text no more than `EPOCHS` times has less to
+spare: what is dropped, and the weight decay, are times the root of the ratio of the widths. With
+more epochs, that ratio counts in proportion to them."""
 
 SCARCE, ALPHABET = 100.0, 500
 """Where the scarcity of text exceeds this, the characters of an alphabet, which has no more of
@@ -201,12 +204,14 @@ class Auto:
         while streams < MOST_STREAMS and budget / cost >= 2 * streams * LENGTH * ENOUGH_STEPS:
             streams *= 2
         few = budget / cost < streams * LENGTH * FEW_STEPS
-        doublings, spare = math.log2(1.0 + scarcity), min(1.0, math.sqrt(width / WIDE))
+        epochs = budget / cost / self.N
+        spare = min(1.0, math.sqrt(width / WIDE * max(1.0, epochs / EPOCHS)))
+        doublings = math.log2(1.0 + scarcity)
         dropout = spare * min(MOST_TIED if tied else MOST_DROPOUT, DROPOUT * doublings)
         beyond = math.log2(max(1.0, scarcity / (PLENTY_TIED if tied else PLENTY)))
         self.reasons.append(
             f"{budget / 1e12:,.1f} TFLOP train {cost / 6:,.0f} weights on {budget / cost:,.0f} "
-            f"units, {budget / cost / self.N:.1f} epochs; scarcity {scarcity:.1f}"
+            f"units, {epochs:.1f} epochs; scarcity {scarcity:.1f}"
         )
         return {
             **network,
