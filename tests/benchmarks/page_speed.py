@@ -70,7 +70,7 @@ ALLOWED = 1e-5
 
 def difference(page: Any, model: Model, ids: list[int]) -> float:
     """The largest difference of a probability in the page from NumPy's."""
-    expected = probabilities(model, Stepper(model, 1).read(ids))
+    expected = probabilities(model, Stepper(model, 1).read(np.array(ids)))
     return float(np.abs(np.array(computed(page, READ, ids)) - expected).max())
 
 
