@@ -89,6 +89,19 @@ def test_a_small_text_is_held_back(corpus: Corpus, choice: Callable[..., Choice]
     assert 0.0 < script.model.weight_drop <= auto.MOST_WEIGHT_DROP
 
 
+def test_a_segment_holds_a_record(corpus: Corpus, choice: Callable[..., Choice]) -> None:
+    """Few steps have short segments, but lines that are all about as long fit into one."""
+    log = "".join(
+        f"2026-01-01 12:00:{k % 60:02} host{k % 7} sshd: session {k} opened for root\n"
+        for k in range(4000)
+    )
+    names = "".join(f"name{k}\n" for k in range(9000))
+    few = [choice(text, "20s").config.train for text in (corpus, Corpus.from_text(names))]
+    assert [t.length for t in few] == [auto.SHORT] * 2
+    assert choice(Corpus.from_text(log), "20s").config.train.length == auto.LENGTH
+    assert choice(corpus, "1h").config.train.length == auto.LENGTH
+
+
 def test_settings_are_not_chosen(corpus: Corpus, choice: Callable[..., Choice]) -> None:
     config = choice(corpus, "60s", **{"model.hidden": 77, "train.lr": 0.005}).config
     assert (config.model.hidden, config.train.lr) == (77, 0.005)
@@ -148,7 +161,7 @@ def test_the_time_is_kept_where_the_machine_changes(
 
 
 def test_a_run_is_planned_anew(corpus: Corpus, choice: Callable[..., Choice]) -> None:
-    config, chosen = choice(corpus, "100s")
+    config = choice(corpus, "100s").config
     t = config.train
     assert 0.15 * int(t.steps or 0) < t.hold < 0.25 * int(t.steps or 0)
     training = Training.start(corpus, config)

@@ -10,6 +10,8 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+
 from charlstm.config.fields import MOST, seconds
 from charlstm.config.schema import Config, Setting
 from charlstm.errors import UsageError
@@ -60,7 +62,12 @@ LENGTH, STREAMS, MOST_STREAMS, ENOUGH_STEPS = 64, 32, 128, 5000
 more streams are read faster, but fewer steps learn less."""
 
 SHORT, FEW_STEPS = 32, 1500
-"""The length of a segment where a run would have fewer steps than these."""
+"""The length of a segment where a run would have fewer steps than these, unless the text is one of
+records that are longer."""
+
+ALIKE, LOOKED_AT = 0.25, 1_000_000
+"""Lines are records where the deviation of their length is less than this share of the mean: in so
+many units at the beginning."""
 
 FEWEST_STREAMS = 8
 """Streams of a shard: with fewer its products are slow."""
@@ -204,6 +211,7 @@ class Auto:
         while streams < MOST_STREAMS and budget / cost >= 2 * streams * LENGTH * ENOUGH_STEPS:
             streams *= 2
         few = budget / cost < streams * LENGTH * FEW_STEPS
+        length = SHORT if few and self._record() <= SHORT else LENGTH
         epochs = budget / cost / self.N
         spare = min(1.0, math.sqrt(width / WIDE * max(1.0, epochs / EPOCHS)))
         doublings = math.log2(1.0 + scarcity)
@@ -222,12 +230,19 @@ class Auto:
             "train.lr": round(LEARNING_RATE * min(1.0, NARROW / width), 4),
             "train.weight_decay": spare * min(MOST_DECAY, DECAY * doublings),
             "train.batch": streams,
-            "train.length": SHORT if few else LENGTH,
+            "train.length": length,
             "train.shards": max(1, min(cores(), streams // FEWEST_STREAMS)),
             "train.clip_norm": 1.0,
             "train.epochs": None,
             "train.patience": None,
         }
+
+    def _record(self) -> float:
+        """Units of a line, where all are about as long; else none."""
+        ends = np.flatnonzero(self.corpus.train[:LOOKED_AT] == self.corpus.vocabulary.line_end)
+        lengths = np.diff(ends)
+        alike = len(lengths) > 1 and np.std(lengths) < ALIKE * np.mean(lengths)
+        return float(np.mean(lengths)) if alike else 0.0
 
     def _end(self, config: Config, units: float) -> dict[str, Any]:
         """The number of steps that read so many units, evaluations included, and what depends on
