@@ -95,7 +95,7 @@ DROPOUT, MOST_DROPOUT, MOST_TIED = 0.12, 0.5, 0.4
 """What is dropped more for each doubling of the scarcity of text, from a half on; and the most that
 is dropped, also of tied vectors, of which it is dropped at both ends."""
 
-WIDE, EPOCHS = 256, 25
+WIDE, EPOCHS = 256, 20
 """A network that is narrower than `WIDE` and reads the text no more than `EPOCHS` times has less to
 spare: what is dropped, and the weight decay, are times the root of the ratio of the widths. With
 more epochs, that ratio counts in proportion to them."""
