@@ -98,7 +98,11 @@ def test_a_segment_holds_a_record(corpus: Corpus, choice: Callable[..., Choice])
     names = "".join(f"name{k}\n" for k in range(9000))
     few = [choice(text, "20s").config.train for text in (corpus, Corpus.from_text(names))]
     assert [t.length for t in few] == [auto.SHORT] * 2
-    assert choice(Corpus.from_text(log), "20s").config.train.length == auto.LENGTH
+    records = choice(Corpus.from_text(log), "2s").config
+    assert records.train.length == auto.LENGTH
+    assert records.train.lr < few[0].lr
+    assert records.train.batch < few[0].batch
+    assert records.model.dropout == 0.0
     assert choice(corpus, "1h").config.train.length == auto.LENGTH
 
 

@@ -66,8 +66,13 @@ SHORT, FEW_STEPS = 32, 1500
 records that are longer."""
 
 ALIKE, LOOKED_AT = 0.25, 1_000_000
-"""Lines are records where the deviation of their length is less than this share of the mean: in so
-many units at the beginning."""
+"""Lines are records, such as those of a log, where they are longer than `SHORT`, and the deviation
+of their length is less than this share of the mean: in so many units at the beginning."""
+
+RECORD_RATE, RECORD_STREAMS, RECORD_DECAY = 0.006, 16, 0.1
+"""Learning rate, streams and least weight decay for records. They repeat a form that the network
+has to keep to: a lower rate and more steps learn it better, and nothing is dropped while the text
+is not scarce."""
 
 FEWEST_STREAMS = 8
 """Streams of a shard: with fewer its products are slow."""
@@ -207,14 +212,18 @@ class Auto:
             cost, width = operations(config, self.V), max(network_shape(config, self.V).widths)
             if budget / cost >= UNITS_A_WEIGHT * (cost / 6 - width * self.V):
                 break
-        streams = STREAMS
+        records = self._record() > SHORT
+        streams = RECORD_STREAMS if records else STREAMS
         while streams < MOST_STREAMS and budget / cost >= 2 * streams * LENGTH * ENOUGH_STEPS:
             streams *= 2
         few = budget / cost < streams * LENGTH * FEW_STEPS
-        length = SHORT if few and self._record() <= SHORT else LENGTH
+        rate, length = LEARNING_RATE, SHORT if few else LENGTH
         epochs = budget / cost / self.N
         spare = min(1.0, math.sqrt(width / WIDE * max(1.0, epochs / EPOCHS)))
-        doublings = math.log2(1.0 + scarcity)
+        doublings, decay = math.log2(1.0 + scarcity), 0.0
+        if records:
+            rate, length, decay = RECORD_RATE, LENGTH, RECORD_DECAY
+            doublings = math.log2(max(1.0, scarcity))
         dropout = spare * min(MOST_TIED if tied else MOST_DROPOUT, DROPOUT * doublings)
         beyond = math.log2(max(1.0, scarcity / (PLENTY_TIED if tied else PLENTY)))
         self.reasons.append(
@@ -227,8 +236,8 @@ class Auto:
             "model.weight_drop": round(min(MOST_WEIGHT_DROP, WEIGHT_DROP * beyond), 2),
             "model.variational": True,
             "train.optimizer": "adamw",
-            "train.lr": round(LEARNING_RATE * min(1.0, NARROW / width), 4),
-            "train.weight_decay": spare * min(MOST_DECAY, DECAY * doublings),
+            "train.lr": round(rate * min(1.0, NARROW / width), 4),
+            "train.weight_decay": max(decay, spare * min(MOST_DECAY, DECAY * doublings)),
             "train.batch": streams,
             "train.length": length,
             "train.shards": max(1, min(cores(), streams // FEWEST_STREAMS)),
