@@ -1,4 +1,4 @@
-"""Section "Alive" without a browser: what Python hands to the page."""
+"""Section "Try it" without a browser: what Python hands to the page."""
 
 from __future__ import annotations
 

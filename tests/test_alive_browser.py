@@ -1,4 +1,4 @@
-"""Section "Alive" in a real browser: the model in JavaScript, and the page around it."""
+"""Section "Try it" in a real browser: the model in JavaScript, and the page around it."""
 
 from __future__ import annotations
 
@@ -330,7 +330,7 @@ def test_the_keyboard_alone(window: Window, story: Path) -> None:
     text = page.input_value("#alive-text")
     assert text.startswith("The ")
     assert len(text) < 200
-    assert page.inner_text(".go") == "Go on"
+    assert page.inner_text(".go") == "Let it write"
     page.focus("#alive-temperature")
     page.keyboard.press("Home")
     assert page.locator("#alive-temperature + output").inner_text() == "0.00"

@@ -171,7 +171,8 @@ def test_what_it_is(window: Window, html: str, data: Data) -> None:
     rows = tab.locator("#overview .measures li").all_inner_texts()
     values = [costs["guessing"], costs["counting"], *(o["bits"] for o in costs["others"])]
     assert len(rows) == 5
-    for row, bits in zip(rows, [*values, costs["model"]], strict=True):
+    ordered = sorted([*values, costs["model"]], reverse=True)
+    for row, bits in zip(rows, ordered, strict=True):
         assert f"{bits:.2f} bits per character" in row
     assert tab.inner_text("#overview pre") == data["overview"]["command"]
 
@@ -343,13 +344,22 @@ def test_reach(window: Window, html: str, data: Data) -> None:
     text = tab.inner_text("#reach")
     for cell in ("rnn", "gru", "lstm"):
         assert LABELS["reach"][f"why_{cell}"]["en"] in text
-        assert f"{cell} ({cell.upper()}): 50 steps back" in text
+        assert f"{cell.upper()}: 50 characters back" in text
+    kept = {}
     for model in data["reach"]["models"]:
-        left = next(iter(model["states"].values()))[50]
-        assert left > 1e-9 or "50 steps back, less than a billionth" in text
+        curve = next(iter(model["states"].values()))
+        lag = max(k for k, left in enumerate(curve) if left >= 1e-9)
+        kept[model["cell"]] = curve[lag] ** (1 / lag)
+        assert curve[50] >= 1e-9 or "50 characters back, <0.0000001% of" in text
+        (shown,) = re.findall(rf"^{model['cell'].upper()}: .* keeps ([\d.]+)% of it", text, re.M)
+        assert float(shown) == pytest.approx(100 * kept[model["cell"]], abs=0.51)
+    costs = data["overview"]["costs"]
+    bits = {"lstm": costs["model"], **{other["name"]: other["bits"] for other in costs["others"]}}
+    far, best = max(kept, key=kept.__getitem__), min(bits, key=bits.__getitem__)
+    assert f"furthest in {far.upper()}; the best at guessing is {best.upper()}" in text
     keys = tab.locator("#reach .key li").all_inner_texts()
-    assert keys[0] == "lstm (LSTM): cell state c"
-    assert keys[2] == "rnn (RNN): hidden state h"
+    assert keys[0] == "LSTM: cell state c"
+    assert keys[2] == "RNN: hidden state h"
     tab.click("#reach summary")
     assert tab.locator("#reach tbody tr").count() == 4
     assert len(data["reach"]["models"]) == 3

@@ -189,7 +189,13 @@ def test_overview(language: LanguageModel) -> None:
     p = [TEXT.count(c) / len(TEXT) for c in set(TEXT)]
     assert counting(v) == pytest.approx(-sum(x * math.log2(x) for x in p))
     assert data["costs"]["others"] == [
-        {"name": "n", "cell": "lstm", "bits": data["costs"]["model"]}
+        {
+            "name": "n",
+            "cell": "lstm",
+            "bits": data["costs"]["model"],
+            "weights": data["network"]["weights"],
+            "steps": 60,
+        }
     ]
     assert data["network"]["weights"] == len(language.checkpoint.best)
     assert "--set model.hidden=8" in data["command"]

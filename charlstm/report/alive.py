@@ -1,4 +1,4 @@
-"""The model itself, as data from which the page runs it: section "Alive".
+"""The model itself, as data from which the page runs it: section "Try it".
 
 `assets/model.js` is the other side: it computes what `charlstm.nn` computes.
 """

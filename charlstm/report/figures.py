@@ -8,8 +8,9 @@ from typing import Any
 
 from charlstm.report.page import missing
 
-COLOURS = ("#1d5c97", "#c2410c", "#2f7d4f", "#7a3fb0", "#8a6d00", "#b0305c")
-"""Of the models, in their order, on paper; the style sheet has the same."""
+COLOURS = ("#1d5c97", "#b0305c", "#2f7d4f", "#7a3fb0", "#8a6d00", "#00767a")
+"""Of the models, in their order, on paper; the style sheet has the same. None is orange, which
+stands for influence and surprise."""
 
 QUIET = "#5a5f67"
 """Of axes and numbers."""
@@ -60,7 +61,7 @@ def learning_curves(
 ) -> str:
     """Losses by step, the best one marked, and returns after divergence, from a step to another;
     below, where it is known, the learning rate. Each curve is broken where it goes back."""
-    figure, plots = axes([2.1, 0.9] if rate else [2.5])
+    figure, plots = axes([2.4, 0.6] if rate else [2.5])
     losses = plots[0]
     losses.plot(*broken(train), color=COLOURS[0], linewidth=1.4)
     marker = "o" if len(valid) < 40 else None
@@ -70,10 +71,8 @@ def learning_curves(
     for start, end in returns:
         losses.axvspan(end, start, color="#c2410c", alpha=0.12, linewidth=0)
         losses.axvline(start, color="#c2410c", linewidth=1.0, linestyle=":")
-    highest = [y for _, y in valid] + [y for _, y in train[len(train) // 20 :]]
-    if highest:
-        low = min(y for _, y in [*train, *valid])
-        losses.set_ylim(max(0.0, low * 0.93), max(highest) * 1.04 + 1e-6)
+    if heights := [y for _, y in [*train, *valid]]:
+        losses.set_ylim(max(0.0, min(heights) * 0.93), max(heights) * 1.04 + 1e-6)
     if rate:
         plots[1].plot(*broken(rate), color=COLOURS[2], linewidth=1.4)
         plots[1].set_ylim(bottom=0)

@@ -91,13 +91,11 @@ def learning(language: LanguageModel, log: Iterable[Line] | None = None) -> dict
 
 
 def _samples(lines: Iterable[Line]) -> list[list[Any]]:
-    """Step, bits and text of samples; the loss is that of training up to there, or the held-out
-    one where there is none."""
+    """Step, bits and text of samples; the loss is that of training up to there, None before it."""
     rows = []
     for line in lines:
         if "sample" in line:
-            nats = line["train"] if line["train"] is not None else line.get("valid")
-            text = line["sample"]
+            nats, text = line["train"], line["sample"]
             cut = text[:LONGEST] + "…" * (len(text) > LONGEST)
             rows.append([line["step"], None if nats is None else _bits(nats), harmless(cut)])
     return thinned(rows, SAMPLES)

@@ -52,11 +52,17 @@ def overview(languages: Mapping[str, LanguageModel], text: str = "") -> dict[str
 
 
 def beside(languages: Mapping[str, LanguageModel], sha256: str) -> Iterator[dict[str, Any]]:
-    """Name, cell and held-out bits of the models whose corpus has this digest."""
+    """What `overview` says of the models whose corpus has this digest."""
     for name, language in languages.items():
         p, cell = language.checkpoint.progress, language.checkpoint.config.model.cell
         if p.corpus.sha256 == sha256 and p.in_use is not None:
-            yield {"name": harmless(name), "cell": cell, "bits": p.in_use.nats / math.log(2)}
+            yield {
+                "name": harmless(name),
+                "cell": cell,
+                "bits": p.in_use.nats / math.log(2),
+                "weights": len(language.checkpoint.best),
+                "steps": p.step,
+            }
 
 
 def model_widths(config: Config) -> tuple[int, ...]:

@@ -41,6 +41,7 @@ class Alive {
     const writing = element("div", {}, ...this.#controls(), ...this.#guessing());
     const inside = element("div", {}, labelled("h3", {}, "alive.inside"));
     inside.append(...[strips.layers, strips.now, strips.key, strips.equation].filter(Boolean));
+    inside.append(labelled("p", { class: "note" }, `alive.primes_${this.data.cell}`));
     const along = labelled("p", { class: "note" }, "alive.along_note");
     root.append(element("div", { class: "desk" }, writing, inside));
     root.append(strips.heading, along, strips.tape);
@@ -130,6 +131,7 @@ class Alive {
       element("p", { class: "context" }, this.where, this.before),
       element("ol", { class: `guesses ${this.data.vocabulary.unit}` }, ...rows),
       labelled("p", { class: "note" }, "alive.press"),
+      labelled("p", { class: "note" }, "page.signs"),
     ];
   }
 

@@ -47,7 +47,7 @@ function language() {
 }
 
 // The text of a label, such as "surprise.title", with {name} replaced by values.name. A value that
-// is itself a label has the form {label: key}. {character} and {characters} stand for what the model
+// is itself a label has the form {label: key, values}. {character} and {characters} stand for what the model
 // reads one by one, which may be bytes or words.
 function text(key, values = {}) {
   const [part, name] = key.split(".");
@@ -58,7 +58,9 @@ function text(key, values = {}) {
   };
   return pattern.replace(/\{(\w+)\}/g, (_, each) => {
     const value = values[each] ?? units[each];
-    return value !== null && typeof value === "object" ? text(value.label) : String(value);
+    return value !== null && typeof value === "object"
+      ? text(value.label, value.values)
+      : String(value);
   });
 }
 
@@ -116,12 +118,17 @@ function percent(share) {
   return `${number(100 * share, share < 0.1 || share > 0.99 ? 1 : 0)}%`;
 }
 
-// A share as a percentage, or, where that would begin with zeros, as a fraction.
+// A share as a percentage of two digits, with as many zeros before them as it takes.
 function portion(value) {
-  if (value >= 1e-3) {
-    return `${Number((100 * value).toPrecision(2))}%`;
-  }
-  return value < 1e-9 ? `<1/${number(1e9)}` : `1/${number(Number((1 / value).toPrecision(2)))}`;
+  const shown = Math.max(value, 1e-9);
+  const written = (100 * shown).toLocaleString("en", { maximumSignificantDigits: 2 });
+  return `${value < shown ? "<" : ""}${written}%`;
+}
+
+// What a model is called: its name, and its cell where the name does not say that already.
+function modelName({ name, cell }) {
+  const kind = cell.toUpperCase();
+  return name.toUpperCase() === kind ? kind : `${name} (${kind})`;
 }
 
 // Numbers from base64, as typed arrays. `kind` is a constructor, such as Float32Array.
@@ -217,6 +224,7 @@ const tools = {
   number,
   percent,
   portion,
+  modelName,
   decoded,
   theme,
   colour,

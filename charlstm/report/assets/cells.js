@@ -1,7 +1,10 @@
 // Section 4: the units that follow something nameable, and all units as a heat map.
 
 section("cells", (root, data) => {
-  root.append(labelled("h3", {}, "cells.named_title"));
+  root.append(
+    labelled("p", {}, `cells.letters_${data.cell}`),
+    labelled("h3", {}, "cells.named_title"),
+  );
   if (data.named.length) {
     root.append(labelled("p", {}, "cells.named_intro", { n: number(data.measured) }));
     namedUnits(root, data);
@@ -49,6 +52,20 @@ function namedUnits(root, data) {
     }
     shown.replaceChildren(...describedUnit(row, data));
   }
+  const borders = [true, false].filter((follows) => ordered.some((row) => row.follows === follows));
+  groups.append(
+    element(
+      "ul",
+      { class: "key" },
+      ...borders.map((follows) =>
+        labelled(
+          "li",
+          { class: follows ? "border" : "border weak" },
+          follows ? "cells.key_follows" : "cells.key_weak",
+        ),
+      ),
+    ),
+  );
   root.append(groups, shown);
   const best = ordered.find((row) => row.remembered && row.follows) ?? ordered[0];
   choose(...buttons.find(([row]) => row === best));
@@ -60,9 +77,11 @@ function describedUnit(row, data) {
     value: number(row.value, 2),
     chance: number(row.chance, 2),
     unit: number(row.index + 1),
-    layer: row.layer + 1,
     quantity: { label: `cells.name_${data.cell}_${row.quantity}` },
-    letter: row.quantity,
+    where:
+      data.layers.length > 1
+        ? { label: "cells.where", values: { letter: row.quantity, n: row.layer + 1 } }
+        : row.quantity,
     threshold: row.threshold === null ? "" : number(row.threshold, 2),
   };
   const way = row.rising ? "above" : "below";
@@ -82,7 +101,10 @@ function describedUnit(row, data) {
     labelled("p", { class: "note" }, judged, values),
     view,
   ];
-  const key = element("ul", { class: "key" }, colourKey(-1, row), colourKey(1, row));
+  const ends = row.numeric
+    ? ["cells.key_little", "cells.key_much"]
+    : ["cells.key_no", "cells.key_yes"];
+  const key = element("ul", { class: "key" }, ramp("signed", ends));
   if (!row.numeric) {
     key.append(
       element(
@@ -103,13 +125,6 @@ function describedUnit(row, data) {
     ),
   );
   return parts;
-}
-
-function colourKey(strength, { numeric }) {
-  const sign = element("span", { class: "unit patch" }, "\u00a0");
-  paint(sign, strength);
-  const key = numeric ? (strength < 0 ? "little" : "much") : strength < 0 ? "no" : "yes";
-  return element("li", {}, sign, " ", labelled("span", {}, `cells.key_${key}`));
 }
 
 // --- the heat map -----------------------------------------------------------------------------

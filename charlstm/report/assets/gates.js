@@ -60,6 +60,7 @@ function gatePicture(gate, { closed, open }, cell) {
     "figure",
     { class: "scatter" },
     labelled("figcaption", {}, "gates.caption", values),
+    labelled("p", { class: "note" }, `gates.means_${cell}_${gate}`),
     labelled("p", { class: "axis" }, "gates.up"),
     picture,
     labelled("p", { class: "axis across" }, "gates.across"),

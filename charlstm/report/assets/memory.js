@@ -16,17 +16,19 @@ section("memory", (root, data) => {
       }
     }
   };
-  root.append(labelled("p", { class: "note" }, "memory.note"));
+  root.append(labelled("p", {}, "memory.note", { n: number(units.length) }));
   if (several) {
     root.append(...compared(models));
+  }
+  if (page.sections.reach?.svg) {
+    root.append(labelled("p", {}, "memory.beside_reach", { reach: { label: "reach.title" } }));
   }
   for (const model of models) {
     const strength = decoded(model.strength, Uint8Array);
     const view = textView(units, "memory.text", choose);
     views.push({ view, strength });
     if (several) {
-      const values = { name: model.name, cell: model.cell.toUpperCase() };
-      root.append(labelled("h3", {}, "memory.model", values));
+      root.append(element("h3", {}, modelName(model)));
     }
     if (model.halves[0] !== null) {
       const [half, most] = model.halves.map((n) => number(n));
@@ -41,12 +43,13 @@ section("memory", (root, data) => {
 // How far the models look back, each as a bar in the colour of its curve.
 function compared(models) {
   const longest = Math.max(...models.map(({ halves }) => halves[1] ?? 0));
-  const rows = models.flatMap(({ name, cell, halves: [, most] }, n) => {
+  const rows = models.flatMap((model, n) => {
+    const most = model.halves[1];
     if (most === null) {
       return [];
     }
     return {
-      name: labelled("span", {}, "memory.model", { name, cell: cell.toUpperCase() }),
+      name: element("span", {}, modelName(model)),
       share: most / longest,
       value: labelled("span", {}, "memory.count", { n: number(most) }),
       kind: `curve colour-${n % 6}`,

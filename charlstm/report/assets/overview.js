@@ -4,24 +4,27 @@ section("overview", (root, data) => {
   const { costs } = data;
   const worst = Math.max(costs.guessing, costs.counting, costs.model ?? 0);
   const rows = [
-    ["overview.guessing", {}, costs.guessing],
-    ["overview.counting", {}, costs.counting],
-    ...costs.others.map(({ name, cell, bits }) => [
+    ["overview.guessing", {}, costs.guessing, null],
+    ["overview.counting", {}, costs.counting, null],
+    ...costs.others.map((other) => [
       "overview.other",
-      { name, cell: cell.toUpperCase() },
-      bits,
+      { name: modelName(other) },
+      other.bits,
+      modelColour(other.name),
     ]),
   ];
   if (costs.model !== null) {
-    rows.push(["overview.model", { name: data.name }, costs.model]);
+    const name = modelName({ name: data.name, cell: data.network.cell });
+    rows.push(["overview.model", { name }, costs.model, "own curve colour-0"]);
   }
+  rows.sort((a, b) => b[2] - a[2]);
   root.append(
     measures(
-      rows.map(([key, values, bits]) => ({
+      rows.map(([key, values, bits, kind]) => ({
         name: labelled("span", {}, key, values),
         share: worst > 0 ? bits / worst : 0,
         value: labelled("span", {}, "overview.cost", { bits: number(bits, 2) }),
-        kind: key === "overview.model" ? "own" : null,
+        kind,
       })),
     ),
   );
@@ -35,6 +38,11 @@ section("overview", (root, data) => {
     };
     root.append(labelled("p", {}, "overview.meaning", values));
   }
+  const own = { ...data, cell: data.network.cell, weights: data.network.weights };
+  for (const one of costs.others.length ? [own, ...costs.others] : []) {
+    const sizes = { name: modelName(one), weights: number(one.weights), steps: number(one.steps) };
+    root.append(labelled("p", { class: "note" }, "overview.sizes", sizes));
+  }
   root.append(facts(data));
   root.append(
     labelled("h3", {}, "overview.again"),
@@ -42,6 +50,13 @@ section("overview", (root, data) => {
     command(data.command),
   );
 });
+
+// The class of the colour that a model has in all sections.
+function modelColour(name) {
+  const order = page.sections.memory?.models.map((model) => model.name) ?? [];
+  const n = order.indexOf(name);
+  return n < 0 ? null : `curve colour-${n % 6}`;
+}
 
 function facts(data) {
   const { network, corpus } = data;

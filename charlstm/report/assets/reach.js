@@ -15,47 +15,54 @@ section("reach", (root, data) => {
       leading.map((model, n) => [
         n,
         "reach.curve",
-        { ...modelValues(model), state: { label: `reach.state_${mainState(model)}` } },
+        { name: modelName(model), state: { label: `reach.state_${mainState(model)}` } },
       ]),
     ),
   );
+  if (models.some((model) => Object.keys(model.states).length > 1)) {
+    root.append(labelled("p", { class: "note" }, "reach.dashed"));
+  }
   for (const model of leading) {
     const lags = model.curve.length - 1;
     const values = {
-      ...modelValues(model),
+      name: modelName(model),
       lag: number(lags),
-      left: model.curve[lags] < 1e-9 ? { label: "reach.nothing" } : portion(model.curve[lags]),
-      half: halfWay(model.curve),
+      left: portion(model.curve[lags]),
+      kept: percent(keptEachStep(model.curve)),
     };
-    const lasts = values.half === null ? "reach.sentence_lasting" : "reach.sentence";
-    root.append(labelled("p", {}, lasts, values));
+    root.append(labelled("p", {}, "reach.sentence", values));
   }
+  root.append(...reachAndScore(leading));
   const cells = new Set(models.map((model) => model.cell));
   for (const cell of ["rnn", "gru", "lstm"]) {
     if (cells.has(cell)) {
-      root.append(labelled("p", { class: "note" }, `reach.why_${cell}`));
+      root.append(labelled("p", {}, `reach.why_${cell}`));
     }
   }
   root.append(reachTable(models));
 });
-
-function modelValues({ name, cell }) {
-  return { name, cell: cell.toUpperCase() };
-}
 
 // c or h, of the uppermost layer.
 function mainState(model) {
   return Object.keys(model.states)[0].split(".")[1];
 }
 
-// The first lag from which on less than half arrives; null where more than that always does.
-function halfWay(curve) {
-  for (let lag = curve.length - 1; lag >= 0; lag--) {
-    if (curve[lag] >= 0.5) {
-      return lag === curve.length - 1 ? null : number(lag + 1);
-    }
+// The share of the gradient that a step back keeps, on average over the lags that are drawn.
+function keptEachStep(curve) {
+  const lag = curve.findLastIndex((left) => left >= 1e-9);
+  return lag > 0 ? curve[lag] ** (1 / lag) : 0;
+}
+
+// Which model's gradient reaches furthest, and which one guesses best.
+function reachAndScore(models) {
+  const { name, network, costs } = page.sections.overview ?? { costs: { others: [] } };
+  const scores = [{ name, cell: network?.cell, bits: costs.model ?? null }, ...costs.others];
+  if (models.length < 2 || scores.length < 2 || scores.some(({ bits }) => bits === null)) {
+    return [];
   }
-  return "1";
+  const far = models.reduce((a, b) => (keptEachStep(b.curve) > keptEachStep(a.curve) ? b : a));
+  const best = scores.reduce((a, b) => (b.bits < a.bits ? b : a));
+  return [labelled("p", {}, "reach.and_score", { far: modelName(far), best: modelName(best) })];
 }
 
 function reachTable(models) {

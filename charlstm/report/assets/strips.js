@@ -15,7 +15,7 @@ const PICTURES = {
     equations: (now, before) => [
       [
         "h′ = (1 − q) · n + q · h",
-        `${decimal(1 - now.q)} · ${decimal(now.n)} + ${decimal(now.q)} · ${decimal(before.h)} = ${decimal(now.h)}`,
+        `${factor(1 - now.q)} · ${factor(now.n)} + ${factor(now.q)} · ${factor(before.h)} ≈ ${decimal(now.h)}`,
       ],
     ],
   },
@@ -25,9 +25,9 @@ const PICTURES = {
     equations: (now, before) => [
       [
         "c′ = f · c + i · g",
-        `${decimal(now.f)} · ${decimal(before.c)} + ${decimal(now.i)} · ${decimal(now.g)} = ${decimal(now.c)}`,
+        `${factor(now.f)} · ${factor(before.c)} + ${factor(now.i)} · ${factor(now.g)} ≈ ${decimal(now.c)}`,
       ],
-      ["h′ = o · tanh(c′)", `${decimal(now.o)} · ${decimal(Math.tanh(now.c))} = ${decimal(now.h)}`],
+      ["h′ = o · tanh(c′)", `${factor(now.o)} · ${factor(Math.tanh(now.c))} ≈ ${decimal(now.h)}`],
     ],
   },
 };
@@ -39,6 +39,9 @@ const LINE = 11; // pixels of a line of a strip, if it has several
 const MARGIN = 24; // pixels at the left of the tape, for the letters
 
 const decimal = (x) => number(x, 2);
+
+// A factor has a digit more than a result, which then is what a reader gets who computes it.
+const factor = (x) => (x < 0 ? `(${number(x, 3)})` : number(x, 3));
 
 // A canvas as sharp as the screen. draw(context, width, height) is called when its size, the theme
 // or the language changes, and by `redraw`.
@@ -148,7 +151,7 @@ class Strips {
   // What the colours of the strips mean.
   #key() {
     const kinds = this.gates ? ["gate", "signed"] : ["signed"];
-    return element("ul", { class: "key" }, ...kinds.map(ramp));
+    return element("ul", { class: "key" }, ...kinds.map((kind) => ramp(kind)));
   }
 
   #chooseLayer(k) {

@@ -46,6 +46,7 @@ section("surprise", (root, data) => {
   });
   root.append(
     labelled("p", { class: "note" }, `surprise.source_${page.sections.overview.text}`),
+    labelled("p", { class: "note" }, "page.signs"),
     element("div", { class: "controls" }, scale(most), next),
     element("div", { class: "beside" }, view, panel),
   );
@@ -56,7 +57,8 @@ section("surprise", (root, data) => {
 function scale(most) {
   const list = element("ul", { class: "key", "aria-hidden": "true" });
   for (const share of [0, 0.2, 0.4, 0.6, 0.8, 1]) {
-    const sign = element("span", { class: "unit patch" }, number(share * most));
+    const bits = `${share === 1 ? "≥" : ""}${number(share * most)}`;
+    const sign = element("span", { class: "unit patch" }, bits);
     paint(sign, share);
     list.append(element("li", {}, sign));
   }

@@ -162,17 +162,19 @@ function measures(rows) {
   return list;
 }
 
-// What the colours of a gate, or of what has a sign, stand for: an entry of a key.
-function ramp(kind) {
-  const [low, high] = kind === "gate" ? ["closed", "open"] : ["negative", "positive"];
+// What the colours of a gate, or of what has a sign, stand for: an entry of a key. The labels are
+// those of its ends.
+function ramp(kind, labels) {
+  const usual = kind === "gate" ? ["closed", "open"] : ["negative", "positive"];
+  const [low, high] = labels ?? usual.map((end) => `page.${end}`);
   return element(
     "li",
     {},
-    labelled("span", {}, `page.${low}`),
+    labelled("span", {}, low),
     " ",
     element("span", { class: `ramp ${kind}` }),
     " ",
-    labelled("span", {}, `page.${high}`),
+    labelled("span", {}, high),
   );
 }
 
