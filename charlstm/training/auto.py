@@ -69,10 +69,10 @@ ALIKE, LOOKED_AT = 0.25, 1_000_000
 """Lines are records, such as those of a log, where they are longer than `SHORT`, and the deviation
 of their length is less than this share of the mean: in so many units at the beginning."""
 
-RECORD_RATE, RECORD_STREAMS, RECORD_DECAY = 0.006, 16, 0.1
-"""Learning rate, streams and least weight decay for records. They repeat a form that the network
-has to keep to: a lower rate and more steps learn it better, and nothing is dropped while the text
-is not scarce."""
+RECORD_RATE, RECORD_STREAMS, RECORD_DECAY, UNITS_OF_RECORDS = 0.006, 16, 0.1, 40.0
+"""Learning rate, streams, least weight decay, and units for each weight, for records. They repeat a
+form, and hold much that is chance: a lower rate, more steps and a narrower network learn them
+better, and nothing is dropped while the text is not scarce."""
 
 FEWEST_STREAMS = 8
 """Streams of a shard: with fewer its products are slow."""
@@ -199,9 +199,10 @@ class Auto:
         widest network which these let read `UNITS_A_WEIGHT` units a weight. How much is dropped
         depends on the scarcity of text: the product of the epochs and of weights for each unit
         of the text."""
-        scarcity = budget / (6.0 * self.N**2)
+        scarcity, records = budget / (6.0 * self.N**2), self._record() > SHORT
         alphabet = scarcity > SCARCE and self.V <= ALPHABET
         tied = (alphabet or self.corpus.vocabulary.mostly_rare) and not self.shape_given
+        units_a_weight = UNITS_OF_RECORDS if records else UNITS_A_WEIGHT
         for width in reversed(WIDTHS):
             network: dict[str, Any] = {"model.hidden": width}
             if tied:
@@ -210,9 +211,8 @@ class Auto:
                 network |= {"model.embedding_start": ONE_HOT_START}
             config = self._with(network)
             cost, width = operations(config, self.V), max(network_shape(config, self.V).widths)
-            if budget / cost >= UNITS_A_WEIGHT * (cost / 6 - width * self.V):
+            if budget / cost >= units_a_weight * (cost / 6 - width * self.V):
                 break
-        records = self._record() > SHORT
         streams = RECORD_STREAMS if records else STREAMS
         while streams < MOST_STREAMS and budget / cost >= 2 * streams * LENGTH * ENOUGH_STEPS:
             streams *= 2
