@@ -392,6 +392,16 @@ def test_memory(window: Window, html: str, data: Data) -> None:
         assert found == pytest.approx(expected, abs=1e-3)
 
 
+def test_the_summary_is_of_the_data(window: Window, html: str, data: Data) -> None:
+    text = window.open(html).inner_text("#summary")
+    named = data["cells"]["named"]
+    assert f"among {2 ** data['overview']['costs']['model']:.1f} equally likely" in text
+    assert f"Of {len(named)} things" in text
+    assert f"{sum(row['follows'] for row in named)} have a unit" in text
+    assert f"the last {data['memory']['models'][0]['halves'][1]} characters" in text
+    assert re.search(r"50 characters back, [<\d.]+% of the gradient", text)
+
+
 # --- hostile data --------------------------------------------------------------------------------
 
 HOSTILE = [

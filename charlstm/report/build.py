@@ -22,7 +22,17 @@ from charlstm.report.surprise import surprise
 BEGINNING = 40
 """Characters of the excerpt, at most, that the living model begins with."""
 
-SECTIONS = ("overview", "learning", "surprise", "cells", "gates", "reach", "alive", "memory")
+SECTIONS = (
+    "overview",
+    "learning",
+    "surprise",
+    "cells",
+    "gates",
+    "reach",
+    "alive",
+    "memory",
+    "summary",
+)
 """What `sections` makes, in its order; gates only where the cell has some."""
 
 PACKAGES = {"Jinja2": "jinja2", "matplotlib": "matplotlib"}
@@ -66,6 +76,7 @@ def sections(
     yield "reach", reach(languages, passage)
     yield "alive", {**alive(first), "seed": beginning(first, passage)}
     yield "memory", memory(languages, passage)
+    yield "summary", {}  # by the script, from what is above
 
 
 def beginning(language: LanguageModel, passage: Passage) -> str:

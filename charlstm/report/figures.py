@@ -12,6 +12,9 @@ COLOURS = ("#1d5c97", "#b0305c", "#2f7d4f", "#7a3fb0", "#8a6d00", "#00767a")
 """Of the models, in their order, on paper; the style sheet has the same. None is orange, which
 stands for influence and surprise."""
 
+CURVES = COLOURS[3:]
+"""Of training, held-out text and learning rate; a model has one only where four are compared."""
+
 QUIET = "#5a5f67"
 """Of axes and numbers."""
 
@@ -63,18 +66,18 @@ def learning_curves(
     below, where it is known, the learning rate. Each curve is broken where it goes back."""
     figure, plots = axes([2.4, 0.6] if rate else [2.5])
     losses = plots[0]
-    losses.plot(*broken(train), color=COLOURS[0], linewidth=1.4)
+    losses.plot(*broken(train), color=CURVES[0], linewidth=1.4)
     marker = "o" if len(valid) < 40 else None
-    losses.plot(*broken(valid), color=COLOURS[1], linewidth=1.8, marker=marker, markersize=3)
+    losses.plot(*broken(valid), color=CURVES[1], linewidth=1.8, marker=marker, markersize=3)
     if best is not None:
-        losses.plot(*best, "*", color=COLOURS[1], markersize=15, markeredgecolor="#ffffff")
+        losses.plot(*best, "*", color=CURVES[1], markersize=15, markeredgecolor="#ffffff")
     for start, end in returns:
         losses.axvspan(end, start, color="#c2410c", alpha=0.12, linewidth=0)
         losses.axvline(start, color="#c2410c", linewidth=1.0, linestyle=":")
     if heights := [y for _, y in [*train, *valid]]:
         losses.set_ylim(max(0.0, min(heights) * 0.93), max(heights) * 1.04 + 1e-6)
     if rate:
-        plots[1].plot(*broken(rate), color=COLOURS[2], linewidth=1.4)
+        plots[1].plot(*broken(rate), color=CURVES[2], linewidth=1.4)
         plots[1].set_ylim(bottom=0)
     plots[-1].xaxis.set_major_formatter(lambda x, _: f"{x:,.0f}")
     return encoded(figure)

@@ -20,7 +20,17 @@ from charlstm.text.visible import harmless
 
 ASSETS = Path(__file__).parent / "assets"
 
-SECTIONS = ("overview", "learning", "surprise", "cells", "gates", "reach", "alive", "memory")
+SECTIONS = (
+    "overview",
+    "learning",
+    "surprise",
+    "cells",
+    "gates",
+    "reach",
+    "alive",
+    "memory",
+    "summary",
+)
 """Names of the sections in the order of the page. Each has labels, a script and, where it needs
 one, a style sheet of its name."""
 

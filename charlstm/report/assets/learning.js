@@ -15,9 +15,9 @@ section("learning", (root, data) => {
         data.rate ? "learning.across_rate" : "learning.across",
       ),
       swatches([
-        [0, "learning.train"],
-        ...(data.table.length ? [[1, best ? "learning.valid_best" : "learning.valid"]] : []),
-        ...(data.rate ? [[2, "learning.rate"]] : []),
+        [3, "learning.train"],
+        ...(data.table.length ? [[4, best ? "learning.valid_best" : "learning.valid"]] : []),
+        ...(data.rate ? [[5, "learning.rate"]] : []),
       ]),
     );
   }
