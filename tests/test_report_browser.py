@@ -259,7 +259,9 @@ def test_surprise_by_tap(window: Window, html: str) -> None:
     assert chosen(tab, "surprise") == [7]
     panel = tab.locator("#surprise .panel").bounding_box()
     assert 0 <= panel["y"] <= 900 - panel["height"]  # in sight
-    tab.eval_on_selector("#surprise .beside", "(node) => node.scrollIntoView()")
+    tab.eval_on_selector(
+        "#surprise .beside", "(node) => node.scrollIntoView({behavior: 'instant'})"
+    )
     panel = tab.locator("#surprise .panel").bounding_box()
     text = tab.locator("#surprise .text").bounding_box()
     assert panel["y"] + panel["height"] <= text["y"]  # above the text, of which it hides nothing
