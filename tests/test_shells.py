@@ -126,6 +126,8 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def environment(place: Path) -> dict[str, str]:
     """What a shell is given, which finds `charlstm` in the folder."""
+    # without this folder fish reads all manual pages of the system when it starts
+    (place / ".local/share/fish/generated_completions").mkdir(parents=True, exist_ok=True)
     return {
         "PATH": f"{place / 'bin'}{os.pathsep}{os.environ['PATH']}",
         "PYTHONPATH": str(ROOT),
