@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -230,15 +231,17 @@ def test_a_busy_machine(tmp_path: Path) -> None:
     busy = subprocess.Popen([sys.executable, "-c", "while True: pass"])
     try:
         began = time.monotonic()
-        process = run("train", STORY, "-c", "auto", "--max-time", "20s", cwd=tmp_path)
+        options = ["-c", "auto", "--max-time", "20s", "--log", "run.jsonl"]
+        process = run("train", STORY, *options, cwd=tmp_path)
         assert process.returncode == 0, process.stderr
         assert 18.0 <= time.monotonic() - began <= 22.0
     finally:
         busy.kill()
         busy.wait()
     progress = read_checkpoint(tmp_path / "charlstm.npz").progress
-    assert progress.final is not None
-    assert progress.final.step == progress.step
+    last = json.loads((tmp_path / "run.jsonl").read_text(encoding="utf-8").splitlines()[-1])
+    assert last["step"] == progress.step
+    assert last["valid"] is not None
 
 
 @pytest.mark.whole
