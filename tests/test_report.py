@@ -17,9 +17,9 @@ from support import fails, posix, run, trained
 import charlstm
 from charlstm.api import LanguageModel
 from charlstm.errors import UsageError
-from charlstm.report.build import SECTIONS, report_page, sections
+from charlstm.report.build import report_page, sections
 from charlstm.report.learning import learning, parsed, thinned
-from charlstm.report.page import ASSETS, LANGUAGES, MARKER, digest, json_block, page
+from charlstm.report.page import ASSETS, LANGUAGES, MARKER, SECTIONS, digest, json_block, page
 
 pytest.importorskip("jinja2")
 pytest.importorskip("matplotlib")

@@ -118,9 +118,9 @@ def _page(asked: SimpleNamespace, files: Sequence[str]) -> str:
     """The page of the models in some files."""
     from tqdm import tqdm
 
-    from charlstm.report.build import SECTIONS, sections
+    from charlstm.report.build import sections
     from charlstm.report.learning import parsed
-    from charlstm.report.page import page
+    from charlstm.report.page import SECTIONS, page
     from charlstm.text.reading import name_of, read_text
 
     languages = named(load_models(files, []))

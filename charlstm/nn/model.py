@@ -1,5 +1,6 @@
 """The weights of a language model: recurrent layers between characters and softmax."""
 
+import math
 from collections.abc import Sequence
 from typing import Self
 
@@ -106,6 +107,12 @@ class Model:
         without = self.with_weights(self.weights.flat.copy())
         without.weights["by"][unit] = -np.inf
         return without
+
+    @property
+    def rows_shape(self) -> tuple[int, int, int]:
+        """(G, V, H) of the first weights, Wx or E, of which a unit is read by its rows alone."""
+        *gates, V, H = next(iter(self.weights.values())).shape
+        return math.prod(gates), V, H
 
     @property
     def highest_logit(self) -> float:

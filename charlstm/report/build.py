@@ -22,19 +22,6 @@ from charlstm.report.surprise import surprise
 BEGINNING = 40
 """Characters of the excerpt, at most, that the living model begins with."""
 
-SECTIONS = (
-    "overview",
-    "learning",
-    "surprise",
-    "cells",
-    "gates",
-    "reach",
-    "alive",
-    "memory",
-    "summary",
-)
-"""What `sections` makes, in its order; gates only where the cell has some."""
-
 PACKAGES = {"Jinja2": "jinja2", "matplotlib": "matplotlib"}
 """What a report takes beside the runtime packages: name and module."""
 

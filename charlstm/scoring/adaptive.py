@@ -137,10 +137,8 @@ class AdaptiveScorer:
         self.gradient = self.model.weights.like()
         self.learnt = 0  # units learnt from
         # few units have a gradient for few rows of the first weights, but the output's for all
-        first = next(iter(self.model.weights.values())).shape
         self.sparse = not model.shape.tie and SPARSE * LENGTH <= model.V
-        rows_shape = (math.prod(first[:-2]), *first[-2:])
-        self.dynamics = Dynamics(self.model.weights.flat, rate, pull, rows_shape)
+        self.dynamics = Dynamics(self.model.weights.flat, rate, pull, model.rows_shape)
         self.of_stream, self.of_line = (Unrolled(self.model, T, 1) for T in (LENGTH, TAUGHT))
 
     def stream(self, blocks: Iterable[Array], learn: bool = True) -> Iterator[tuple[Array, Array]]:

@@ -140,6 +140,7 @@ class Auto:
         self.corpus, self.settings = corpus, settings
         self.shape_given = not SHAPE.isdisjoint(setting.key for setting in settings)
         self.N, self.V = len(corpus.train), len(corpus.vocabulary)
+        self.records = self._of_records()
         self.end, self.limit = began + seconds(limit), seconds(limit)
         self.trial = min(max(TRIAL * self.limit, SHORTEST), LONGEST)
         self.steps_given = not LENGTHS.isdisjoint(setting.key for setting in settings)
@@ -199,7 +200,7 @@ class Auto:
         widest network which these let read `UNITS_A_WEIGHT` units a weight. How much is dropped
         depends on the scarcity of text: the product of the epochs and of weights for each unit
         of the text."""
-        scarcity, records = budget / (6.0 * self.N**2), self._record() > SHORT
+        scarcity, records = budget / (6.0 * self.N**2), self.records
         alphabet = scarcity > SCARCE and self.V <= ALPHABET
         tied = (alphabet or self.corpus.vocabulary.mostly_rare) and not self.shape_given
         units_a_weight = UNITS_OF_RECORDS if records else UNITS_A_WEIGHT
@@ -246,12 +247,13 @@ class Auto:
             "train.patience": None,
         }
 
-    def _record(self) -> float:
-        """Units of a line, where all are about as long; else none."""
+    def _of_records(self) -> bool:
+        """Whether the lines of the text are records."""
         ends = np.flatnonzero(self.corpus.train[:LOOKED_AT] == self.corpus.vocabulary.line_end)
         lengths = np.diff(ends)
-        alike = len(lengths) > 1 and np.std(lengths) < ALIKE * np.mean(lengths)
-        return float(np.mean(lengths)) if alike else 0.0
+        return len(lengths) > 1 and bool(
+            np.mean(lengths) > SHORT and np.std(lengths) < ALIKE * np.mean(lengths)
+        )
 
     def _end(self, config: Config, units: float) -> dict[str, Any]:
         """The number of steps that read so many units, evaluations included, and what depends on

@@ -63,8 +63,6 @@ class Learner:
             self.optimizer.state[name][...] = flat
         # a segment that has few of the characters has a gradient for few rows of the first
         # weights, Wx or the embedding, unless that is the output's too
-        first = next(iter(self.model.weights.values()))
-        self.rows_shape = (math.prod(first.shape[:-2]), *first.shape[-2:])
         few = ranks.size == 1 and SPARSE * t.batch * t.length <= self.model.V
         self.sparse = few and self.optimizer.sparse and not m.tie
         unknown = corpus.vocabulary.unknown
@@ -142,7 +140,7 @@ class Learner:
         weights, rate = self.model.weights.flat, self.plan.learning_rate(self.progress)
         if self.sparse:
             rows = np.union1d(segment[:-1], self.dropped_to)
-            self.optimizer.sparse_step_(weights, self.gradient, rate, self.rows_shape, rows)
+            self.optimizer.sparse_step_(weights, self.gradient, rate, self.model.rows_shape, rows)
         else:
             self.optimizer.step_(weights, self.gradient, rate)
 
