@@ -5,7 +5,7 @@ same job (`torch_train.py`): the same recipe, held-out evaluation, saving and lo
 
 The contestants of a contest run in turns, some seconds each, on all cores where nothing else is
 said. A rate is the characters between two lines of a log over the time between them, evaluation
-and saving included; the first third of a run, in which processes start, does not count. The
+and saving included; the first third of a log, while processes start, does not count. The
 medians and the bests are over all rounds. Exit code 1: a median misses its target.
 """
 
@@ -79,16 +79,23 @@ class Rates(NamedTuple):
         return f"{median(self.all) / 1e3:,.0f}k, {max(self.all) / 1e3:,.0f}k"
 
 
-def run(command: Sequence[str], log: Path, seconds: float) -> list[float]:
+def run(command: Sequence[str], log: Path) -> list[float]:
     """The rates of a command that ends by itself."""
     subprocess.run(command, env=common.USER_ENVIRONMENT, check=True, stdin=subprocess.DEVNULL)
-    lines = [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()]
-    settled = [line for line in lines if line["seconds"] > seconds / 3]
-    return [
+    return rates_of([json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()])
+
+
+def rates_of(lines: Sequence[dict[str, float]]) -> list[float]:
+    """Between the lines of a log but the first third."""
+    settled = lines[len(lines) // 3 :]
+    rates = [
         (b["chars"] - a["chars"]) / (b["seconds"] - a["seconds"])
         for a, b in pairwise(settled)
         if b["step"] > a["step"]
     ]
+    if not rates:
+        raise SystemExit("a run evaluated less than twice: more --seconds, or a smaller --every")
+    return rates
 
 
 def commands(contest: Contest, text: str, seconds: float, every: int) -> dict[str, list[str]]:
@@ -115,7 +122,7 @@ def settle(contest: Contest, text: str, o: argparse.Namespace) -> Row:
             for name, command in order.items():
                 log, model = Path(folder, f"{len(rates)}.{k}.log"), Path(folder, f"{k}.model")
                 full = [*command, "--log", str(log), "--model", str(model)]
-                rates.setdefault(name, Rates([])).all.extend(run(full, log, o.seconds))
+                rates.setdefault(name, Rates([])).all.extend(run(full, log))
                 log.unlink()
                 model.unlink(missing_ok=True)
             order = dict(reversed(order.items()))
