@@ -117,6 +117,7 @@ class TestEvaluateAndInfo:
     def test_verify(self, korean: Path, tmp_path: Path) -> None:
         """Whole or not, and of that text or not: 0 or 3."""
         digest = json.loads(run("info", korean, "--json").stdout)["sha256"]
+        fails(run("info", korean, "-m", "other.npz"), 2, "two models", "-m other.npz; name one")
         process = run("info", korean, "--verify")
         assert process.stdout.decode() == f"{korean}: whole, sha256 {digest}\n"
         text = (CORPORA / "ferry.txt").read_bytes()

@@ -312,7 +312,10 @@ def test_an_output_is_never_replaced_unasked(path: Path, tmp_path: Path) -> None
 
 
 def test_what_is_wrong_is_one_line(path: Path, tmp_path: Path) -> None:
-    fails(run("export", path, "-o", "x"), 2, "--to")
+    fails(run("export", path, "-o", "x"), 2, "--to", "Choose from: safetensors, torch, onnx,")
+    fails(
+        run("export", path, "-m", "b.npz", "--to", "json", "-o", "x"), 2, "two models", "-m b.npz"
+    )
     fails(run("export", path, "--to", "json"), 2, "--output")
     fails(run("export", path, "--to", "pickle", "-o", "x"), 2, "pickle")
     fails(run("export", path, "--to", "torch", "-o", "-"), 2, "the lines that load the file")

@@ -218,7 +218,14 @@ def renamed(arrays: dict[str, Array], old: str, new: str) -> dict[str, Array]:
 
 REFUSED: dict[str, tuple[dict[str, Array], str]] = {
     "bidirectional": (with_(network(), rnn__weight_ih_l0_reverse=(12, 4)), "bidirectional"),
-    "proj_size": (with_(network(), rnn__weight_hr_l0=(2, 3)), "proj_size"),
+    "two layers, bidirectional": (
+        with_(stack(2), rnn__weight_ih_l0_reverse=(12, 4), rnn__weight_ih_l1=(12, 6)),
+        "bidirectional",
+    ),
+    "proj_size": (
+        with_(network(), rnn__weight_hr_l0=(2, 3), rnn__weight_hh_l0=(12, 2)),
+        "proj_size",
+    ),
     "a norm": (with_(network(), norm__weight=(3,)), "'norm.weight' (3,) is no part of"),
     "a convolution": (with_(network(), conv__weight=(3, 3, 2)), "'conv.weight' (3, 3, 2) is no"),
     "attention": (with_(network(), attention__in_proj_weight=(9, 3)), "is no part of"),
@@ -228,6 +235,10 @@ REFUSED: dict[str, tuple[dict[str, Array], str]] = {
     ),
     "cells": (renamed(network(), "_l0", ""), "no recurrent layer"),
     "no output": (without(without(network(), "linear.weight"), "linear.bias"), "cannot be read"),
+    "layers alone": (
+        {name: w for name, w in network().items() if "rnn" in name},
+        "its other weights, none, cannot be read",
+    ),
     "two outputs": (with_(network(), fc__weight=(6, 3)), "cannot be read"),
     "a hidden linear layer": (with_(network(), fc__weight=(3, 3)), "cannot be read"),
     "a bias too many": (with_(network(), other__bias=(6,)), "cannot be read"),
@@ -313,10 +324,11 @@ def units_json(units: list[str]) -> str:
     [
         ("units", "fbcade"),
         ("units", "fbcade\n"),
+        ("units", "fbcade\r\n"),
         ("units.json", units_json(list("fbcade"))),
         ("units.json", json.dumps(list("fbcade"))),
     ],
-    ids=["text", "text and line end", "object", "list"],
+    ids=["text", "text and line end", "text of Windows", "object", "list"],
 )
 @pytest.mark.parametrize("D", [0, 4])
 def test_characters_in_any_order(D: int, name: str, vocabulary: str, tmp_path: Path) -> None:
@@ -517,6 +529,7 @@ def test_streams(tmp_path: Path) -> None:
     charlstm.export_model(model, tmp_path / "m.st", "safetensors")
     done = run("import", "-", "-o", "-", stdin=(tmp_path / "m.st").read_bytes())
     assert done.returncode == 0, done.stderr
+    assert done.stderr.endswith(b" characters\n")  # no command to try: the model has no name
     (tmp_path / "m.npz").write_bytes(done.stdout)
     assert_equal(charlstm.load(tmp_path / "m.npz"), model)
     fails(run("import", "-", "--vocabulary", "-", "-o", "-"), 2, "both want standard input")

@@ -173,6 +173,8 @@ LINES = [
     ("sample -m fol", "sample -m folder/"),
     ("sample -m folder/d", "sample -m folder/deep.npz "),
     ("sample -m tw", "sample -m two\\ words.npz "),
+    ("sample -m two\\ ", "sample -m two\\ words.npz "),
+    ("sample -m 'two ", "sample -m 'two words.npz' "),
     ("info my", "info my.npz "),
     ("train -o my", "train -o my.npz "),
     ("sample --seed zz", "sample --seed zz"),

@@ -133,7 +133,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except click.ClickException as e:
         ctx = getattr(e, "ctx", None)
         where = ctx.command_path if ctx is not None else "charlstm"
-        error(f"{e.format_message().rstrip('.')}; see {where} --help")
+        what = e.format_message().replace("\n\t", " ").rstrip(".")  # choices stand in lines
+        error(f"{what}; see {where} --help")
         return 2
     except (KeyboardInterrupt, click.Abort):
         return 128 + signal.SIGINT

@@ -29,11 +29,8 @@ class Shell(ShellComplete):
 
     def get_completion_args(self) -> tuple[list[str], str]:
         """The words behind the command, and the one that is begun, which may be empty."""
-        line = os.environ["COMP_WORDS"]
-        words = split_arg_string(line)[1:]
-        if not words or line[-1].isspace():
-            return words, ""
-        return words[:-1], words[-1]
+        words = split_arg_string(f"{os.environ['COMP_WORDS']}.")[1:]  # the dot keeps an empty word
+        return words[:-1], words[-1][:-1] if words else ""
 
     def get_completions(self, args: list[str], incomplete: str) -> list[CompletionItem]:
         """Whole words: click leaves the option away in front of --option=value."""
@@ -66,7 +63,7 @@ _charlstm_completion() {
             file) compopt -o default ;;
             plain)
                 value=${value#"$replaced"}
-                [[ $word == *[\"\']* ]] || printf -v value %q "$value"
+                [[ $word${COMP_WORDS[COMP_CWORD]} == *[\"\']* ]] || printf -v value %q "$value"
                 COMPREPLY+=("$value")
                 [[ $value == *= ]] && compopt -o nospace
                 ;;

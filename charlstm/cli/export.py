@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from charlstm.cli.options import Utf8, debug_option, model_argument, option
+from charlstm.cli.options import Utf8, debug_option, model_argument, one_model, option
 from charlstm.cli.streams import check_stdout, notice, printable, write
 from charlstm.errors import UsageError
 
@@ -47,7 +47,7 @@ def export(**params: Any) -> None:
     from charlstm.storage.files import check_apart
 
     asked = SimpleNamespace(**params)
-    path = asked.file if asked.model is None else asked.model
+    path = one_model(asked.file, asked.model)
     torch, options = asked.to == "torch", _options(asked, path)
     if asked.output == "-":
         if torch:

@@ -51,8 +51,10 @@ def import_(**params: Any) -> None:
     m, v = language.config.model, language.vocabulary
     if m.cell == "rnn" and asked.vocabulary is not None:
         notice("the RNN is taken for one with tanh, as PyTorch's are by default")
+    wrote = f"{m.cell}, {len(language.checkpoint.best):,} parameters, {len(v):,} {v.name}s"
     if output is None:
         stream_checkpoint(write, language.checkpoint)
-    model = "" if output in (None, "charlstm.npz") else f" -m {shlex.quote(output)}"
-    what = f"{m.cell}, {len(language.checkpoint.best):,} parameters, {len(v):,} {v.name}s"
-    notice(f"wrote {output or 'standard output'}: {what}; try: charlstm sample{model}")
+        notice(f"wrote standard output: {wrote}")
+        return
+    model = "" if output == "charlstm.npz" else f" -m {shlex.quote(output)}"
+    notice(f"wrote {output}: {wrote}; try: charlstm sample{model}")

@@ -8,7 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from charlstm.cli.options import Rule, check_options, debug_option, model_argument, option
+from charlstm.cli.options import (
+    Rule,
+    check_options,
+    debug_option,
+    model_argument,
+    one_model,
+    option,
+)
 from charlstm.cli.streams import check_one_user, loss_at, notice, printable, to_json, write
 from charlstm.errors import CheckpointError, UsageError
 from charlstm.text.visible import escaped
@@ -44,7 +51,7 @@ def info(**params: Any) -> None:
     from charlstm.storage.checkpoint import read_checkpoint
 
     asked = SimpleNamespace(**params)
-    path = asked.file if asked.model is None else asked.model
+    path = one_model(asked.file, asked.model)
     readers = [("-m", path), ("--gradient-flow", asked.gradient_flow), ("--valid", asked.valid)]
     check_one_user("input", [*readers, *(("--corpus", corpus) for corpus in asked.corpus)])
     check_options(RULES, UsageError)

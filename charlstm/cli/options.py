@@ -80,7 +80,7 @@ def option(usage: str, help: str, **more: Any) -> Callable[[F], F]:
 
 def model_argument(metavar: str) -> Callable[[F], F]:
     """A model, as the argument that `metavar` stands for, or with -m: the parameters `file` and
-    `model`, of which the latter, where given, is meant."""
+    `model`, of which `one_model` takes the one that is meant."""
     argument = click.argument(
         "file",
         default="charlstm.npz",
@@ -93,6 +93,14 @@ def model_argument(metavar: str) -> Callable[[F], F]:
         return argument(option("-m --model FILE", f"The same as {metavar}.")(f))
 
     return decorate
+
+
+def one_model(file: str, model: str | None) -> str:
+    """The model that a command with `model_argument` reads."""
+    source = click.get_current_context().get_parameter_source("file")
+    if model is not None and source is click.core.ParameterSource.COMMANDLINE:
+        raise click.UsageError(f"two models, {file} and -m {model}; name one")
+    return file if model is None else model
 
 
 def _set_debug(ctx: click.Context, param: click.Parameter, value: bool) -> None:

@@ -123,7 +123,8 @@ def listed(data: bytes, is_json: bool, V: int) -> list[str]:
     except UnicodeDecodeError:
         raise Refused("the vocabulary is not UTF-8") from None
     if not is_json:
-        return _units(list(text.removesuffix("\n") if len(text) == V + 1 else text), V)
+        end = next((e for e in ("\r\n", "\n") if len(text) == V + len(e)), "")
+        return _units(list(text.removesuffix(end)), V)
     units = plain_json(text, 4 * V + 4, "the vocabulary")
     if isinstance(units, dict):
         if not all(type(k) is int for k in units.values()):

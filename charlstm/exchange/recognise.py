@@ -63,6 +63,10 @@ class Ends(NamedTuple):
 def recognised(arrays: Arrays, config: Config | None) -> Model:
     """The network that arrays of PyTorch's names and shapes are. The configuration, where it is
     known, says which of several readings is meant. Raises `Refused`."""
+    for name in arrays:
+        for like, why in REASONS.items():
+            if re.fullmatch(like, name, re.DOTALL):
+                raise Refused(f"{shown(name)} {why}")
     layers = _layers(arrays)
     rest = {name: array for name, array in arrays.items() if not RECURRENT.fullmatch(name)}
     D, widths = layers[0]["weight_ih"].shape[1], [len(layer["weight_hh"].T) for layer in layers]
@@ -83,8 +87,9 @@ def recognised(arrays: Arrays, config: Config | None) -> Model:
         listed = ", ".join(f"{shown(name)} {array.shape}" for name, array in rest.items())
         way = "in more than one way" if readings else "as an embedding and an output"
         other = "" if config is None else ", or not as its configuration says"
-        what = f"around a {cell} that reads {D:,} and shows {widths[-1]:,} numbers"
-        raise Refused(f"its weights {listed:.300} cannot be read {way} {what}{other}")
+        what = f"around {cell} layers that read {D:,} and show {widths[-1]:,} numbers"
+        others = f"its other weights, {listed or 'none':.300},"
+        raise Refused(f"{others} cannot be read {way} {what}{other}")
     ((shape, ends),) = readings
     model = Model(shape)
     for k, layer in enumerate(layers):
@@ -187,8 +192,7 @@ def _modules(arrays: Arrays) -> tuple[dict[str, Array], dict[str, Array]]:
         elif kind == "bias" and array.ndim == 1:
             biases[module] = array
         else:
-            reasons = (why for like, why in REASONS.items() if re.fullmatch(like, name, re.DOTALL))
-            why = next(reasons, "is no part of an embedding, recurrent layers and an output")
+            why = "is no part of an embedding, recurrent layers and an output"
             raise Refused(f"{shown(name)} {array.shape} {why}")
     return weights, biases
 
