@@ -29,6 +29,7 @@ import charlstm.nn.arrays
 import charlstm.nn.recurrent
 from charlstm.nn.arrays import Parameters
 from charlstm.nn.cells import CELLS
+from charlstm.nn.products import Panels
 from charlstm.nn.stepper import Stepper
 from charlstm.nn.unrolled import Unrolled
 
@@ -474,3 +475,18 @@ def test_an_array_is_written_into_not_replaced() -> None:
     assert weights.flat.tolist() == [0.0] * 6 + [1.0] * 4
     with pytest.raises(TypeError, match="b lies in `flat`"):
         weights["b"] = np.zeros(4)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("N", [1, 16, 65, 100, 130, 384])
+def test_products_in_panels(N: int, dtype: type) -> None:
+    """Every row of every panel begins at a cache line, and the products are those of the whole."""
+    rng = np.random.default_rng(N)
+    x, W = (rng.standard_normal(shape).astype(dtype) for shape in ((32, 40), (3, 40, N)))
+    panels, out = Panels(32, 3, 40, N, dtype), np.empty((3, 32, N), dtype)
+    panels.fill(W)
+    panels.multiply(x, out)
+    assert_close(out, x @ W, tolerance=1e-5)
+    for panel in panels.panels:
+        assert panel.ctypes.data % charlstm.nn.arrays.CACHE_LINE == 0
+        assert all(step % charlstm.nn.arrays.CACHE_LINE == 0 for step in panel.strides[:-1])

@@ -91,8 +91,8 @@ def cli() -> None:
 cli.commands = {name: click.Command(name) for name in COMMANDS}
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line and return its exit code; every error is one line on stderr."""
+def _prepare() -> None:
+    """Set what holds for the whole process: threads of the BLAS, and the standard streams."""
     # The products here are small: a BLAS that spreads them over threads loses half its speed.
     # NumPy reads the settings when the commands load it.
     for name in THREAD_SETTINGS:
@@ -103,6 +103,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for stream in (sys.stdout, sys.stderr):
         if stream is not None and hasattr(stream, "reconfigure"):
             stream.reconfigure(encoding="utf-8", errors="backslashreplace")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line and return its exit code; every error is one line on stderr."""
+    _prepare()
     context: dict[str, bool] = {}
     ends_at_once = signal.getsignal(signal.SIGINT) is signal.SIG_DFL
     try:

@@ -30,6 +30,13 @@ def empty(shape: tuple[int, ...], dtype: DTypeLike) -> Array:
     return memory[start : start + size].view(dtype).reshape(shape)
 
 
+def aligned_rows(shape: tuple[int, ...], dtype: DTypeLike) -> Array:
+    """As `empty`, with each row at the beginning of a cache line."""
+    *lead, n = shape
+    line = CACHE_LINE // np.dtype(dtype).itemsize
+    return empty((*lead, -(-n // line) * line), dtype)[..., :n]
+
+
 def zeros(shape: tuple[int, ...], dtype: DTypeLike) -> Array:
     """As `empty`, filled with zeros."""
     array = empty(shape, dtype)
