@@ -23,6 +23,7 @@ from __future__ import annotations
 import ast
 import contextlib
 import io
+import itertools
 import math
 import os
 import re
@@ -131,6 +132,36 @@ def commands(block: Block) -> list[tuple[str, str]]:
         n = next(k for k, line in enumerate(lines) if not line.endswith("\\")) + 1
         found.append(("\n".join(lines[:n]), "\n".join(lines[n:])))
     return found
+
+
+def written(page: str) -> set[str]:
+    """The files that the commands of a page write, those of a loop each by its name."""
+    names = set()
+    for command, _ in (
+        pair for b in blocks(page) if b.language == "console" for pair in commands(b)
+    ):
+        loops = {
+            name: words.split() for name, words in re.findall(r"for (\w+) in ([^;]+);", command)
+        }
+        for name in re.findall(r"(?:-o|--log|>) (\S+\.\w+)", command):
+            parts = re.split(r"\$(\w+)", name)
+            choices = [loops[part] if k % 2 else [part] for k, part in enumerate(parts)]
+            names |= {"".join(choice) for choice in itertools.product(*choices)}
+    return names
+
+
+def test_a_folder_holds_the_whole_book() -> None:
+    """No chapter writes a file of another: a reader needs neither --force nor a second folder."""
+    assert written("```console\n$ for n in 1 2; do train -o a-$n.npz; done > b.txt\n```\n") == {
+        "a-1.npz",
+        "a-2.npz",
+        "b.txt",
+    }
+    owner: dict[str, str] = {}
+    for chapter in CHAPTERS:
+        for name in written(read("en", chapter)):
+            assert owner.setdefault(name, chapter) == chapter, (name, chapter)
+    assert len(owner) > 40
 
 
 @pytest.mark.book
