@@ -482,7 +482,7 @@ def test_an_array_is_written_into_not_replaced() -> None:
 def test_products_in_panels(N: int, dtype: type) -> None:
     """Every row of every panel begins at a cache line, and the products are those of the whole."""
     rng = np.random.default_rng(N)
-    x, W = (rng.standard_normal(shape).astype(dtype) for shape in ((32, 40), (3, 40, N)))
+    x, W = rng.standard_normal((32, 40), dtype), rng.standard_normal((3, 40, N), dtype)
     panels, out = Panels(32, 3, 40, N, dtype), np.empty((3, 32, N), dtype)
     panels.fill(W)
     panels.multiply(x, out)
