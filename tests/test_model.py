@@ -483,7 +483,7 @@ def test_products_in_panels(N: int, dtype: type) -> None:
     """Every row of every panel begins at a cache line, and the products are those of the whole."""
     rng = np.random.default_rng(N)
     x, W = rng.standard_normal((32, 40), dtype), rng.standard_normal((3, 40, N), dtype)
-    panels, out = Panels(32, 3, 40, N, dtype), np.empty((3, 32, N), dtype)
+    panels, out = Panels(32, 3, 40, N, dtype), np.zeros_like(x @ W)
     panels.fill(W)
     panels.multiply(x, out)
     assert_close(out, x @ W, tolerance=1e-5)
