@@ -335,7 +335,8 @@ def test_gates(window: Window, html: str, data: Data) -> None:
         assert still == tab.eval_on_selector_all(
             f"#gates .scatter:nth-child({n + 1}) circle", kinds
         )
-        half = sum(0.1 <= m <= 0.9 for m, s in zip(shares_["mean"], still, strict=True) if s)
+        ends = [a + b for a, b in zip(shares_["open"], shares_["closed"], strict=True)]
+        half = sum(s and share < 0.1 for s, share in zip(still, ends, strict=True))
         summary = tab.locator(f"#gates .scatter:nth-child({n + 1}) > .note").last.inner_text()
         assert summary.endswith(f"resting half open: {half}.")
         title = tab.locator(f"#gates .scatter:nth-child({n + 1}) circle title").first

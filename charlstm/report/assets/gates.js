@@ -29,7 +29,7 @@ function gatePicture(gate, { closed, open, mean, deviation }, { cell, limits }) 
     n: number(open.length),
     open: many(open),
     closed: many(closed),
-    half: number(deviation.filter((d, k) => d < limits.still && isBetween(mean[k], limits)).length),
+    half: number(deviation.filter((d, k) => d < limits.still && open[k] + closed[k] < 0.1).length),
   };
   const picture = shape("svg", {
     viewBox: `0 0 ${SIDE + 2 * EDGE} ${SIDE + TOP + EDGE}`,
@@ -75,10 +75,6 @@ function gatePicture(gate, { closed, open, mean, deviation }, { cell, limits }) 
     labelled("p", { class: "axis across" }, "gates.across"),
     labelled("p", { class: "note" }, "gates.summary", values),
   );
-}
-
-function isBetween(value, limits) {
-  return value >= limits.closed && value <= limits.open;
 }
 
 // A square from 0 to 100 % with the line that no dot can cross: it is open or closed, not both.
