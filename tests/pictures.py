@@ -48,7 +48,7 @@ class Picture(NamedTuple):
 DRAWN = (
     Picture(
         *("vanishing-gradient", ("lstm", "gru", "rnn"), "corpora/lighthouse.txt", "en", 720, None),
-        *("#reach .axis", "#reach .key"),
+        *("#reach .axis", "#reach .key + .note"),
     ),
     Picture(
         *("surprise", ("shakespeare",), "shakespeare.txt", "en", 1000, None),

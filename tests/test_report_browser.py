@@ -330,6 +330,15 @@ def test_gates(window: Window, html: str, data: Data) -> None:
         assert [(float(x) - 42) / 240 for x, _ in dots] == pytest.approx(shares_["open"])
         assert [1 - (float(y) - 12) / 240 for _, y in dots] == pytest.approx(shares_["closed"])
         assert all(left + right <= 1 for left, right in expected)
+        still = [deviation < 0.1 for deviation in shares_["deviation"]]
+        kinds = "(dots) => dots.map((dot) => dot.classList.contains('still'))"
+        assert still == tab.eval_on_selector_all(
+            f"#gates .scatter:nth-child({n + 1}) circle", kinds
+        )
+        ends = [a + b for a, b in zip(shares_["open"], shares_["closed"], strict=True)]
+        half = sum(s and share < 0.1 for s, share in zip(still, ends, strict=True))
+        summary = tab.locator(f"#gates .scatter:nth-child({n + 1}) > .note").last.inner_text()
+        assert summary.endswith(f"resting half open: {half}.")
         title = tab.locator(f"#gates .scatter:nth-child({n + 1}) circle title").first
         assert title.evaluate("(node) => node.textContent").startswith("Unit 1: open")
 

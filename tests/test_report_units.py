@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import statistics
 from typing import Any
 
 import numpy as np
@@ -59,6 +60,9 @@ def test_gates_at_rest() -> None:
                 column = values[:, unit].tolist()
                 assert shares["open"][unit] == round(sum(x > 0.9 for x in column) / 200, 3)
                 assert shares["closed"][unit] == round(sum(x < 0.1 for x in column) / 200, 3)
+                assert shares["mean"][unit] == pytest.approx(statistics.mean(column), abs=6e-4)
+                deviation = statistics.pstdev(column)
+                assert shares["deviation"][unit] == pytest.approx(deviation, abs=6e-4)
     assert sum(map(sum, (s["open"] + s["closed"] for s in data["layers"][0].values()))) > 0
 
 

@@ -1,4 +1,5 @@
-// Section 5: each unit of each gate as a dot, by how long it is open and how long closed.
+// Section 5: each unit of each gate as a dot, by how long it is open and how long closed. A
+// hollow one hardly moves.
 
 const SIDE = 240; // of a picture, in its own units
 const EDGE = 42; // at its left, right and bottom, and
@@ -12,14 +13,14 @@ section("gates", (root, data) => {
     }
     const row = element("div", { class: "scatters" });
     for (const [gate, shares] of Object.entries(gates)) {
-      row.append(gatePicture(gate, shares, data.cell));
+      row.append(gatePicture(gate, shares, data));
     }
     root.append(row);
   });
   root.append(labelled("p", { class: "note" }, "gates.note", { n: number(data.units) }));
 });
 
-function gatePicture(gate, { closed, open }, cell) {
+function gatePicture(gate, { closed, open, mean, deviation }, { cell, limits }) {
   const name = { label: `cells.name_${cell}_${gate}` };
   const many = (shares) => number(shares.filter((share) => share > 0.9).length);
   const values = {
@@ -28,6 +29,7 @@ function gatePicture(gate, { closed, open }, cell) {
     n: number(open.length),
     open: many(open),
     closed: many(closed),
+    half: number(deviation.filter((d, k) => d < limits.still && open[k] + closed[k] < 0.1).length),
   };
   const picture = shape("svg", {
     viewBox: `0 0 ${SIDE + 2 * EDGE} ${SIDE + TOP + EDGE}`,
@@ -45,8 +47,15 @@ function gatePicture(gate, { closed, open }, cell) {
       cx: EDGE + share * SIDE,
       cy: TOP + (1 - closed[k]) * SIDE,
       r: 3.5,
+      class: deviation[k] < limits.still ? "still" : "moving",
     });
-    const parts = { unit: number(k + 1), open: percent(share), closed: percent(closed[k]) };
+    const parts = {
+      unit: number(k + 1),
+      open: percent(share),
+      closed: percent(closed[k]),
+      mean: number(mean[k], 2),
+      deviation: number(deviation[k], 2),
+    };
     const title = shape("title");
     dot.append(title);
     const rename = () => {
