@@ -129,7 +129,8 @@ def whole_runs(o: argparse.Namespace) -> Iterator[Part]:
     if o.text is None:
         yield Part([Row("whole commands", "not measured: no --text", "–", "–")])
     else:
-        yield script("whole_run.py", o.text, *(["--rounds", "1"] if o.quick else []))
+        korean = ["--korean", o.korean] if o.korean else []
+        yield script("whole_run.py", o.text, *korean, *(["--rounds", "1"] if o.quick else []))
 
 
 def corpus(o: argparse.Namespace) -> Iterator[Part]:
@@ -242,6 +243,7 @@ def main() -> int:
     parser.add_argument(
         "--text", help="a text to learn until 1.70 nats, and to tell from others (tinyshakespeare)"
     )
+    parser.add_argument("--korean", help="a text of a large vocabulary, for whole commands")
     parser.add_argument("--large", action="store_true", help="also the corpus of 2 GiB")
     parser.add_argument("--quick", action="store_true", help="few rounds: for a look, not a claim")
     parser.add_argument("--only", nargs="+", choices=list(PARTS), default=list(PARTS))
