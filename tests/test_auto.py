@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import subprocess
 import sys
@@ -138,31 +139,105 @@ def test_it_needs_a_time_and_one_rank(
         choice(corpus, "60s")
 
 
-@pytest.mark.parametrize("pace", [0.6, 1.0, 1.02, 3.0])
-@pytest.mark.parametrize("when", [0.05, 0.3, 0.8])
+@pytest.mark.parametrize("evaluation", [0.0, 0.4, 1.0])
+@pytest.mark.parametrize("pace", [0.3, 0.6, 1.0, 1.02, 3.0])
+@pytest.mark.parametrize("when", [0.05, 0.3, 0.6, 0.8])
 def test_the_time_is_kept_where_the_machine_changes(
-    corpus: Corpus, choice: Callable[..., Choice], pace: float, when: float
+    corpus: Corpus,
+    choice: Callable[..., Choice],
+    monkeypatch: pytest.MonkeyPatch,
+    pace: float,
+    when: float,
+    evaluation: float,
 ) -> None:
     """Some steps at the beginning are slow, and at some time it becomes slower or faster for good:
-    the run ends in time, and the rate never jumps."""
+    the run ends in time, with every evaluation, and the rate does not jump, but where much time is
+    won. Evaluations by themselves change no plan."""
+    monkeypatch.setattr(auto, "EVALUATION", evaluation)
     _, chosen = choice(corpus, "100s")
     training = chosen.start(None, None, lambda text: None)
-    first = int(training.config.train.steps or 0)
-    step, spent, rates, changes = 0, 3.0, [], 0
+    t = training.config.train
+    first, every = int(t.steps or 0), int(t.eval_every or 0)
+    a_unit = 97.0 / (first * t.batch * t.length + math.ceil(first / every) * chosen.evaluation)
+    step, spent, changes, rate = 0, 3.0, 0, 0.0
     while step < int(training.config.train.steps or 0):
         step += 1
         slow = 2.0 if step < first // 50 else 1.0
-        spent += (97.0 / first) * slow * (pace if spent > 100.0 * when else 1.0)
-        rates.append(training.plan.schedule.learning_rate(step, 0, 0))
+        now = a_unit * slow * (pace if spent > 100.0 * when else 1.0)
+        spent += now * t.batch * t.length
+        before = training.plan.schedule.learning_rate(step, 0, 0)
         settings = chosen.replan(step, spent)
         changes += bool(settings)
         training._change(settings)
-        assert training.plan.schedule.learning_rate(step, 0, 0) == pytest.approx(
-            rates[-1], abs=0.02 * auto.LEARNING_RATE
-        )
-    assert 90.0 <= spent <= 101.0
-    assert rates[-1] < 0.02 * auto.LEARNING_RATE
+        rate = training.plan.schedule.learning_rate(step, 0, 0)
+        assert -0.02 <= (rate - before) / auto.LEARNING_RATE <= (0.02 if pace >= 1.0 else 0.5)
+        if step % every == 0 or step == training.config.train.steps:
+            spent += now * chosen.evaluation
+    assert 90.0 <= spent <= 102.0
+    assert rate < 0.02 * auto.LEARNING_RATE
     assert changes == 1 or pace not in (1.0, 1.02)
+
+
+def test_the_time_of_a_single_evaluation(
+    corpus: Corpus, choice: Callable[..., Choice], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is the last, however many steps there are in the end."""
+    monkeypatch.setattr(auto, "EVALUATION", 4.0)
+    _, chosen = choice(corpus, "100s")
+    training = chosen.start(None, None, lambda text: None)
+    t = training.config.train
+    assert t.eval_every == t.steps
+    a_unit = 70.0 / (int(t.steps or 0) * t.batch * t.length)
+    step, spent = 0, 3.0
+    while step < int(training.config.train.steps or 0):
+        step, spent = step + 1, spent + a_unit * t.batch * t.length
+        training._change(chosen.replan(step, spent))
+    assert training.config.train.eval_every == step
+    assert 92.0 <= spent + a_unit * chosen.evaluation <= 100.0
+
+
+@pytest.mark.parametrize("steps", range(1, 30))
+def test_a_run_of_few_steps(corpus: Corpus, steps: int, choice: Callable[..., Choice]) -> None:
+    """Checked at every step, in whatever time: the plan never ends before the step that is done."""
+    chosen = choice(corpus, "100s").auto
+    chosen.start(None, None, lambda text: None)
+    for a_step in (0.1, 1e3):
+        chosen.steps, chosen.hold, chosen.next_check = steps, steps // 5, max(1, steps // 10)
+        chosen.done, chosen.spent, step = 0, 3.0, 0
+        while step < min(99, chosen.steps):
+            step += 1
+            chosen.replan(step, 3.0 + step * a_step)
+            assert chosen.steps >= step
+            assert chosen.hold < chosen.steps
+
+
+def test_what_is_set_is_kept(corpus: Corpus, choice: Callable[..., Choice]) -> None:
+    """A hold that is set, and a number of steps by epochs, which all that depends on it follows."""
+    held = choice(corpus, "100s", **{"train.hold": 0}).auto
+    training = held.start(None, None, lambda text: None)
+    assert training.config.train.hold == 0
+    assert training.replan is None
+    t = choice(corpus, "100s", **{"train.epochs": 1}).config.train
+    assert t.steps == math.ceil(len(corpus.train) / (t.batch * t.length))
+    assert t.warm_up <= t.steps // 10
+    assert choice(corpus, "100s", **{"train.epochs": None}).auto.planned
+    tied = choice(corpus, "60s", **{"model.embedding": 48, "model.tie": True, "model.hidden": 48})
+    assert tied.config.model.embedding_start == Config().model.embedding_start
+
+
+def test_no_time_is_left(corpus: Corpus, choice: Callable[..., Choice]) -> None:
+    late = choice(corpus, "5s").auto
+    late.end = 0.0
+    with pytest.raises(UsageError, match="took all of --max-time 5s"):
+        late.start(None, None, lambda text: None)
+
+
+def test_a_step_that_is_longer_than_a_trial(corpus: Corpus) -> None:
+    """Its speed is measured by that step."""
+    settings = [Setting("train.max_time", "10s", "test"), Setting("train.workers", 1, "test")]
+    chosen = Auto(corpus, settings, time.monotonic())
+    chosen.trial = 0.0
+    assert 0 < chosen._speed(Config().updated(settings)) < 1e7
 
 
 def test_a_run_is_planned_anew(corpus: Corpus, choice: Callable[..., Choice]) -> None:

@@ -271,11 +271,11 @@ def test_whole_commands_race(
     assert row.target == 1.4
 
 
-def test_the_rates_of_a_log() -> None:
-    """However slow the machine was: two lines give one rate, fewer none."""
+def test_the_rate_of_a_log() -> None:
+    """However slow the machine was: two lines give a rate, fewer none."""
     whole_run = importlib.import_module("whole_run")
     lines = [{"step": k, "chars": 100.0 * k * k, "seconds": float(k)} for k in range(1, 7)]
-    assert whole_run.rates_of(lines) == [700, 900, 1100]
-    assert whole_run.rates_of(lines[:2]) == [300]
+    assert whole_run.rate(lines) == 900
+    assert whole_run.rate(lines[:2]) == 300
     for few in ([], lines[:1], [lines[0], lines[0]]):
-        assert whole_run.rates_of(few) == []
+        assert whole_run.rate(few) is None

@@ -148,6 +148,8 @@ def bad_places() -> Iterator[Case]:
         yield f"shape {shape}", with_place(shape=shape), "not one of whole numbers"
     for shape in (None, {}, 3, [1] * 9, [2**53, 1]):
         yield f"shape {shape}", with_place(shape=shape), "not one of whole numbers"
+    single = with_place(shape=[], data_offsets=[begin, begin + 4])
+    yield "a single number", single, "is a single number, not an array"
     for shape in ([rows, n + 1], [rows - 1, n], [], [2**50, 2**50], [2**52] * 8):
         yield f"shape {shape}", with_place(shape=shape), "not as long as its shape"
     for shape in ([n, rows], [rows * n], [1, rows, n], [rows, n, 1]):

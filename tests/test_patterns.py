@@ -20,7 +20,7 @@ from support import CORPORA, POLYGLOT, every_unit, fails, random_model, run, tra
 
 from charlstm.errors import UsageError
 from charlstm.generation.ending import Seed
-from charlstm.generation.matcher import NEVER, Matcher
+from charlstm.generation.matcher import NEVER, OUT_OF_REACH, Matcher
 from charlstm.nn.model import Model
 from charlstm.nn.shape import Shape
 from charlstm.nn.stepper import Stepper
@@ -581,3 +581,23 @@ def test_a_first_unit_that_the_corpus_has_nowhere(count: int) -> None:
     matching = sampler(model, v, 0, length=4, match=Matcher("z{2}", v))
     texts = [c.text for c in matching([Seed(v.encode(""), "")] * count)]
     assert texts == ["zz"] * count
+
+
+@pytest.mark.parametrize("count", [1, 5])
+def test_a_match_that_nothing_can_follow_ends_a_long_text(count: int) -> None:
+    """Also where more units may come than a state can be away from a match, and no line end can."""
+    v = Corpus.from_text("abab" * 9, 0.0).vocabulary
+    model = Model(Shape("gru", len(v), 5), np.float64)
+    model.initialise(np.random.default_rng(0))
+    matching = sampler(model, v, 0, length=40_000, match=Matcher("ab", v))
+    samples = list(matching([Seed(v.encode(""), "")] * count))
+    assert [(c.text, c.stop) for c in samples] == [("ab", "match")] * count
+
+
+def test_masks_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("charlstm.generation.matcher.MOST_MASKS", 2)
+    matcher = Matcher("a(b|c){3}", Corpus.from_text("abc\n" * 9, 0.0).vocabulary)
+    for state in range(1, len(matcher.table)):
+        fresh = matcher.needed[state] < OUT_OF_REACH
+        assert np.array_equal(matcher.mask(state, 99), fresh)
+        assert 1 <= len(matcher.masks) <= 2

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import select
 import signal
@@ -18,6 +19,7 @@ import pytest
 from support import ROOT, STORY, posix
 
 import charlstm.training.run
+import charlstm.training.shards
 from charlstm.config.schema import Config, Setting
 from charlstm.nn.arrays import Array
 from charlstm.nn.dropout import KEEP_ALL, Drops
@@ -169,6 +171,66 @@ def test_a_worker_ends_with_its_leader(tmp_path: Path) -> None:
     while time.monotonic() < deadline and running(worker):
         time.sleep(0.02)
     assert not running(worker)
+
+
+@posix
+def test_a_worker_runs_no_module_of_the_users_folder(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Such as a json.py where the command is typed."""
+    for name in ("json", "select", "numpy"):
+        (tmp_path / f"{name}.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')\n")
+    monkeypatch.chdir(tmp_path)
+    crew = with_workers("rnn", 2, 2)
+    try:
+        course(crew)
+        assert len(crew.workers) == 1
+        assert not crew.lost
+    finally:
+        crew.close()
+    assert not (tmp_path / "ran").exists()
+
+
+@posix
+def test_pipes_with_large_numbers() -> None:
+    """`select` knows no descriptor from 1024 on."""
+    resource, fcntl = pytest.importorskip("resource"), pytest.importorskip("fcntl")
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard != resource.RLIM_INFINITY and hard <= 1100:
+        pytest.skip("no more than 1024 files may be open")
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, 1200), hard))
+    read_end, write_end = os.pipe()
+    large = fcntl.fcntl(read_end, fcntl.F_DUPFD, 1100)
+    try:
+        os.set_blocking(large, False)
+        assert not charlstm.training.shards._readable(large, 0)
+        os.write(write_end, b"r")
+        assert charlstm.training.shards._readable(large, None)
+        assert charlstm.training.shards._read(large, 1) == b"r"
+    finally:
+        for pipe in (read_end, write_end, large):
+            os.close(pipe)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+@posix
+def test_no_memory_or_descriptor_to_share(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Memory that the system refuses is no broken output; without a descriptor there are no
+    other processes."""
+
+    def refuse(*arguments: object) -> int:
+        raise OSError(errno.ENOMEM, "Cannot allocate memory")
+
+    monkeypatch.setattr(charlstm.training.shards.mmap, "mmap", refuse)
+    with pytest.raises(MemoryError):
+        made("rnn", 2)
+    monkeypatch.undo()
+    alone = course(made("rnn", 2))
+    monkeypatch.setattr(charlstm.training.shards, "_shared_memory", refuse)
+    crew = made("rnn", 2, 2)
+    crew.start_workers()
+    assert crew.workers == []
+    assert course(crew) == alone
 
 
 def test_shards_and_steps_drop_other_things() -> None:

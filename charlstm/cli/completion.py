@@ -1,9 +1,9 @@
 """charlstm completion: the script by which a shell completes this command line.
 
-At every TAB the script runs `charlstm` with `_CHARLSTM_COMPLETE` in its environment, upon which it
-prints what can follow, and with the line up to the cursor in `COMP_WORDS`. Click finds that out.
-Its own scripts split words at equals signs, put a blank behind them and cut descriptions at commas;
-those below do not.
+At every TAB the script runs `charlstm` with the line up to the cursor in `COMP_WORDS`.
+`_CHARLSTM_COMPLETE` makes it print what can follow, which click finds out. Click's own scripts
+split words at equals signs, put a blank behind them and cut descriptions at commas; those below do
+not.
 """
 
 import os
@@ -33,7 +33,7 @@ class Shell(ShellComplete):
         return words[:-1], words[-1][:-1] if words else ""
 
     def get_completions(self, args: list[str], incomplete: str) -> list[CompletionItem]:
-        """Whole words: click leaves the option away in front of --option=value."""
+        """Whole words: click drops the option in front of --option=value."""
         items = super().get_completions(args, incomplete)
         option, equals, _ = incomplete.partition("=")
         if equals and option.startswith("-"):
@@ -111,7 +111,7 @@ fi
 
 @add_completion_class
 class Fish(Shell):
-    """Fish, which puts no blank behind an equals sign of itself."""
+    """Fish, which puts no blank behind an equals sign by itself."""
 
     name = "fish"
     source_template = r"""# completion of charlstm in fish: charlstm completion fish | source

@@ -253,9 +253,8 @@ class Display:
         self.chars_before = training.chars
         self.mean: float | None = None
         self.valid = training.best_valid
-        t, steps = training.config.train, training.plan.total_steps
-        self.max_seconds = None if t.max_time is None else seconds(t.max_time)
-        self.end = None if steps is None else training.plan.chars(steps)
+        limit, self.training = training.config.train.max_time, training
+        self.max_seconds = None if limit is None else seconds(limit)
         if not quiet and terminal(sys.stderr):
             from tqdm import tqdm
 
@@ -291,11 +290,19 @@ class Display:
         except (OSError, ValueError, AttributeError):  # stderr is gone: train on without it
             self.quiet, self.bar = True, None
 
+    @property
+    def end(self) -> int | None:
+        """Units trained on after the steps or epochs that are planned now."""
+        plan = self.training.plan
+        return None if plan.total_steps is None else plan.chars(plan.total_steps)
+
     def _plain(self, record: Event) -> str:
-        limit = "" if self.max_seconds is None else f" of {self.max_seconds:.0f} s"
+        so_far, limit = record.seconds, ""
+        if self.max_seconds is not None:  # of the time, what was spent beforehand counts as well
+            so_far, limit = so_far + self.training.spent, f" of {self.max_seconds:.0f} s"
         speed = (record.chars - self.chars_before) / max(record.seconds, 1e-9)
         return (
-            f"charlstm: {record.seconds:.0f} s{limit}, step {record.step:,}, epoch "
+            f"charlstm: {so_far:.0f} s{limit}, step {record.step:,}, epoch "
             f"{record.epoch:.1f}, {speed / 1000:.0f}k {self.text.name}s/s, {self._losses()}"
         )
 
@@ -304,7 +311,8 @@ class Display:
         time if the speed stays as it has been."""
         if self.max_seconds is None:
             return self.end
-        left = self.max_seconds / max(record.seconds, 1e-9) - 1  # for each second so far
+        seconds = self.max_seconds - self.training.spent
+        left = seconds / max(record.seconds, 1e-9) - 1  # for each second so far
         by_time = record.chars + max(0, round((record.chars - self.chars_before) * left))
         return by_time if self.end is None else min(self.end, by_time)
 

@@ -142,6 +142,8 @@ def _array(name: str, place: Any, numbers: memoryview) -> Array:
     if not 0 <= begin <= end <= len(numbers) or end - begin != 4 * math.prod(shape):
         where = "is outside the file, or not as long as its shape says"
         raise Refused(f"{shown(name)} {where}")
+    if not shape:
+        raise Refused(f"{shown(name)} is a single number, not an array")
     array = np.frombuffer(numbers[begin:end], "<f4").reshape(shape)
     if not np.isfinite(array).all():
         raise Refused(f"{shown(name)} holds numbers that are not finite")

@@ -18,8 +18,8 @@ class Batch:
     """K streams, each of which reads a seed, writes a sample, and then takes another.
 
     A step is `draw`, which draws a unit for every stream, and `feed`, which feeds it, or, to
-    a stream that still reads, the next unit of its seed. In between `settle` gives the drawn
-    units to the samples that they may end.
+    a stream that still reads, the next unit of its seed. In between `settle` gives a sample its
+    drawn units where the last of them may end it.
     """
 
     def __init__(self, source: Source, ending: Ending, numbers: Numbers, K: int) -> None:

@@ -4,7 +4,7 @@ The automaton over characters becomes a deterministic one over units (M. Rabin, 
 automata and their decision problems, 1959), in which every state knows how many units a match is
 away. A unit is allowed where, with what is left of the length, a match can follow.
 
-How units spell characters, an alphabet says. For a model of bytes that is UTF-8: all characters,
+An alphabet says how units spell characters. For a model of bytes that is UTF-8: all characters,
 laid out by their bytes, become blocks of blocks, of which only those that differ are kept.
 """
 
@@ -28,6 +28,9 @@ NEVER = 1 << 30
 
 OUT_OF_REACH = 32767
 """The same in sixteen bits: an automaton has fewer states."""
+
+MOST_MASKS = 1024
+"""Masks that are kept for single samples: few states are met again and again."""
 
 DEAD = 0
 """The state from which no match can be reached. It is also that of streams that write no text;
@@ -67,9 +70,9 @@ class _Branch:
     """What follows a kind of character in the shapes of units: the shapes that end with it, and
     the kinds that come next."""
 
-    def __init__(self, after: "_Trie") -> None:
+    def __init__(self) -> None:
         self.shapes: list[int] = []
-        self.after = after
+        self.after: _Trie = {}
 
 
 _Trie = dict[int, _Branch]
@@ -99,9 +102,9 @@ class UnitAlphabet:
         self.never = ~vocabulary.within_lines()
         self._trie: _Trie = {}
         for place, shape in enumerate(self.shapes):
-            node, branch = self._trie, _Branch({})
+            node, branch = self._trie, _Branch()
             for kind in shape:
-                branch = node.setdefault(kind, _Branch({}))
+                branch = node.setdefault(kind, _Branch())
                 node = branch.after
             branch.shapes.append(place)
         self._live = _live(nfa, self.kinds)
@@ -273,7 +276,8 @@ class Matcher:
         self.needed = np.minimum(self.distance + 1, OUT_OF_REACH).astype(np.int16)[self.table]
         self.needed[:, self.line_ends] = np.where(self.accepting, 1, OUT_OF_REACH)[:, None]
         self.needed[DEAD] = 0
-        self.least = self.needed.min(axis=1)  # (S,)
+        least = self.needed.min(axis=1)
+        self.least = np.where(least < OUT_OF_REACH, least, NEVER)  # (S,)
         within_reach = self.needed < OUT_OF_REACH
         self.most = np.max(self.needed, axis=1, where=within_reach, initial=0)  # (S,)
         self.masks: dict[int, Array] = {}
@@ -302,9 +306,8 @@ class Matcher:
     def allowed(self, states: Array, left: Array) -> Array:
         """Which units (K, V) may come in states (K,), where `left` (K,) more may: those after which
         a match can follow, and a line end, which ends a text, where it matches."""
-        most = np.minimum(left, OUT_OF_REACH - 1).astype(
-            np.int16
-        )  # numbers of one type compare fastest
+        # numbers of one type compare fastest
+        most = np.minimum(left, OUT_OF_REACH - 1).astype(np.int16)
         allowed: Array = self.needed.take(states, 0) <= most[:, None]
         return allowed
 
@@ -315,6 +318,8 @@ class Matcher:
         if left < self.most.item(state):
             return (needed <= left).astype(np.float64)
         if state not in self.masks:
+            if len(self.masks) == MOST_MASKS:
+                self.masks.clear()
             self.masks[state] = (needed < OUT_OF_REACH).astype(np.float64)
         return self.masks[state]
 

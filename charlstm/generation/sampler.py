@@ -57,7 +57,7 @@ class Sampler:
     a draw may fall the other way where roundings decide. Without a seed a text begins as a line
     does: after a line end, which is not part of it; where the corpus has none, with a unit drawn
     as often as it occurs there. With `nats` completions are scored. `prefix` (N,) are units that
-    all seeds begin with; they are read once.
+    stand before all seeds, whose ids leave them out, and that are read once.
     """
 
     def __init__(
@@ -121,7 +121,6 @@ class Sampler:
             assert match is not None
             match.start(seed.text, self.sampling.length)
         samples = (self.ending.sample(first + n, seed) for n, seed in enumerate(seeds))
-        K = min(WIDTH, 1 << (max(len(seeds), 1) - 1).bit_length())
         if not self.sampling.length or len(seeds) <= FEW:
             for sample in samples:
                 for _ in self._alone(sample):
@@ -130,6 +129,7 @@ class Sampler:
                 ended.append(sample)
                 yield sample
             return
+        K = min(WIDTH, 1 << (len(seeds) - 1).bit_length())
         used, grown = [self._batch(K)], dict[int, Sample]()
         running = self._run(samples, used, grown, ended)
         try:
@@ -186,8 +186,8 @@ class Sampler:
         return idle.pop() if idle else Batch(self.source, self.ending, self.numbers, K)
 
     def _alone(self, sample: Sample) -> Iterator[str]:
-        """Let a single sample grow; yield what is settled after each unit. It has as few calls of
-        NumPy for a unit as can be: each takes about as long as what it does."""
+        """Let a single sample grow; yield what is settled after each unit. A call of NumPy
+        costs about as much as what it does here, so a unit takes as few as can be."""
         match, left = self.sampling.match, self.sampling.length
         state = match.start(sample.seed.text, left) if match else 0
         if not left or (match and match.least.item(state) > left):

@@ -93,8 +93,9 @@ class Cell:
         raise NotImplementedError
 
     def derivatives(self, a: Array, h_next: Array, d: Array) -> None:
-        """From activations (A, T, B, H) and h' (T, B, H) write the local derivatives d
-        (D, T, B, H). What else they need of a state, the activations keep."""
+        """From activations a (A, T, B, H), overwritten, and h' (T, B, H) write the local
+        derivatives d (D, T, B, H). What else they need of a state, the activations keep."""
+        raise NotImplementedError
 
     def backward(self, d: Array, dstate_next: States, dstate: States) -> Iterator[Operation]:
         """From the local derivatives d (D, B, H) and the gradient of the state after (overwritten)

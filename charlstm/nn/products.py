@@ -90,6 +90,8 @@ class OneMatrix:
     def product(self, x: Array, out: Array) -> Product:
         """Of x (1, K) into `out` (G, 1, N); summed, of x (G, 1, K) into (1, 1, N). Both are
         contiguous."""
+        assert x.flags.c_contiguous
+        assert out.flags.c_contiguous
         return partial(x.reshape(-1).dot, self.matrix, out.reshape(-1))
 
 

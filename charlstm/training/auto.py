@@ -42,12 +42,12 @@ TRIAL, SHORTEST, LONGEST = 0.04, 0.6, 15.0
 """A trial takes this share of the time, but at least and at most so many seconds."""
 
 IN_TIME, SPARE = 0.97, 0.06
-"""Share of the time left that steps are planned for; the rest is for a machine that slows down. No
-plan is changed that ends in time, with at most this share of all of it to spare."""
+"""Share of the time left that steps are planned for; the rest is for a machine that slows down. A
+plan that ends in time is kept unless it leaves more than `SPARE` of the whole time unused."""
 
 EVALUATION, EVALUATIONS, EVALUATING = 0.4, 20, 0.04
 """To evaluate a unit takes this share of the time to train on one. There are so many evaluations
-at most, and all but the last take this share of the time at most."""
+at most, and they take this share of the time at most, unless there is only the last."""
 
 UNITS_A_WEIGHT = 10.0
 """Units to read for each weight that a unit meets below the output. With fewer a large network
@@ -85,9 +85,9 @@ DECAY, MOST_DECAY, DECAYS = 0.05, 0.15, 6.0
 """Weight decay for each doubling of the scarcity of text, and at most; and the largest product of
 rate, decay and steps: with more a network forgets what it learns."""
 
-HOLD, LOOKS = 0.2, 20
+HOLD, CHECKS = 0.2, 20
 """Share of the steps at the full rate. At their end the number of steps is decided anew, by the
-time that the latter half of them took. Later it is looked at so many times in a run."""
+time that the latter half of them took. After that it is checked so many times in a run."""
 
 AVERAGED, MOST_AVERAGE = 20.0, 0.998
 """The average of the weights goes over a share of 1 / `AVERAGED` of all steps, and over 500 steps
@@ -117,8 +117,8 @@ WEIGHT_DROP, MOST_WEIGHT_DROP, PLENTY, PLENTY_TIED = 0.11, 0.5, 20.0, 250.0
 SHAPE = {"model.hidden", "model.layers", "model.embedding", "model.tie"}
 """Keys of which none is chosen so that it might contradict another that is set."""
 
-LENGTHS = {"train.steps", "train.epochs"}
-"""Keys of which none is chosen where one is set."""
+PLANNED = ("steps", "epochs", "hold")
+"""Keys of `train`: where one is set, the run is not planned anew on its way."""
 
 ONE_HOT_START = 2.0
 """Deviation of the first weights of one-hot input: with those of other weights it takes AdamW
@@ -139,16 +139,21 @@ class Auto:
             raise UsageError("auto chooses for one process and its workers, not for several ranks")
         self.corpus, self.settings = corpus, settings
         self.shape_given = not SHAPE.isdisjoint(setting.key for setting in settings)
+        self.train = Config().train
+        """Of the run, when it has begun."""
         self.N, self.V = len(corpus.train), len(corpus.vocabulary)
         self.records = self._of_records()
         self.end, self.limit = began + seconds(limit), seconds(limit)
         self.trial = min(max(TRIAL * self.limit, SHORTEST), LONGEST)
-        self.steps_given = not LENGTHS.isdisjoint(setting.key for setting in settings)
+        given = {setting.key for setting in settings if setting.value is not None}
+        self.planned = given.isdisjoint(f"train.{key}" for key in PLANNED)
         self.done, self.spent = 0, 0.0
         """Steps done when their number was last decided, and seconds of the limit that had passed
         then."""
-        self.steps, self.hold, self.next_look = 0, 0, 0
-        """As they are now planned, and the step after which they are looked at."""
+        self.steps, self.hold, self.next_check = 0, 0, 0
+        """As they are now planned, and the step after which they are checked."""
+        self.only_last = False
+        """Whether the last weights alone are evaluated."""
         self.summary, self.reasons = "", list[str]()
         """What was chosen, and why, when it has been."""
 
@@ -158,14 +163,19 @@ class Auto:
         return max(self.trial, self.end - time.monotonic())
 
     def start(self, output: Path_ | None, lock: Lock | None, notice: Notice) -> Training:
-        """Begin a run of what is chosen, and report that beforehand."""
+        """Begin a run of what is chosen, and report that beforehand. Raises `UsageError` where no
+        time is left for it."""
         config = self.choose()
+        if time.monotonic() >= self.end:
+            spent = f"auto took all of --max-time {config.train.max_time} to read and try"
+            raise UsageError(f"{spent}; give more")
         notice(self.summary)
         training = Training.start(self.corpus, config, output, lock)
         training.reasons = self.reasons
-        t = training.config.train
-        self.steps, self.hold, self.next_look = int(t.steps or 0), t.hold, max(1, t.hold // 2)
-        training.replan = None if self.steps_given else self.replan
+        self.train = t = training.config.train
+        self.steps, self.hold, self.next_check = int(t.steps or 0), t.hold, max(1, t.hold // 2)
+        self.only_last = (t.eval_every or MOST) >= self.steps
+        training.replan = self.replan if self.planned else None
         return training
 
     def choose(self) -> Config:
@@ -185,9 +195,10 @@ class Auto:
         config = self._with(keys)
         units = rate * self.left / operations(config, self.V)
         config = self._with({**keys, **self._end(config, units)})
-        t, self.spent = fitted(config, self.N)[0].train, self.limit - self.left
+        fitting, self.spent = fitted(config, self.N)[0], self.limit - self.left
+        t = fitting.train
         epochs = int(t.steps or 0) * t.batch * t.length / self.N
-        self.summary = f"auto: {described(config)}, some {epochs:.3g} epochs in {t.max_time}"
+        self.summary = f"auto: {described(fitting)}, some {epochs:.3g} epochs in {t.max_time}"
         return config
 
     def _with(self, keys: dict[str, Any]) -> Config:
@@ -208,12 +219,12 @@ class Auto:
             network: dict[str, Any] = {"model.hidden": width}
             if tied:
                 network |= {"model.embedding": width, "model.tie": True}
-            else:
-                network |= {"model.embedding_start": ONE_HOT_START}
             config = self._with(network)
             cost, width = operations(config, self.V), max(network_shape(config, self.V).widths)
             if budget / cost >= units_a_weight * (cost / 6 - width * self.V):
                 break
+        if not (config.model.embedding or self.corpus.vocabulary.mostly_rare):
+            network["model.embedding_start"] = ONE_HOT_START
         streams = RECORD_STREAMS if records else STREAMS
         while streams < MOST_STREAMS and budget / cost >= 2 * streams * LENGTH * ENOUGH_STEPS:
             streams *= 2
@@ -223,6 +234,7 @@ class Auto:
         spare = min(1.0, math.sqrt(width / WIDE * max(1.0, epochs / EPOCHS)))
         doublings, decay = math.log2(1.0 + scarcity), 0.0
         if records:
+            self.reasons.append("its lines, of like length, are taken for records")
             rate, length, decay = RECORD_RATE, LENGTH, RECORD_DECAY
             doublings = math.log2(max(1.0, scarcity))
         dropout = spare * min(MOST_TIED if tied else MOST_DROPOUT, DROPOUT * doublings)
@@ -259,17 +271,17 @@ class Auto:
         """The number of steps that read so many units, evaluations included, and what depends on
         it."""
         t = fitted(config, self.N)[0].train
-        evaluation = EVALUATION * min(len(self.corpus.valid), LIMIT)
+        of_a_step, evaluation = t.batch * t.length, self.evaluation
         evaluations = max(1, min(EVALUATIONS, int(EVALUATING * units / max(1.0, evaluation))))
-        steps = max(1, int((IN_TIME * units - evaluations * evaluation) / (t.batch * t.length)))
-        steps = t.steps or steps
+        steps = max(1, int((IN_TIME * units - evaluations * evaluation) / of_a_step))
+        steps = t.steps or math.ceil((t.epochs or 0) * self.N / of_a_step) or steps
         every = math.ceil(steps / evaluations)
         return {
             "train.steps": steps,
             "train.eval_every": every,
             "train.schedule": "cosine",
             "train.warm_up": min(WARM_UP, steps // 10),
-            "train.hold": 0 if self.steps_given else int(HOLD * steps),
+            "train.hold": int(HOLD * steps) if self.planned else 0,
             "train.weight_decay": round(min(t.weight_decay, DECAYS / (t.lr * steps)), 4),
             "train.average": round(max(0.0, min(MOST_AVERAGE, 1.0 - AVERAGED / steps)), 4),
         }
@@ -281,22 +293,48 @@ class Auto:
         At the end of the full rate the number of steps is decided by the time that the latter half
         of them took: a trial may differ from a run, and the first steps, in which workers start,
         from later ones. After that it changes only where the machine has become so much slower or
-        faster that the run would miss its end. Then the rate falls on from where it is.
+        faster that the run would miss its end. Then the rate falls on from where it is; only where
+        much time is won does it rise, to that of a run which had planned so many steps.
         """
-        if step != self.next_look:
+        if step != self.next_check or step >= self.steps:
             return []
-        a_step = (spent - self.spent) / (step - self.done)
+        pace = (spent - self.spent) / (self._work(step) - self._work(self.done))
         self.done, self.spent, left = step, spent, self.limit - spent
-        self.next_look = self.hold if step < self.hold else step + math.ceil(self.steps / LOOKS)
-        early = left - (self.steps - step) * a_step
-        if step < self.hold or (step > self.hold and 0 <= early <= SPARE * self.limit):
-            return []
-        steps = step + max(1, int(IN_TIME * left / a_step))
-        if part := (step - self.hold) / (self.steps - self.hold):  # of the way that the rate falls
-            steps = min(steps, int(step / part))  # so many, if it had fallen from the first step on
-        self.steps, self.hold = steps, max(0, round(steps - (steps - step) / (1.0 - part)))
-        keys = {"train.steps": self.steps, "train.hold": self.hold}
-        return [Setting(key, value, "auto") for key, value in keys.items()]
+        early = left - pace * (self._work(self.steps) + self.evaluation - self._work(step))
+        settings = list[Setting]()
+        if step == self.hold or (step > self.hold and not 0 <= early <= SPARE * self.limit):
+            part = (step - self.hold) / (self.steps - self.hold)  # of the way that the rate falls
+            self.steps = self._steps(step, IN_TIME * left / pace - self.evaluation)
+            hold = round(self.steps - (self.steps - step) / (1.0 - part))
+            self.hold = max(min(self.train.warm_up, step), hold)
+            keys = {"train.steps": self.steps, "train.hold": self.hold}
+            if self.only_last:
+                keys["train.eval_every"] = self.steps
+            settings = [Setting(key, value, "auto") for key, value in keys.items()]
+        check = step + math.ceil(self.steps / CHECKS)
+        self.next_check = self.hold if step < self.hold else check
+        return settings
+
+    def _steps(self, step: int, units: float) -> int:
+        """The number of steps that `units` more of work allow after `step`, at least one."""
+        of_a_step, steps = self.train.batch * self.train.length, self.steps
+        for _ in range(3):  # how many evaluations there are depends on how many steps
+            trained = (steps - step) * of_a_step
+            evaluating = self._work(steps) - self._work(step) - trained
+            steps = step + max(1, int((units - evaluating) / of_a_step))
+        return steps
+
+    @property
+    def evaluation(self) -> float:
+        """Units that could be trained on in the time of an evaluation."""
+        return EVALUATION * min(len(self.corpus.valid), LIMIT)
+
+    def _work(self, steps: int) -> float:
+        """Units that so many steps train on, with what the evaluations before the last of these
+        take."""
+        t = self.train
+        evaluations = 0 if self.only_last else max(0, steps - 1) // (t.eval_every or MOST)
+        return steps * t.batch * t.length + evaluations * self.evaluation
 
     def _speed(self, config: Config) -> float:
         """Units a second that training reads, measured for the length of a trial."""
@@ -309,13 +347,13 @@ class Auto:
         next(records)
         while not all(worker.ready for worker in shards.workers):
             next(records)
-        began, times = time.monotonic(), list[float]()
-        while not times or times[-1] - began < self.trial:
+        times = [time.monotonic()]
+        while len(times) == 1 or times[-1] - times[0] < self.trial:
             next(records)
             times.append(time.monotonic())
         shards.close()
         settled = times[len(times) // 3 :]  # caches and branches are warm
-        steps = max(1, len(settled) - 1)
+        steps = len(settled) - 1
         return steps * training.plan.units_a_step / max(settled[-1] - settled[0], 1e-9)
 
 

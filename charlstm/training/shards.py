@@ -81,8 +81,15 @@ def _read(pipe: int, size: int) -> bytes:
         with contextlib.suppress(BlockingIOError):
             return os.read(pipe, size)
         os.sched_yield()  # type: ignore[attr-defined,unused-ignore]
-    select.select([pipe], [], [])
+    _readable(pipe, None)
     return os.read(pipe, size)
+
+
+def _readable(pipe: int, milliseconds: int | None) -> bool:
+    """Wait for so long, or without end, for a message or the end of the other side."""
+    waiting = select.poll()  # type: ignore[attr-defined,unused-ignore]
+    waiting.register(pipe, select.POLLIN)  # type: ignore[attr-defined,unused-ignore]
+    return bool(waiting.poll(milliseconds))
 
 
 @dataclass(frozen=True)
@@ -131,8 +138,11 @@ class Job:
             size = math.prod(shape) * np.dtype(dtype).itemsize
             end += -(-size // CACHE_LINE) * CACHE_LINE
         if fd != -1:
-            os.ftruncate(fd, end)  # once; workers find it as long
-        memory = zeros((end,), np.uint8) if mmap is None else mmap.mmap(fd, end)
+            os.ftruncate(fd, end)  # in a worker it has this length already
+        try:
+            memory = zeros((end,), np.uint8) if mmap is None else mmap.mmap(fd, end)
+        except OSError as e:
+            raise MemoryError from e
         return {name: np.ndarray(shape, dtype, memory, at) for name, shape, dtype, at in places}
 
 
@@ -186,7 +196,8 @@ class Worker:
         paths = [package, *filter(None, [os.environ.get("PYTHONPATH")])]
         self.ready = False
         self.process = subprocess.Popen(
-            [sys.executable, "-m", __name__, str(fd), json.dumps(asdict(job))],
+            # -P: a module in the folder where the user stands is none of ours
+            [sys.executable, "-P", "-m", __name__, str(fd), json.dumps(asdict(job))],
             bufsize=0,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -212,8 +223,8 @@ class Worker:
         return _read(self.back, 1) != b""
 
     def waits(self) -> bool:
-        """Whether an answer, or its end, is there to be read."""
-        return bool(select.select([self.back], [], [], 0)[0])
+        """Whether an answer, or the worker's end, can be read at once."""
+        return _readable(self.back, 0)
 
     def end(self) -> None:
         """Close its pipes, upon which it ends, and kill it if it has not after a second."""
@@ -246,8 +257,9 @@ class Shards:
         self.job, self.wanted = job, max(0, min(workers, job.shards) - 1)
         self.fd = -1
         if self.wanted and os.name == "posix" and mmap is not None and sys.executable:
-            self.fd = _shared_memory()
-            weakref.finalize(self, os.close, self.fd)
+            with contextlib.suppress(OSError):  # no descriptor to be had: go without processes
+                self.fd = _shared_memory()
+                weakref.finalize(self, os.close, self.fd)
         self.arrays = job.arrays(self.fd)
         if held_out is not None:
             np.copyto(self.arrays["held_out"], held_out.ids)
@@ -265,7 +277,7 @@ class Shards:
 
     @property
     def idle(self) -> bool:
-        """Whether workers are wanted and none has been started."""
+        """Whether workers are wanted, none runs, and none was lost."""
         return self.fd != -1 and not self.workers and not self.lost
 
     def start_workers(self) -> None:

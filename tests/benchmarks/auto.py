@@ -57,7 +57,7 @@ def main() -> int:
         losses = [reached(text, name, o.time, o.set)[0] for name in names]
         shown = " | ".join(f"{loss:.4f}" for loss in losses)
         print(f"| {Path(text).stem} | {auto:.4f} | {spent:.1f} | {shown} |", flush=True)
-        failed |= min(losses) < auto or abs(spent / seconds(o.time) - 1) > 0.1
+        failed |= not auto <= min(losses) or abs(spent / seconds(o.time) - 1) > 0.1
     return int(failed)
 
 

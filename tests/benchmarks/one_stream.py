@@ -29,7 +29,8 @@ CHARLSTM = [sys.executable, "-m", "charlstm"]
 
 def measured(model: str, n: int, rounds: int) -> list[Row]:
     """The ways to have n characters from a model, each beside `sample`."""
-    # what the expressions end with hardly ever comes, so that the length ends the sample
+    # both expressions can go on for ever, so that the length ends the sample; a dialogue, which
+    # offers three continuations, must not end at a line
     ways = {
         "sample": (["--seed", SEED], 1),
         r"--match '[\s\S]*zqjx'": (["--seed", SEED, "--match", r"[\s\S]*zqjx"], 1),

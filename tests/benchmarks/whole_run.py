@@ -4,9 +4,10 @@ same job (`torch_train.py`): the same recipe, held-out evaluation, saving and lo
     python tests/benchmarks/whole_run.py TEXT [--korean TEXT] [--only WORD]...
 
 The contestants of a contest run in turns, some seconds each, on all cores where nothing else is
-said. A rate is the characters between two lines of a log over the time between them, evaluation
-and saving included; the first third of a log, while processes start, does not count. The
-medians and the bests are over all rounds. Exit code 1: a median misses its target.
+said. A rate is the characters between two lines of a log over the time between them, with the
+evaluations and the saving that fall there; the first third of the lines, while processes start,
+does not count. The medians and the bests are over all rounds. Exit code 1: a median misses its
+target.
 """
 
 from __future__ import annotations
@@ -18,7 +19,6 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
-from itertools import pairwise
 from pathlib import Path
 from statistics import median
 from typing import NamedTuple
@@ -40,6 +40,8 @@ class Contest(NamedTuple):
     """Whether the text is the one of a large vocabulary."""
     own: bool = False
     """Whether what runs beside it is charlstm as well."""
+    longer: int = 1
+    """Runs take so many times the seconds, in half as many rounds, where steps are slow."""
 
 
 ONE = ("--set", "train.workers=1", "--set", "train.shards=1")
@@ -63,36 +65,31 @@ CONTESTS = (
         ("-c", "shakespeare"),
         (("--recipe", "shakespeare"),),
         1.25,
+        longer=12,
     ),
     Contest("one core", ONE, (("--streams", "32", "--threads", "1"),), 1.4),
     Contest("default on two cores / on one", (), (ONE,), 1.6, own=True),
 )
 
 
-class Rates(NamedTuple):
-    """Characters a second between two lines of a log."""
-
-    all: list[float]
-
-    @property
-    def text(self) -> str:
-        return f"{median(self.all) / 1e3:,.0f}k, {max(self.all) / 1e3:,.0f}k"
-
-
-def run(command: Sequence[str], log: Path) -> list[float]:
-    """The rates of a command that ends by itself."""
+def run(command: Sequence[str], log: Path) -> float | None:
+    """The rate of a command that ends by itself."""
     subprocess.run(command, env=common.USER_ENVIRONMENT, check=True, stdin=subprocess.DEVNULL)
-    return rates_of([json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()])
+    return rate([json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()])
 
 
-def rates_of(lines: Sequence[dict[str, float]]) -> list[float]:
-    """Between the lines of a log but the first third."""
+def rate(lines: Sequence[dict[str, float]]) -> float | None:
+    """Characters a second between the first and the last of a log's lines but the first third;
+    None where there are no two."""
     settled = lines[len(lines) // 3 :]
-    return [
-        (b["chars"] - a["chars"]) / (b["seconds"] - a["seconds"])
-        for a, b in pairwise(settled)
-        if b["step"] > a["step"]
-    ]
+    if not settled or settled[-1]["step"] == settled[0]["step"]:
+        return None
+    first, last = settled[0], settled[-1]
+    return (last["chars"] - first["chars"]) / (last["seconds"] - first["seconds"])
+
+
+def shown(rates: Sequence[float]) -> str:
+    return f"{median(rates) / 1e3:,.0f}k, {max(rates) / 1e3:,.0f}k"
 
 
 def commands(contest: Contest, text: str, seconds: float, every: int) -> dict[str, list[str]]:
@@ -112,31 +109,33 @@ def commands(contest: Contest, text: str, seconds: float, every: int) -> dict[st
 
 def settle(contest: Contest, text: str, o: argparse.Namespace) -> Row:
     """A contest in turns; ratios of rates."""
-    rates: dict[str, Rates] = {}
-    order = commands(contest, text, o.seconds, o.every)
+    order = commands(contest, text, o.seconds * contest.longer, o.every)
+    rates: dict[str, list[float]] = {name: [] for name in order}
     with tempfile.TemporaryDirectory() as folder:
-        for k in range(o.rounds):
+        log, model = Path(folder, "log"), Path(folder, "model")
+        for _ in range(-(-o.rounds // min(2, contest.longer))):
             for name, command in order.items():
-                log, model = Path(folder, f"{len(rates)}.{k}.log"), Path(folder, f"{k}.model")
-                full = [*command, "--log", str(log), "--model", str(model)]
-                rates.setdefault(name, Rates([])).all.extend(run(full, log))
+                found = run([*command, "--log", str(log), "--model", str(model)], log)
+                if found is not None:
+                    rates[name].append(found)
                 log.unlink()
                 model.unlink(missing_ok=True)
             order = dict(reversed(order.items()))
-    if not all(found.all for found in rates.values()):
-        raise SystemExit("no run logged two lines: more --seconds, or a smaller --every")
+    for name in rates:
+        if not rates[name]:
+            raise SystemExit(f"{contest.name}: {name} logged no two lines; give more --seconds")
     ours = rates.pop("charlstm")
     what = f"{contest.name}, characters/s: median, best"
     if not rates:
-        return Row(what, ours.text, "PyTorch", "not installed", target=contest.target)
-    best = max(rates, key=lambda name: median(rates[name].all))
+        return Row(what, shown(ours), "PyTorch", "not installed", target=contest.target)
+    best = max(rates, key=lambda name: median(rates[name]))
     return Row(
         what,
-        ours.text,
+        shown(ours),
         best if contest.own else f"PyTorch {best}",
-        rates[best].text,
-        max(ours.all) / max(max(r.all) for r in rates.values()),
-        median(ours.all) / median(rates[best].all),
+        shown(rates[best]),
+        max(ours) / max(map(max, rates.values())),
+        median(ours) / median(rates[best]),
         contest.target,
         of_medians=True,
     )
@@ -157,7 +156,10 @@ def main() -> int:
         text = o.korean if contest.korean else o.text
         if text and (not o.only or any(word in contest.name for word in o.only)):
             rows.append(settle(contest, text, o))
-            print(common.markdown(rows[-1:]), f"load {os.getloadavg()[0]:.1f}", flush=True)
+            load = f"load {os.getloadavg()[0]:.1f}"
+            print(common.markdown(rows[-1:]), load, file=sys.stderr, flush=True)
+    if not rows:
+        parser.error("no contest has such a name")
     return common.report(rows, o.json)
 
 
