@@ -221,7 +221,7 @@ def test_no_memory_or_descriptor_to_share(monkeypatch: pytest.MonkeyPatch) -> No
     def refuse(*arguments: object) -> int:
         raise OSError(errno.ENOMEM, "Cannot allocate memory")
 
-    monkeypatch.setattr(charlstm.training.shards.mmap, "mmap", refuse)
+    monkeypatch.setattr("mmap.mmap", refuse)
     with pytest.raises(MemoryError):
         made("rnn", 2)
     monkeypatch.undo()

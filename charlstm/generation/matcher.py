@@ -276,8 +276,8 @@ class Matcher:
         self.needed = np.minimum(self.distance + 1, OUT_OF_REACH).astype(np.int16)[self.table]
         self.needed[:, self.line_ends] = np.where(self.accepting, 1, OUT_OF_REACH)[:, None]
         self.needed[DEAD] = 0
-        least = self.needed.min(axis=1)
-        self.least = np.where(least < OUT_OF_REACH, least, NEVER)  # (S,)
+        self.least = self.needed.min(axis=1).astype(np.intp)  # (S,)
+        self.least[self.least == OUT_OF_REACH] = NEVER
         within_reach = self.needed < OUT_OF_REACH
         self.most = np.max(self.needed, axis=1, where=within_reach, initial=0)  # (S,)
         self.masks: dict[int, Array] = {}

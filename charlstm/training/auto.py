@@ -274,7 +274,7 @@ class Auto:
         of_a_step, evaluation = t.batch * t.length, self.evaluation
         evaluations = max(1, min(EVALUATIONS, int(EVALUATING * units / max(1.0, evaluation))))
         steps = max(1, int((IN_TIME * units - evaluations * evaluation) / of_a_step))
-        steps = t.steps or math.ceil((t.epochs or 0) * self.N / of_a_step) or steps
+        steps = t.steps or math.ceil(int(t.epochs or 0) * self.N / of_a_step) or steps
         every = math.ceil(steps / evaluations)
         return {
             "train.steps": steps,

@@ -55,9 +55,9 @@ def streams(n: int) -> tuple[str, ...]:
 PEERS = (("--streams", "32"), ("--streams", "64"), ("--streams", "128"))
 CONTESTS = (
     Contest("default", (), PEERS[:1], 1.5),
-    Contest("default / the best of PyTorch", (), PEERS, 1.35),
-    Contest("64 streams / the best of PyTorch", streams(64), PEERS, 1.5),
-    Contest("128 streams / the best of PyTorch", streams(128), PEERS, 1.5),
+    Contest("default / the best of PyTorch", (), PEERS, 1.35, longer=3),
+    Contest("64 streams / the best of PyTorch", streams(64), PEERS, 1.5, longer=3),
+    Contest("128 streams / the best of PyTorch", streams(128), PEERS, 1.5, longer=3),
     Contest("GRU", ("--set", "model.cell=gru"), (("--cell", "gru"),), 1.5),
     Contest("V 1,679", (), PEERS[:1], 1.5, korean=True),
     Contest(
