@@ -5,8 +5,8 @@ turns.
 
 Without a model, one is trained on a story that ships with the project.
 
-The times are seconds a character, without those of the same command that makes ten, so
-that the start of the process does not count. Exit code 1: a command takes more than 1.3 times the
+The times are those of a character, without the same command that makes ten, so that the start of
+the process does not count. Exit code 1: a command takes more than 1.3 times the
 time of `sample`.
 """
 
@@ -17,6 +17,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 from statistics import median
 
@@ -50,21 +51,29 @@ def measured(model: str, n: int, rounds: int) -> list[Row]:
         )
         return time.monotonic() - began
 
-    seconds: dict[str, list[float]] = {way: [] for way in ways}
+    long: dict[str, list[float]] = {way: [] for way in ways}
+    short: dict[str, list[float]] = {way: [] for way in ways}
     for _ in range(rounds):
-        for way, (options, count) in ways.items():
-            seconds[way].append((run(options, n) - run(options, 10)) / (count * (n - 10)))
-    plain = seconds.pop("sample")
+        for way, (options, _) in ways.items():
+            long[way].append(run(options, n))
+            short[way].append(run(options, 10))
+
+    def a_character(way: str, which: Callable[[list[float]], float]) -> float:
+        """Microseconds."""
+        return 1e6 * (which(long[way]) - which(short[way])) / (ways[way][1] * (n - 10))
+
     rows = []
-    for way, taken in seconds.items():
+    plain = [a_character("sample", which) for which in (min, median)]
+    for way in list(ways)[1:]:
+        taken = [a_character(way, which) for which in (min, median)]
         rows.append(
             Row(
                 f"one stream, {way}, a character: least, median",
-                f"{1e6 * min(taken):.1f}, {1e6 * median(taken):.1f} us",
+                f"{taken[0]:.1f}, {taken[1]:.1f} us",
                 "sample",
-                f"{1e6 * min(plain):.1f}, {1e6 * median(plain):.1f} us",
-                min(taken) / min(plain),
-                median(taken) / median(plain),
+                f"{plain[0]:.1f}, {plain[1]:.1f} us",
+                taken[0] / plain[0],
+                taken[1] / plain[1],
                 1.3,
                 at_most=True,
                 of_medians=True,
