@@ -59,10 +59,10 @@ CONTESTS = (
     Contest("64 streams / the best of PyTorch", streams(64), PEERS, 1.5, longer=3),
     Contest("128 streams / the best of PyTorch", streams(128), PEERS, 1.5, longer=3),
     Contest("GRU", ("--set", "model.cell=gru"), (("--cell", "gru"),), 1.5),
-    Contest("V 1,679", (), PEERS[:1], 1.5, korean=True),
+    Contest("V 1,679", (), PEERS[:1], 1.5, korean=True, longer=6),
     Contest(
         "2 x 384, as configs/shakespeare.yaml",
-        ("-c", "shakespeare"),
+        ("-c", "shakespeare", "--steps", "7000"),
         (("--recipe", "shakespeare"),),
         1.25,
         longer=12,
