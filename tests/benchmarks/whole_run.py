@@ -42,6 +42,8 @@ class Contest(NamedTuple):
     """Whether what runs beside it is charlstm as well."""
     longer: int = 1
     """Runs take so many times the seconds, in half as many rounds, where steps are slow."""
+    every: int | None = None
+    """Steps between two evaluations, if not as many as for the others."""
 
 
 ONE = ("--set", "train.workers=1", "--set", "train.shards=1")
@@ -65,7 +67,8 @@ CONTESTS = (
         ("-c", "shakespeare", "--steps", "7000"),
         (("--recipe", "shakespeare"),),
         1.25,
-        longer=12,
+        longer=16,
+        every=40,
     ),
     Contest("one core", ONE, (("--streams", "32", "--threads", "1"),), 1.4),
     Contest("default on two cores / on one", (), (ONE,), 1.6, own=True),
@@ -109,7 +112,8 @@ def commands(contest: Contest, text: str, seconds: float, every: int) -> dict[st
 
 def settle(contest: Contest, text: str, o: argparse.Namespace) -> Row:
     """A contest in turns; ratios of rates."""
-    order = commands(contest, text, o.seconds * contest.longer, o.every)
+    every = contest.every or o.every
+    order = commands(contest, text, o.seconds * contest.longer, every)
     rates: dict[str, list[float]] = {name: [] for name in order}
     with tempfile.TemporaryDirectory() as folder:
         log, model = Path(folder, "log"), Path(folder, "model")
