@@ -25,7 +25,8 @@ def begun(**keys: Any) -> Training:
 
 
 def test_the_end_by_the_first_limit() -> None:
-    """By steps where that comes first, else by time at the speed so far."""
+    """By steps where that comes first, else by time at the speed so far. What was spent before the
+    first step, to read the text, counts as time."""
     cases: list[tuple[dict[str, Any], bool]] = [
         ({"max_time": "60s"}, True),
         ({"max_time": "60s", "steps": 10}, False),
@@ -34,12 +35,14 @@ def test_the_end_by_the_first_limit() -> None:
     ]
     for keys, by_time in cases:
         training = begun(**keys)
+        training.spent = 0.25
         progress = Display(training, quiet=True)
         record = next(iter(training))
         object.__setattr__(record, "seconds", 0.5)
         seconds = 60 if keys.get("max_time") == "60s" else 1
-        end = record.chars * 2 * seconds if by_time else 10 * record.chars
+        end = record.chars * 2 * (seconds - 0.25) if by_time else 10 * record.chars
         assert progress._end(record) == end
+        assert (f": 1 s of {seconds} s, " in progress._plain(record)) is ("max_time" in keys)
 
 
 @pytest.mark.whole
