@@ -100,7 +100,8 @@ def test_a_segment_holds_a_record(corpus: Corpus, choice: Callable[..., Choice])
     names = "".join(f"name{k}\n" for k in range(9000))
     few = [choice(text, "20s").config.train for text in (corpus, Corpus.from_text(names))]
     assert [t.length for t in few] == [auto.SHORT] * 2
-    records = choice(Corpus.from_text(log), "2s").config
+    records, chosen = choice(Corpus.from_text(log), "2s")
+    assert sum("records" in reason for reason in chosen.reasons) == 1
     assert records.train.length == auto.LENGTH
     assert records.train.lr < few[0].lr
     assert records.train.batch < few[0].batch

@@ -180,6 +180,8 @@ class Auto:
 
     def choose(self) -> Config:
         """The configuration, after a trial or two."""
+        if self.records:
+            self.reasons.append("the lines, of like length, are taken for records")
         rate = FIRST_RATE * cores()
         for _ in range(TRIALS):
             guess, config = rate, self._with(self._network(rate * self.left))
@@ -234,7 +236,6 @@ class Auto:
         spare = min(1.0, math.sqrt(width / WIDE * max(1.0, epochs / EPOCHS)))
         doublings, decay = math.log2(1.0 + scarcity), 0.0
         if records:
-            self.reasons.append("its lines, of like length, are taken for records")
             rate, length, decay = RECORD_RATE, LENGTH, RECORD_DECAY
             doublings = math.log2(max(1.0, scarcity))
         dropout = spare * min(MOST_TIED if tied else MOST_DROPOUT, DROPOUT * doublings)
