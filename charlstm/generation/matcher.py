@@ -278,8 +278,7 @@ class Matcher:
         self.needed[DEAD] = 0
         self.least = self.needed.min(axis=1).astype(np.intp)  # (S,)
         self.least[self.least == OUT_OF_REACH] = NEVER
-        within_reach = self.needed < OUT_OF_REACH
-        self.most = np.max(self.needed, axis=1, where=within_reach, initial=0)  # (S,)
+        self.most = np.max(self.needed, axis=1, where=self.needed < OUT_OF_REACH, initial=0)  # (S,)
         self.masks: dict[int, Array] = {}
         """What may come in a state where the length is no limit, of the states that were met."""
 
