@@ -211,7 +211,7 @@ def train(text: str, recipe: Recipe, every: int, seed: int = 0) -> Iterator[Look
         step += 1
         decay = min(recipe.average, step / (step + 10))
         with torch.no_grad():
-            torch._foreach_lerp_([a for a, _ in averaged], weights, 1.0 - decay)
+            torch._foreach_lerp_([a for a, _ in averaged], tuple(weights), 1.0 - decay)
         if step % every == 0:
             yield step, step * B * T, held_out.nats_per_char(average), average
         elif step % LOG_EVERY == 0:
