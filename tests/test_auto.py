@@ -109,6 +109,30 @@ def test_a_segment_holds_a_record(corpus: Corpus, choice: Callable[..., Choice])
     assert choice(corpus, "1h").config.train.length == auto.LENGTH
 
 
+def test_words_are_learnt_by_sgd(choice: Callable[..., Choice]) -> None:
+    words = np.random.default_rng(1).zipf(1.3, 40_000) % 10_000
+    corpus = Corpus.from_text(" ".join(map(str, words)), unit="word")
+    train = choice(corpus, "60s").config.train
+    assert (train.optimizer, train.clip_norm, train.weight_decay) == ("sgd", 0.25, 0.0)
+    assert train.lr >= 1.0
+    for key, value in {"train.optimizer": "adagrad", "train.lr": 0.5}.items():
+        train = choice(corpus, "60s", **{key: value}).config.train
+        assert train.optimizer == ("adagrad" if key == "train.optimizer" else "adamw")
+        assert train.lr <= 0.5
+
+
+def test_records_are_evaluated_more_often(choice: Callable[..., Choice]) -> None:
+    line = "03:{0:02}:{1:02} host{2} kernel: [{1:05}] usb 1-1: new high-speed device\n"
+    numbers = np.random.default_rng(2).integers(0, 60, (20_000, 3))
+    text = "".join(line.format(*row) for row in numbers)
+    evaluations = []
+    for shape in text, text.replace("\n", " "):
+        chosen = choice(Corpus.from_text(shape), "20s")
+        train = chosen.config.train
+        evaluations.append(int(train.steps or 0) / int(train.eval_every or 1))
+    assert evaluations[0] >= 2 * evaluations[1]
+
+
 def test_settings_are_not_chosen(corpus: Corpus, choice: Callable[..., Choice]) -> None:
     config = choice(corpus, "60s", **{"model.hidden": 77, "train.lr": 0.005}).config
     assert (config.model.hidden, config.train.lr) == (77, 0.005)
@@ -138,6 +162,8 @@ def test_it_needs_a_time_and_one_rank(
     monkeypatch.setattr(auto, "ranks", lambda: type("Two", (), {"size": 2}))
     with pytest.raises(UsageError, match="not for several ranks"):
         choice(corpus, "60s")
+    with pytest.raises(UsageError, match="not for several ranks"):
+        charlstm.train("no such file", config="auto")  # before a corpus is read
 
 
 @pytest.mark.parametrize("evaluation", [0.0, 0.4, 1.0])

@@ -18,7 +18,7 @@ from charlstm.storage.files import check_apart, claim
 from charlstm.storage.lock import Lock, Path_
 from charlstm.text.corpus import Corpus
 from charlstm.text.reading import Notice
-from charlstm.training.auto import TIME, Auto
+from charlstm.training.auto import TIME, Auto, time_limit
 from charlstm.training.ranks import ranks
 from charlstm.training.run import Training
 
@@ -75,6 +75,8 @@ def train(
     if AUTO in names and not resume:
         changes.insert(0, Setting("train.max_time", TIME, AUTO))
     check(changes)  # a wrong setting is told before anything else
+    if AUTO in names and not resume:
+        time_limit(changes)
     began = time.monotonic()
     with _claimed(output) as lock:
         if output is not None and Path(output).exists() and not (resume or force):
