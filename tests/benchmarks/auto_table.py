@@ -2,10 +2,10 @@
 
     python tests/benchmarks/auto_table.py TEXT units=7.1e6 model.hidden=192 train.lr=0.02 ...
 
-adds a row to `auto_table.csv`. Every run is AdamW along a cosine, with dropout by the segment, on a
-single core; what a row does not name is as in `BASE`. `units` is how many are trained on. The
-held-out loss, in nats per unit of the text's last tenth, is that of the last weights. A number
-behind a text's name is how much of it was taken, from the beginning.
+adds a row to `auto_table.csv`. Every run is on a single core, its rate falls along a cosine, and
+dropout is by the segment; what a row does not name is as in `BASE`. `units` is how many are trained
+on. The held-out loss, in nats per unit of the text's last tenth, is that of the last weights. A
+number behind a text's name is how much of it was taken, from the beginning.
 """
 
 from __future__ import annotations
@@ -38,15 +38,16 @@ BASE = {
     "train.batch": 32,
     "train.length": 64,
     "train.average": 0.99,
+    "text.unit": "char",
+    "train.optimizer": "adamw",
+    "train.clip_norm": 1.0,
 }
 """Keys that are columns of the table, with what they are where a row leaves them out."""
 
 FIXED = {
     "model.variational": True,
-    "train.optimizer": "adamw",
     "train.schedule": "cosine",
     "train.warm_up": 100,
-    "train.clip_norm": 1.0,
     "train.workers": 1,
     "train.shards": 1,
     "train.epochs": None,
