@@ -72,10 +72,11 @@ def train(
         check_apart("the output", output, inputs(sources, valid, names))
     files = [name for name in names if name != AUTO]
     changes = [setting for name in files for setting in read_config(name)] + list(settings)
-    if AUTO in names and not resume:
+    chooses = AUTO in names and not resume
+    if chooses:
         changes.insert(0, Setting("train.max_time", TIME, AUTO))
     check(changes)  # a wrong setting is told before anything else
-    if AUTO in names and not resume:
+    if chooses:
         time_limit(changes)
     began = time.monotonic()
     with _claimed(output) as lock:
@@ -91,7 +92,7 @@ def train(
             training = Training.resume(
                 text, before, output, lock, settings=changes, accept_changes=accept_changes
             )
-        elif AUTO in names:
+        elif chooses:
             training = Auto(text, changes, began).start(output, lock, notice)
         else:
             training = Training.start(text, wanted, output, lock)
