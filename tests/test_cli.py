@@ -167,6 +167,21 @@ def test_help_does_not_load_numpy() -> None:
     assert b"evaluate" in process.stdout
 
 
+def test_a_file_that_the_installation_lacks_is_named(tmp_path: Path) -> None:
+    code = (
+        "import sys; from charlstm.config import bundle; bundle.folder = lambda: 'gone'; "
+        f"from charlstm.cli import main; sys.exit(main(['train', {str(STORY)!r}]))"
+    )
+    process = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        cwd=tmp_path,
+        timeout=60,
+    )
+    fails(process, 6, "gone: No such file or directory")
+
+
 def test_version() -> None:
     assert re.fullmatch(rb"charlstm \d+\.\d+\.\d+\n", run("--version").stdout)
 

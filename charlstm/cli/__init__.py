@@ -145,7 +145,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if context.get("debug"):
             raise
         _silence(sys.stdout)
-        error(f"standard output cannot be written: {e.strerror or e}")
+        where = "standard output cannot be written" if e.filename is None else e.filename
+        error(f"{where}: {e.strerror or e}")
         return 6
     except MemoryError:
         error("out of memory; try a smaller model.hidden, train.batch or train.length")
