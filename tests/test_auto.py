@@ -22,8 +22,9 @@ from charlstm.config.schema import Config, Setting
 from charlstm.errors import UsageError
 from charlstm.storage.checkpoint import read_checkpoint
 from charlstm.text.corpus import Corpus
-from charlstm.training import auto
-from charlstm.training.auto import Auto, operations
+from charlstm.training import auto, rules
+from charlstm.training.auto import Auto
+from charlstm.training.rules import PROSE, RECORDS, operations
 from charlstm.training.run import Training
 
 ENDLESS = ("--set", "train.max_time=null")
@@ -72,7 +73,7 @@ def test_more_time_makes_more_of_a_text(corpus: Corpus, choice: Callable[..., Ch
         planned = t.steps * t.batch * t.length * cost / 1e11
         assert 0.85 * seconds(limit) < planned <= 0.98 * seconds(limit)
         assert (t.max_time, t.epochs, t.patience, t.schedule) == (limit, None, None, "cosine")
-        assert 1 <= t.steps / int(t.eval_every or 0) <= auto.EVALUATIONS
+        assert 1 <= t.steps / int(t.eval_every or 0) <= PROSE.evaluations
         assert t.lr * config.model.hidden <= 0.02 * 512  # at 0.02 * 768 a run diverged
     assert costs == sorted(costs)
     assert costs[0] < costs[1] < costs[2] < costs[3]
@@ -88,7 +89,7 @@ def test_a_small_text_is_held_back(corpus: Corpus, choice: Callable[..., Choice]
     hanja = "".join(chr(0x4E00 + k * 7919 % 800) for k in range(4000))
     script = choice(Corpus.from_text(hanja), "60s").config
     assert script.model.tie is False
-    assert 0.0 < script.model.weight_drop <= auto.MOST_WEIGHT_DROP
+    assert 0.0 < script.model.weight_drop <= rules.MOST_WEIGHT_DROP
 
 
 def test_a_segment_holds_a_record(corpus: Corpus, choice: Callable[..., Choice]) -> None:
@@ -99,14 +100,15 @@ def test_a_segment_holds_a_record(corpus: Corpus, choice: Callable[..., Choice])
     )
     names = "".join(f"name{k}\n" for k in range(9000))
     few = [choice(text, "20s").config.train for text in (corpus, Corpus.from_text(names))]
-    assert [t.length for t in few] == [auto.SHORT] * 2
+    assert [t.length for t in few] == [PROSE.read_short[1]] * 2
     records, chosen = choice(Corpus.from_text(log), "2s")
     assert sum("records" in reason for reason in chosen.reasons) == 1
-    assert records.train.length == auto.LENGTH
+    assert records.train.length == RECORDS.read_short[1]
+    assert choice(Corpus.from_text(log), "1h").config.train.length == RECORDS.read[1]
     assert records.train.lr < few[0].lr
     assert records.train.batch < few[0].batch
     assert records.model.dropout == 0.0
-    assert choice(corpus, "1h").config.train.length == auto.LENGTH
+    assert choice(corpus, "1h").config.train.length == PROSE.read[1]
 
 
 def test_words_are_learnt_by_sgd(choice: Callable[..., Choice]) -> None:
@@ -180,12 +182,13 @@ def test_the_time_is_kept_where_the_machine_changes(
     """Some steps at the beginning are slow, and at some time it becomes slower or faster for good:
     the run ends in time, with every evaluation, and the rate does not jump, but where much time is
     won. Evaluations by themselves change no plan."""
-    monkeypatch.setattr(auto, "EVALUATION", evaluation)
+    monkeypatch.setattr(rules, "EVALUATION", evaluation)
     _, chosen = choice(corpus, "100s")
     training = chosen.start(None, None, lambda text: None)
     t = training.config.train
     first, every = int(t.steps or 0), int(t.eval_every or 0)
-    a_unit = 97.0 / (first * t.batch * t.length + math.ceil(first / every) * chosen.evaluation)
+    evaluating = math.ceil(first / every) * chosen.rules.evaluation
+    a_unit = 97.0 / (first * t.batch * t.length + evaluating)
     step, spent, changes, rate = 0, 3.0, 0, 0.0
     while step < int(training.config.train.steps or 0):
         step += 1
@@ -197,11 +200,11 @@ def test_the_time_is_kept_where_the_machine_changes(
         changes += bool(settings)
         training._change(settings)
         rate = training.plan.schedule.learning_rate(step, 0, 0)
-        assert -0.02 <= (rate - before) / auto.LEARNING_RATE <= (0.02 if pace >= 1.0 else 0.5)
+        assert -0.02 <= (rate - before) / PROSE.rate <= (0.02 if pace >= 1.0 else 0.5)
         if step % every == 0 or step == training.config.train.steps:
-            spent += now * chosen.evaluation
+            spent += now * chosen.rules.evaluation
     assert 90.0 <= spent <= 102.0
-    assert rate < 0.02 * auto.LEARNING_RATE
+    assert rate < 0.02 * PROSE.rate
     assert changes == 1 or pace not in (1.0, 1.02)
 
 
@@ -209,7 +212,7 @@ def test_the_time_of_a_single_evaluation(
     corpus: Corpus, choice: Callable[..., Choice], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It is the last, however many steps there are in the end."""
-    monkeypatch.setattr(auto, "EVALUATION", 4.0)
+    monkeypatch.setattr(rules, "EVALUATION", 4.0)
     _, chosen = choice(corpus, "100s")
     training = chosen.start(None, None, lambda text: None)
     t = training.config.train
@@ -220,7 +223,7 @@ def test_the_time_of_a_single_evaluation(
         step, spent = step + 1, spent + a_unit * t.batch * t.length
         training._change(chosen.replan(step, spent))
     assert training.config.train.eval_every == step
-    assert 92.0 <= spent + a_unit * chosen.evaluation <= 100.0
+    assert 92.0 <= spent + a_unit * chosen.rules.evaluation <= 100.0
 
 
 @pytest.mark.parametrize("steps", range(1, 30))
@@ -247,7 +250,7 @@ def test_what_is_set_is_kept(corpus: Corpus, choice: Callable[..., Choice]) -> N
     t = choice(corpus, "100s", **{"train.epochs": 1}).config.train
     assert t.steps == math.ceil(len(corpus.train) / (t.batch * t.length))
     assert t.warm_up <= t.steps // 10
-    assert choice(corpus, "100s", **{"train.epochs": None}).auto.planned
+    assert choice(corpus, "100s", **{"train.epochs": None}).auto.rules.planned
     tied = choice(corpus, "60s", **{"model.embedding": 48, "model.tie": True, "model.hidden": 48})
     assert tied.config.model.embedding_start == Config().model.embedding_start
 

@@ -50,7 +50,7 @@ HOUSE = {
     ],
     "training": [
         *("events", "plan", "ranks", "shards", "resume", "saving", "learner"),
-        *("evaluations", "run", "auto", "start"),
+        *("evaluations", "run", "rules", "auto", "start"),
     ],
     "api": [],
     "mixing": [],

@@ -19,7 +19,7 @@ import common  # noqa: F401  # first: one thread each, before NumPy is loaded
 
 import charlstm
 from charlstm.config.sources import parse_setting
-from charlstm.training.auto import operations
+from charlstm.training.rules import operations
 
 TABLE = Path(__file__).with_suffix(".csv")
 
