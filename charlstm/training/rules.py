@@ -24,7 +24,7 @@ class Kind(NamedTuple):
     read: tuple[int, int]
     read_short: tuple[int, int]
     few_steps: int
-    """Streams, and the length of their segments; and those where a run would have fewer steps."""
+    """Streams and the length of their segments; and both where a run would have fewer steps."""
     units_a_weight: float
     """Units to read for each weight that a unit meets below the output. With fewer a large network
     stays untrained; with more a larger one would learn better in the same time."""
@@ -68,10 +68,12 @@ RECORDS = Kind(
     evaluating=0.2,
 )
 """They repeat a form, and hold much that is chance: a lower rate, more steps and a narrower network
-learn them better, and nothing is dropped while the text is not scarce. Segments reach from a field
-to the same of the records before. What is held out is of another time than what is learnt from, and
-often the model does better on it that has learnt for a fifth of the time, or that happens to be
-less sure of what has changed: so they are evaluated often, and averaged over few steps."""
+learn them better, and nothing is dropped while the text is not scarce. A segment that holds several
+of them lets a field be guessed by that of the record before: on the log of a package manager 1.07
+nats after two million characters, 1.14 with 16 streams of 64. What is held out is of another time
+than what is learnt from, and often the model does better on it that has learnt for a fifth of the
+time, or that happens to be less sure of what has changed: so they are evaluated often, and averaged
+over few steps."""
 
 EVALUATION = 0.4
 """To evaluate a unit takes this share of the time to train on one."""
@@ -89,7 +91,7 @@ MOST_STREAMS, ENOUGH_STEPS = 128, 5000
 but fewer steps learn less."""
 
 FEWEST_STREAMS = 4
-"""Streams of a shard: with fewer its products are slow."""
+"""Streams of a shard: its products are slow with fewer."""
 
 NARROW = 384
 """Width up to which the learning rate is that of the kind of text."""
@@ -111,7 +113,7 @@ HOLD = 0.2
 """Share of the steps at the full rate."""
 
 MOST_AVERAGE = 0.998
-"""The average of the weights goes over 500 steps at most."""
+"""Decay of the average of the weights, at most: over some 500 steps."""
 
 WARM_UP = 100
 """Steps over which the rate rises, in a run of ten times as many or more."""
