@@ -86,12 +86,12 @@ class Auto:
 
     def choose(self) -> Config:
         """The configuration, after a trial or two."""
-        rules, N, V = self.rules, len(self.corpus.train), len(self.corpus.vocabulary)
+        rules = self.rules
         rate = FIRST_RATE * min(cores(), rules.kind.read[0] // FEWEST_STREAMS)
         for _ in range(TRIALS):
             guess, config = rate, rules.configuration(rules.network(rate * self.left))
             speed = self._speed(config)
-            rate = speed * operations(config, V)
+            rate = speed * operations(config, rules.V)
             self.reasons.append(
                 f"a trial of {described(config)} read {speed:,.0f} {config.text.name}s a second, "
                 f"{rate / 1e9:.0f} GFLOP/s where {guess / 1e9:.0f} were expected"
@@ -100,11 +100,11 @@ class Auto:
                 break
         network = rules.network(rate * self.left)
         config = rules.configuration(network)
-        units = IN_TIME * rate * self.left / operations(config, V)
+        units = IN_TIME * rate * self.left / operations(config, rules.V)
         config = rules.configuration({**network, **rules.steps(config, units)})
-        fitting, self.spent = fitted(config, N)[0], self.limit - self.left
+        fitting, self.spent = fitted(config, rules.N)[0], self.limit - self.left
         t = fitting.train
-        epochs = int(t.steps or 0) * t.batch * t.length / N
+        epochs = int(t.steps or 0) * t.batch * t.length / rules.N
         self.summary = f"auto: {described(fitting)}, some {epochs:.3g} epochs in {t.max_time}"
         return config
 

@@ -160,12 +160,13 @@ class Rules:
         keys = {setting.key for setting in settings}
         self.shape_given = not SHAPE.isdisjoint(keys)
         self.sgd = corpus.vocabulary.mostly_rare and OPTIMIZER.isdisjoint(keys)
-        self.records = self._of_records()
-        self.kind = RECORDS if self.records else WORDS if self.sgd else PROSE
+        self.kind = RECORDS if self._of_records() else WORDS if self.sgd else PROSE
         given = {setting.key for setting in settings if setting.value is not None}
         self.planned = given.isdisjoint(f"train.{key}" for key in PLANNED)
         """Whether the run may be planned anew on its way."""
-        self.reasons = ["the lines, of like length, are taken for records"] if self.records else []
+        self.reasons = list[str]()
+        if self.kind is RECORDS:
+            self.reasons.append("the lines, of like length, are taken for records")
 
     def configuration(self, keys: dict[str, Any]) -> Config:
         """The configuration of what was chosen, with the settings over it."""
@@ -196,7 +197,7 @@ class Rules:
             streams *= 2
         epochs = budget / cost / self.N
         spare = min(1.0, math.sqrt(width / WIDE * max(1.0, epochs / EPOCHS)))
-        doublings = math.log2(max(1.0, scarcity) if self.records else 1.0 + scarcity)
+        doublings = math.log2(max(1.0, scarcity) if kind is RECORDS else 1.0 + scarcity)
         dropout = spare * min(MOST_TIED if tied else MOST_DROPOUT, DROPOUT * doublings)
         beyond = math.log2(max(1.0, scarcity / (PLENTY_TIED if tied else PLENTY)))
         self.reasons.append(
