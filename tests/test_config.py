@@ -248,6 +248,8 @@ RIGHT: list[tuple[str, str, Any]] = [
     ("model.cell", "gru", "gru"),
     ("model.cell", "'rnn'", "rnn"),
     ("model.forget_bias", "-1.5", -1.5),
+    ("model.chrono", "3", 3),
+    ("model.chrono", "null", None),
     ("text.encoding", "UTF8", "utf-8"),
     ("text.encoding", "euc-kr", "euc_kr"),
     ("text.encoding", "Latin-1", "iso8859-1"),

@@ -388,6 +388,29 @@ def test_the_zero_state(cell: str, layers: int) -> None:
 
 @every_depth
 @every_cell
+def test_chrono(cell: str, layers: int) -> None:
+    """A quarter of an LSTM's units forget after 2 to T steps and let in as much as they forget.
+    The weights, and the biases of all others, are as they are without."""
+    T, H = 100, 64
+    models = Model(Shape(cell, 50, H, layers)), Model(Shape(cell, 50, H, layers))
+    for model, chrono in zip(models, (None, T), strict=True):
+        model.initialise(np.random.default_rng(3), chrono=chrono)
+    without, with_ = (model.weights for model in models)
+    for name in without:
+        slow = H // 4 if cell == "lstm" and name.endswith(".b") else 0
+        np.testing.assert_array_equal(with_[name][..., slow:], without[name][..., slow:])
+        if slow:
+            i, f, o, g = with_[name][:, 0, :slow]
+            np.testing.assert_array_equal(i, -f)
+            assert not o.any() and not g.any()
+            assert np.all((f >= 0.0) & (f <= np.log(T - 1)))
+            forget = 1.0 / (1.0 + np.exp(-f.astype(float)))
+            steps = 1.0 / (1.0 - forget)  # until 1/e is left
+            assert 2.0 <= steps.min() < T / 4 and 3 * T / 4 < steps.max() <= T
+
+
+@every_depth
+@every_cell
 def test_initialise(cell: str, layers: int) -> None:
     """Weights fill ±1/sqrt(H) evenly; biases are zero but for the forget gate's, which only an
     LSTM has, in every layer."""

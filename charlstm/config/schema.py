@@ -85,6 +85,9 @@ class ModelConfig:
     """Share of the characters that training reads as unknown ones."""
     forget_bias: float = key(1.0, number(-100.0, 100.0), ACCEPTABLE)
     """First value of the bias of an LSTM's forget gate."""
+    chrono: int | None = key(None, nullable(integer(3, 1_000_000)), ACCEPTABLE)
+    """Steps for which a quarter of an LSTM's units begin to remember, at most. Their first biases
+    are then drawn for a time that is long; null: they start like the others."""
     start: str = key("uniform", choice("uniform", "normal"), ACCEPTABLE)
     """Distribution of the first weights: uniform in ±1/sqrt(width), or normal with deviation
     1/sqrt(n) of the n values that they read."""

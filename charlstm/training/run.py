@@ -47,7 +47,7 @@ def first_checkpoint(
     model = Model(network_shape(config, len(corpus.vocabulary)))
     flat = model.weights.flat
     if weights is None:
-        model.initialise(rng, m.forget_bias, m.start, embedding_start(config))
+        model.initialise(rng, m.forget_bias, m.start, embedding_start(config), m.chrono)
     else:
         flat[...] = weights
     average = [flat.copy()] if t.average else []
