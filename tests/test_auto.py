@@ -93,7 +93,8 @@ def test_a_small_text_is_held_back(corpus: Corpus, choice: Callable[..., Choice]
 
 
 def test_a_segment_holds_a_record(corpus: Corpus, choice: Callable[..., Choice]) -> None:
-    """Few steps have short segments, but lines that are all about as long fit into one."""
+    """Few steps have short segments, but lines that are all about as long fit into one. In a long
+    run some units start as ones that remember a segment."""
     log = "".join(
         f"2026-01-01 12:00:{k % 60:02} host{k % 7} sshd: session {k} opened for root\n"
         for k in range(4000)
@@ -104,7 +105,10 @@ def test_a_segment_holds_a_record(corpus: Corpus, choice: Callable[..., Choice])
     records, chosen = choice(Corpus.from_text(log), "2s")
     assert sum("records" in reason for reason in chosen.reasons) == 1
     assert records.train.length == RECORDS.read_short[1]
-    assert choice(Corpus.from_text(log), "1h").config.train.length == RECORDS.read[1]
+    long = choice(Corpus.from_text(log), "1h").config
+    assert long.train.length == long.model.chrono == RECORDS.read[1]
+    assert long.train.batch > records.train.batch
+    assert not records.model.chrono and not choice(corpus, "1h").config.model.chrono
     assert records.train.lr < few[0].lr
     assert records.train.batch < few[0].batch
     assert records.model.dropout == 0.0
