@@ -242,7 +242,7 @@ class Training:
                         so_far = self.spent + time.monotonic() - began
                         plan = self._change(self.replan(self.step, so_far))
                 evaluating = stepping and self.step % plan.eval_every == 0
-                if evaluating or ends or self.finished or saves.due(self.step, votes):
+                if evaluating or ends or self.finished:
                     learner.check()  # before anything is kept or saved
                 if evaluating:
                     said |= self.evaluations.on_the_way()
@@ -300,10 +300,14 @@ class Training:
             ) from None
 
     def _save_on_the_way(self, saves: SavePolicy) -> dict[str, Any]:
-        """Save; where that fails, training continues."""
+        """Save; where that fails, training continues. So it does where the run has diverged, and
+        nothing is saved: when it goes back, its evaluations say and not the time."""
         began, said = time.monotonic(), dict[str, Any](saved=True)
         try:
+            self.learner.check()
             self.save()
+        except Diverged:
+            return {}
         except OutputError as e:
             said = {"notice": f"{e}; training continues"}
         saves.tried(began, time.monotonic())
