@@ -24,11 +24,16 @@ from charlstm.storage.checkpoint import read_checkpoint
 from charlstm.text.corpus import Corpus
 from charlstm.training import auto, rules
 from charlstm.training.auto import Auto
+from charlstm.training.learner import Learner
 from charlstm.training.rules import PROSE, RECORDS, operations
 from charlstm.training.run import Training
 
 ENDLESS = ("--set", "train.max_time=null")
 LIMITS = ("10s", "60s", "10m", "1h", "24h", "300h")
+LOG = "".join(
+    f"2026-01-01 12:00:{k % 60:02} host{k % 7} sshd: session {k} opened for root\n"
+    for k in range(4000)
+)
 
 
 class Choice(NamedTuple):
@@ -95,19 +100,15 @@ def test_a_small_text_is_held_back(corpus: Corpus, choice: Callable[..., Choice]
 def test_a_segment_holds_a_record(corpus: Corpus, choice: Callable[..., Choice]) -> None:
     """Few steps have short segments, but lines that are all about as long fit into one. In a long
     run some units start as ones that remember a segment."""
-    log = "".join(
-        f"2026-01-01 12:00:{k % 60:02} host{k % 7} sshd: session {k} opened for root\n"
-        for k in range(4000)
-    )
     names = "".join(f"name{k}\n" for k in range(9000))
     few = [choice(text, "20s").config.train for text in (corpus, Corpus.from_text(names))]
     assert [t.length for t in few] == [PROSE.read_short[1]] * 2
-    records, chosen = choice(Corpus.from_text(log), "2s")
+    records, chosen = choice(Corpus.from_text(LOG), "2s")
     assert sum("records" in reason for reason in chosen.reasons) == 1
     assert records.train.length == RECORDS.read_short[1]
-    long = choice(Corpus.from_text(log), "1h").config
-    assert long.train.length == long.model.chrono == RECORDS.read[1]
-    assert long.train.batch > records.train.batch
+    some, long = (choice(Corpus.from_text(LOG), limit).config for limit in ("10m", "24h"))
+    assert some.train.length == some.model.chrono == long.model.chrono == RECORDS.read[1]
+    assert long.train.batch > some.train.batch == RECORDS.read[0]
     assert not records.model.chrono and not choice(corpus, "1h").config.model.chrono
     assert records.train.lr < few[0].lr
     assert records.train.batch < few[0].batch
@@ -281,14 +282,51 @@ def test_a_run_is_planned_anew(corpus: Corpus, choice: Callable[..., Choice]) ->
     training = Training.start(corpus, config)
     asked = []
 
-    def replan(step: int, spent: float) -> list[Setting]:
+    def replan(step: int, spent: float) -> tuple[list[Setting], str | None]:
         asked.append(step)
-        return [Setting("train.steps", 5, "test"), Setting("train.hold", 3, "test")][: step % 2 * 2]
+        settings = [Setting("train.steps", 5, "test"), Setting("train.hold", 3, "test")]
+        return (settings, None) if step % 2 else ([], None)
 
     training.replan = replan
     assert [record.step for record in training] == asked == [1, 2, 3, 4, 5]
     stored = training.checkpoint().config.train
     assert (stored.steps, stored.hold) == (5, 3)
+
+
+@pytest.mark.parametrize("given", [None, 0.1])
+def test_records_that_are_learnt_by_heart(
+    choice: Callable[..., Choice], monkeypatch: pytest.MonkeyPatch, given: float | None
+) -> None:
+    """Where the held-out text has long been predicted no better, recurrent weights are dropped;
+    a share that is set stays."""
+    settings = {} if given is None else {"model.weight_drop": given}
+    chosen = choice(Corpus.from_text(LOG), "20s", 1e9, **settings).auto
+    training = chosen.start(None, None, lambda text: None)
+    t = training.config.train
+    steps, every = int(t.steps or 0), int(t.eval_every or 0)
+    best = steps // 3 // every * every
+    turn = best + math.ceil(auto.BY_HEART * steps)
+    assert best and turn < steps
+    monkeypatch.setattr(Auto, "replan", lambda *_: [])
+    monkeypatch.setattr(Learner, "measure", lambda self: 1 + abs(self.progress.step - best) / steps)
+    told = {}
+    for record in training:
+        share = training.learner.shards.job.drops.weight_drop
+        assert share == (given or (0.0 if record.step < turn else rules.MOST_WEIGHT_DROP))
+        if record.notice is not None:
+            told[record.step] = record.notice
+    assert training.checkpoint().config.model.weight_drop == (given or rules.MOST_WEIGHT_DROP)
+    assert list(told) == ([] if given else [turn])
+    assert given or f"not better since step {best}; 50%" in told[turn]
+
+
+def test_prose_is_not_taken_to_be_learnt_by_heart(
+    corpus: Corpus, choice: Callable[..., Choice]
+) -> None:
+    """Its rate falls all the way; it may be long before the last evaluations are better."""
+    chosen = choice(corpus, "20s").auto
+    chosen.start(None, None, lambda text: None)
+    assert not chosen.rules.may_drop_weights
 
 
 def test_only_train_chooses(tmp_path: Path) -> None:

@@ -27,6 +27,7 @@ from charlstm.nn.model import Model
 from charlstm.nn.shape import Shape
 from charlstm.nn.unrolled import Unrolled
 from charlstm.scoring.held_out import HeldOut
+from charlstm.storage.checkpoint import read_checkpoint
 from charlstm.text.corpus import Corpus
 from charlstm.training.plan import fitted
 from charlstm.training.run import Training
@@ -293,6 +294,34 @@ def test_training_with_workers_writes_the_same_file(
         with np.load(tmp_path / f"{workers}.npz") as z:
             files.append({k: z[k].tobytes() for k in z.files if k not in ("metadata", "sha256")})
     assert files[0] == files[1]
+
+
+@posix
+def test_what_is_dropped_may_change(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """On the way, with a worker that knew another share: the file is that of a run which was
+    stopped there and resumed with the change."""
+    more = [Setting("model.weight_drop", 0.5, "test")]
+    changed, stopped = (
+        trained(monkeypatch, tmp_path / name, steps=300, workers=2) for name in ("a.npz", "b.npz")
+    )
+    changed.replan = lambda step, spent: (more, "more") if step == 150 else ([], None)
+    for record in changed:
+        assert record.notice == ("more" if record.step == 150 else None)
+        if record.step in (100, 200):
+            awaited(changed)
+    for record in stopped:
+        if record.step == 150:
+            stopped.stop()
+    resumed = Training.resume(
+        stopped.corpus,
+        read_checkpoint(tmp_path / "b.npz"),
+        tmp_path / "b.npz",
+        settings=more,
+        accept_changes=True,
+    )
+    list(resumed)
+    assert changed.learner.shards.job.drops.weight_drop == 0.5
+    assert (tmp_path / "a.npz").read_bytes() == (tmp_path / "b.npz").read_bytes()
 
 
 @posix

@@ -1,9 +1,12 @@
 """What learns: the weights of a run and all else that a step changes."""
 
+import dataclasses
 import math
+from collections.abc import Sequence
 
 import numpy as np
 
+from charlstm.config.schema import Setting
 from charlstm.generation.ending import Sampling, Seed
 from charlstm.generation.numbers import key_of
 from charlstm.generation.sampler import Sampler
@@ -69,19 +72,31 @@ class Learner:
         self.dropped_to = np.array([unknown] if m.input_drop and unknown >= 0 else [], np.intp)
 
     def _shards(self) -> Shards:
-        t, m, unknown = self.plan.config.train, self.plan.config.model, self.vocabulary.unknown
+        t = self.plan.config.train
         held_out = None if self.held_out is None else self.held_out.part(self.mine)
         job = Job(
             network_shape(self.plan.config, len(self.vocabulary)),
             *(t.length, t.batch, int(t.shards)),
             *((0, 0) if held_out is None else (len(held_out.ids), held_out.warm_up)),
             first=self.ranks.rank == 0,
-            drops=Drops(m.dropout, m.variational, m.weight_drop, m.input_drop, unknown),
+            drops=self._drops(),
             seed=t.rng_seed,
             stream=self.mine.start,
         )
         workers = cores() // self.ranks.neighbours if t.workers == "auto" else int(t.workers)
         return Shards(job, workers, held_out)
+
+    def _drops(self) -> Drops:
+        m, unknown = self.plan.config.model, self.vocabulary.unknown
+        return Drops(m.dropout, m.variational, m.weight_drop, m.input_drop, unknown)
+
+    def change(self, settings: Sequence[Setting]) -> Plan:
+        """Continue with some settings changed, of those that change no array; return the plan."""
+        config = self.plan.config.updated(settings)
+        self.plan = dataclasses.replace(self.plan, config=config)
+        if (drops := self._drops()) != self.shards.job.drops:
+            self.shards.drop(drops)
+        return self.plan
 
     @property
     def state(self) -> State:

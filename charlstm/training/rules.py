@@ -64,7 +64,7 @@ RECORDS = Kind(
     read=(8, 256),
     read_short=(16, 64),
     few_steps=1500,
-    enough_steps=1250,
+    enough_steps=10_000,
     units_a_weight=40.0,
     rate=0.006,
     decay=0.1,
@@ -80,10 +80,13 @@ than what is learnt from, and often the model does better on it that has learnt 
 time, or that happens to be less sure of what has changed: so they are evaluated often, and averaged
 over few steps.
 
-Where there is time for more streams, some units start as ones that remember (`chrono`). On the log
-of a package manager 0.993 nats after 270 s, 1.016 without, and 1.019 without and in 8 streams. In a
-minute they are not worth it on every log: 0.507 nats on that of daemons, the mean of four runs, and
-0.505 without, of three."""
+In a run of many steps, some units start as ones that remember (`SLOW_STEPS`)."""
+
+SLOW_STEPS = 2500
+"""Steps from which a run on records has such units (`chrono`). In a minute they are not worth it on
+every log: 0.507 nats on that of daemons, the mean of four runs, and 0.505 without, of three. Nor
+are more streams in some minutes: 0.466 nats of a log in JSON in 32 streams, 0.456 in 8, and 0.408
+and 0.412 on the log of a package manager."""
 
 EVALUATION = 0.4
 """To evaluate a unit takes this share of the time to train on one."""
@@ -172,6 +175,8 @@ class Rules:
         given = {setting.key for setting in settings if setting.value is not None}
         self.planned = given.isdisjoint(f"train.{key}" for key in PLANNED)
         """Whether the run may be planned anew on its way."""
+        self.may_drop_weights = self.kind is RECORDS and "model.weight_drop" not in keys
+        """Whether recurrent weights may be dropped on the run's way."""
         self.reasons = list[str]()
         if self.kind is RECORDS:
             self.reasons.append("the lines, of like length, are taken for records")
@@ -203,10 +208,10 @@ class Rules:
         if units < streams * length * kind.few_steps:
             streams, length = kind.read_short
         else:
+            if kind is RECORDS and units >= streams * length * SLOW_STEPS:
+                network["model.chrono"] = length
             while streams < MOST_STREAMS and units >= 2 * streams * length * kind.enough_steps:
                 streams *= 2
-                if kind is RECORDS:
-                    network["model.chrono"] = length
         epochs = units / self.N
         spare = min(1.0, math.sqrt(width / WIDE * max(1.0, epochs / EPOCHS)))
         doublings = math.log2(max(1.0, scarcity) if kind is RECORDS else 1.0 + scarcity)

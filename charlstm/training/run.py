@@ -102,8 +102,9 @@ class Training:
         """Seconds before the first step that a time limit counts, such as those of reading."""
         self.reasons: list[str] = []
         """Why the configuration is as it is, where it was chosen."""
-        self.replan: Callable[[int, float], Sequence[Setting]] | None = None
-        """What is to change after a step, so many seconds after the run was asked for."""
+        self.replan: Callable[[int, float], tuple[Sequence[Setting], str | None]] | None = None
+        """What is to change after a step, so many seconds after the run was asked for, and what the
+        user should know of it."""
 
     @classmethod
     def start(
@@ -240,7 +241,8 @@ class Training:
                     ends = votes.end or (alone and over())
                     if self.replan is not None:
                         so_far = self.spent + time.monotonic() - began
-                        plan = self._change(self.replan(self.step, so_far))
+                        settings, said["notice"] = self.replan(self.step, so_far)
+                        plan = self._change(settings)
                 evaluating = stepping and self.step % plan.eval_every == 0
                 if evaluating or ends or self.finished:
                     learner.check()  # before anything is kept or saved
@@ -276,8 +278,7 @@ class Training:
 
     def _change(self, settings: Sequence[Setting]) -> Plan:
         if settings:
-            config = self.config.updated(settings)
-            self.plan = self.learner.plan = dataclasses.replace(self.plan, config=config)
+            self.plan = self.learner.change(settings)
         return self.plan
 
     def _end(self, evaluated: bool) -> dict[str, Any]:
@@ -300,8 +301,8 @@ class Training:
             ) from None
 
     def _save_on_the_way(self, saves: SavePolicy) -> dict[str, Any]:
-        """Save; where that fails, training continues. So it does where the run has diverged, and
-        nothing is saved: when it goes back, its evaluations say and not the time."""
+        """Save; where that fails, training continues. A run that has diverged is not saved: when it
+        goes back, its evaluations say and not the time."""
         began, said = time.monotonic(), dict[str, Any](saved=True)
         try:
             self.learner.check()

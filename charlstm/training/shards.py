@@ -24,7 +24,7 @@ import sys
 import tempfile
 import time
 import weakref
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import NamedTuple, Self
 
@@ -292,6 +292,13 @@ class Shards:
         for worker in self.workers:
             worker.end()
         self.workers = []
+
+    def drop(self, drops: Drops) -> None:
+        """Leave out otherwise from here on. Workers know what they were told at their beginning, so
+        they end; others may be started."""
+        self.close()
+        self.job = replace(self.job, drops=drops)
+        self.bench = Bench(self.job, self.arrays)
 
     def _run(self, kind: bytes, scale: float = 0.0, step: int = 0) -> Array:
         """Have all shards done; return their nats (shards,)."""
