@@ -21,6 +21,7 @@ from charlstm.config.fields import seconds
 from charlstm.config.schema import Config, Setting
 from charlstm.errors import UsageError
 from charlstm.storage.checkpoint import read_checkpoint
+from charlstm.storage.progress import Score
 from charlstm.text.corpus import Corpus
 from charlstm.training import auto, rules
 from charlstm.training.auto import Auto
@@ -318,6 +319,16 @@ def test_records_that_are_learnt_by_heart(
     assert training.checkpoint().config.model.weight_drop == (given or rules.MOST_WEIGHT_DROP)
     assert list(told) == ([] if given else [turn])
     assert given or f"not better since step {best}; 50%" in told[turn]
+
+
+def test_what_is_dropped_already_is_not_told(choice: Callable[..., Choice]) -> None:
+    """Where half of the recurrent weights are dropped from the beginning."""
+    chosen = choice(Corpus.from_text(LOG), "24h").auto
+    training = chosen.start(None, None, lambda text: None)
+    assert chosen.rules.may_drop_weights
+    assert training.config.model.weight_drop == rules.MOST_WEIGHT_DROP
+    training.progress.best, training.progress.step = Score(1, 1.0), chosen.steps - 1
+    assert chosen.drop_more(training) == ([], None)
 
 
 def test_prose_is_not_taken_to_be_learnt_by_heart(

@@ -12,7 +12,6 @@ from charlstm.config.fields import MOST, seconds
 from charlstm.config.schema import Config, Setting
 from charlstm.errors import UsageError
 from charlstm.storage.lock import Lock, Path_
-from charlstm.storage.progress import Progress
 from charlstm.text.corpus import Corpus
 from charlstm.text.reading import Notice
 from charlstm.training.plan import fitted
@@ -64,8 +63,6 @@ class Auto:
         then."""
         self.steps, self.hold, self.next_check = 0, 0, 0
         """As they are now planned, and the step after which they are checked."""
-        self.dropping = False
-        """Whether recurrent weights have come to be dropped on the way."""
         self.only_last = False
         """Whether the last weights alone are evaluated."""
         self.summary, self.reasons = "", self.rules.reasons
@@ -91,7 +88,7 @@ class Auto:
         self.only_last = (t.eval_every or MOST) >= self.steps
 
         def replan(step: int, spent: float) -> tuple[list[Setting], str | None]:
-            more, notice = self.drop_more(training.progress)
+            more, notice = self.drop_more(training)
             return [*self.replan(step, spent), *more], notice
 
         training.replan = replan if self.rules.planned else None
@@ -150,18 +147,17 @@ class Auto:
         self.next_check = self.hold if step < self.hold else check
         return settings
 
-    def drop_more(self, progress: Progress) -> tuple[list[Setting], str | None]:
+    def drop_more(self, training: Training) -> tuple[list[Setting], str | None]:
         """What changes where a run that reads records has long not become better, and why. It then
         learns by heart what is chance in them, from the state that it carries along; so from there
         on recurrent weights are dropped. Dropped from the beginning, they would keep it from
         learning to repeat the names of the line before: 0.72 nats on the log of a package manager,
         with dropout 0.5 as well, where it reached 0.41."""
-        best = progress.best
-        if best is None or self.dropping or not self.rules.may_drop_weights:
+        best, dropped = training.progress.best, training.config.model.weight_drop
+        if best is None or dropped >= MOST_WEIGHT_DROP or not self.rules.may_drop_weights:
             return [], None
-        if progress.step - best.step < BY_HEART * self.steps:
+        if training.step - best.step < BY_HEART * self.steps:
             return [], None
-        self.dropping = True
         how = f"{MOST_WEIGHT_DROP:.0%} of the recurrent weights are dropped from here"
         keys = {"model.weight_drop": MOST_WEIGHT_DROP, "train.clip_norm": CLIP_NORM}
         settings = [Setting(key, value, "auto") for key, value in keys.items()]
