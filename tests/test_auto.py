@@ -99,18 +99,18 @@ def test_a_small_text_is_held_back(corpus: Corpus, choice: Callable[..., Choice]
 
 
 def test_a_segment_holds_a_record(corpus: Corpus, choice: Callable[..., Choice]) -> None:
-    """Few steps have short segments, but lines that are all about as long fit into one. In a long
-    run some units start as ones that remember a segment."""
+    """Few steps have short segments, but lines that are all about as long fit into one, and some
+    units start as ones that remember it."""
     names = "".join(f"name{k}\n" for k in range(9000))
     few = [choice(text, "20s").config.train for text in (corpus, Corpus.from_text(names))]
     assert [t.length for t in few] == [PROSE.read_short[1]] * 2
     records, chosen = choice(Corpus.from_text(LOG), "2s")
     assert sum("records" in reason for reason in chosen.reasons) == 1
-    assert records.train.length == RECORDS.read_short[1]
+    assert records.train.length == records.model.chrono == RECORDS.read_short[1]
     some, long = (choice(Corpus.from_text(LOG), limit).config for limit in ("10m", "24h"))
     assert some.train.length == some.model.chrono == long.model.chrono == RECORDS.read[1]
     assert long.train.batch > some.train.batch == RECORDS.read[0]
-    assert not records.model.chrono and not choice(corpus, "1h").config.model.chrono
+    assert choice(corpus, "1h").config.model.chrono is None
     assert records.train.lr < few[0].lr
     assert records.train.batch < few[0].batch
     assert records.model.dropout == 0.0
@@ -298,16 +298,17 @@ def test_a_run_is_planned_anew(corpus: Corpus, choice: Callable[..., Choice]) ->
 def test_records_that_are_learnt_by_heart(
     choice: Callable[..., Choice], monkeypatch: pytest.MonkeyPatch, given: float | None
 ) -> None:
-    """Where the held-out text has long been predicted no better, recurrent weights are dropped;
-    a share that is set stays."""
+    """Where the held-out text has been predicted no better for two epochs, recurrent weights are
+    dropped; a share that is set stays."""
     settings = {} if given is None else {"model.weight_drop": given}
-    chosen = choice(Corpus.from_text(LOG), "20s", 1e9, **settings).auto
+    chosen = choice(Corpus.from_text(LOG[: len(LOG) // 2]), "20s", 1e9, **settings).auto
     training = chosen.start(None, None, lambda text: None)
     t = training.config.train
     steps, every = int(t.steps or 0), int(t.eval_every or 0)
-    best = steps // 3 // every * every
-    turn = best + math.ceil(auto.BY_HEART * steps)
-    assert best and turn < steps
+    best = steps // 8 // every * every
+    epoch = len(chosen.corpus.train) / (t.batch * t.length)
+    turn = best + math.ceil(auto.EPOCHS * epoch)
+    assert best and auto.BY_HEART * steps < turn - best and turn < auto.LATEST * steps
     monkeypatch.setattr(Auto, "replan", lambda *_: [])
     monkeypatch.setattr(Learner, "measure", lambda self: 1 + abs(self.progress.step - best) / steps)
     told = {}
@@ -321,13 +322,23 @@ def test_records_that_are_learnt_by_heart(
     assert given or f"not better since step {best}; 50%" in told[turn]
 
 
+def test_nothing_more_is_dropped_near_the_end(choice: Callable[..., Choice]) -> None:
+    """What is learnt with the weights that are dropped could not be learnt anew at a low rate."""
+    chosen = choice(Corpus.from_text(LOG), "60s").auto
+    training = chosen.start(None, None, lambda text: None)
+    training.progress.best = Score(1, 1.0)
+    for step, drops in ((chosen.steps // 2, True), (chosen.steps * 3 // 4, False)):
+        training.progress.step = step
+        assert bool(chosen.drop_more(training)[0]) is drops
+
+
 def test_what_is_dropped_already_is_not_told(choice: Callable[..., Choice]) -> None:
     """Where half of the recurrent weights are dropped from the beginning."""
     chosen = choice(Corpus.from_text(LOG), "24h").auto
     training = chosen.start(None, None, lambda text: None)
     assert chosen.rules.may_drop_weights
     assert training.config.model.weight_drop == rules.MOST_WEIGHT_DROP
-    training.progress.best, training.progress.step = Score(1, 1.0), chosen.steps - 1
+    training.progress.best, training.progress.step = Score(1, 1.0), chosen.steps // 2
     assert chosen.drop_more(training) == ([], None)
 
 

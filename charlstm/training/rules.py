@@ -62,7 +62,7 @@ WORDS = PROSE._replace(read=(16, 64), read_short=(16, 32))
 
 RECORDS = Kind(
     read=(8, 256),
-    read_short=(16, 64),
+    read_short=(8, 128),
     few_steps=1500,
     enough_steps=10_000,
     units_a_weight=40.0,
@@ -80,13 +80,12 @@ than what is learnt from, and often the model does better on it that has learnt 
 time, or that happens to be less sure of what has changed: so they are evaluated often, and averaged
 over few steps.
 
-In a run of many steps, some units start as ones that remember (`SLOW_STEPS`)."""
-
-SLOW_STEPS = 2500
-"""Steps from which a run on records has such units (`chrono`). In a minute they are not worth it on
-every log: 0.507 nats on that of daemons, the mean of four runs, and 0.505 without, of three. Nor
-are more streams in some minutes: 0.466 nats of a log in JSON in 32 streams, 0.456 in 8, and 0.408
-and 0.412 on the log of a package manager."""
+A quarter of the units start as ones that remember for a segment (`chrono`): so the names of a line
+before are learnt early. In a minute that is 0.51 nats on the log of a package manager, 0.71
+without; on those of daemons, a service and a web server 0.298, 0.460 and 0.241, and without 0.310,
+0.461 and 0.242. More streams are not better in some minutes: 0.466 nats of a log in JSON in 32
+streams, 0.456 in 8. Nor are shorter segments in 20 seconds: 0.387 nats on a log of daemons in 16
+streams of 64, 0.373 in 8 of 128."""
 
 EVALUATION = 0.4
 """To evaluate a unit takes this share of the time to train on one."""
@@ -208,10 +207,10 @@ class Rules:
         if units < streams * length * kind.few_steps:
             streams, length = kind.read_short
         else:
-            if kind is RECORDS and units >= streams * length * SLOW_STEPS:
-                network["model.chrono"] = length
             while streams < MOST_STREAMS and units >= 2 * streams * length * kind.enough_steps:
                 streams *= 2
+        if kind is RECORDS:
+            network["model.chrono"] = length
         epochs = units / self.N
         spare = min(1.0, math.sqrt(width / WIDE * max(1.0, epochs / EPOCHS)))
         doublings = math.log2(max(1.0, scarcity) if kind is RECORDS else 1.0 + scarcity)
