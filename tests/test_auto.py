@@ -307,7 +307,7 @@ def test_records_that_are_learnt_by_heart(
     steps, every = int(t.steps or 0), int(t.eval_every or 0)
     best = steps // 8 // every * every
     epoch = len(chosen.corpus.train) / (t.batch * t.length)
-    turn = best + math.ceil(auto.EPOCHS * epoch)
+    turn = best + math.ceil(auto.STILL * epoch)
     assert best and auto.BY_HEART * steps < turn - best and turn < auto.LATEST * steps
     monkeypatch.setattr(Auto, "replan", lambda *_: [])
     monkeypatch.setattr(Learner, "measure", lambda self: 1 + abs(self.progress.step - best) / steps)

@@ -37,7 +37,7 @@ IN_TIME, SPARE = 0.97, 0.06
 """Share of the time left that steps are planned for; the rest is for a machine that slows down. A
 plan that ends in time is kept unless it leaves more than `SPARE` of the whole time unused."""
 
-BY_HEART, EPOCHS, LATEST, CLIP_NORM = 0.1, 2, 2 / 3, 0.25
+BY_HEART, STILL, LATEST, CLIP_NORM = 0.1, 2, 2 / 3, 0.25
 """Records are learnt by heart where no evaluation is better in this share of all steps, and in so
 many epochs: within one, the loss swings. Weights are then dropped, unless too little is left of the
 run to learn without them, and gradients clipped to this norm: steps that are scaled for the small
@@ -158,7 +158,7 @@ class Auto:
         if best is None or dropped >= MOST_WEIGHT_DROP or not self.rules.may_drop_weights:
             return [], None
         epoch = self.rules.N / training.plan.units_a_step
-        long = max(EPOCHS * epoch, BY_HEART * self.steps)
+        long = max(STILL * epoch, BY_HEART * self.steps)
         if training.step < best.step + long or training.step > LATEST * self.steps:
             return [], None
         how = f"{MOST_WEIGHT_DROP:.0%} of the recurrent weights are dropped from here"
