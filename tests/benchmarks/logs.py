@@ -35,7 +35,6 @@ AGENTS = (
 THINGS = ("lamp", "boat", "rope", "net", "oil", "bell")
 SERVICES = ("cart", "users", "search", "billing")
 START = datetime(2026, 3, 2)
-STEPS = ("unpacked", "half-configured", "installed")
 
 
 def clock(random: Random, seconds: float) -> Iterator[datetime]:
@@ -110,8 +109,8 @@ def service(random: Random) -> Iterator[str]:
 def packages(random: Random) -> Iterator[str]:
     """A package manager's, in which invented names are repeated from line to line."""
     for now in clock(random, 2):
-        parts = (random.choice("bdfklmnprstvz") + random.choice("aeiou") for _ in range(4))
-        name = "".join(islice(parts, random.randint(2, 4)))
+        syllables = range(random.randint(2, 4))
+        name = "".join(random.choice("bdfklmnprstvz") + random.choice("aeiou") for _ in syllables)
         name = random.choice(("lib", "", "python3-")) + name + random.choice(("", "-dev", "2"))
         version = f"{random.randint(0, 9)}.{random.randint(0, 30)}-{random.randint(1, 5)}"
         stamp, what = f"{now:%Y-%m-%d %H:%M:%S}", f"{name}:amd64 {version}"
@@ -119,8 +118,9 @@ def packages(random: Random) -> Iterator[str]:
         yield f"{stamp} status half-installed {what}"
         yield f"{stamp} status unpacked {what}"
         yield f"{stamp} configure {what} <none>"
-        for step in STEPS:
-            yield f"{stamp} status {step} {what}"
+        yield f"{stamp} status unpacked {what}"
+        yield f"{stamp} status half-configured {what}"
+        yield f"{stamp} status installed {what}"
 
 
 def sensors(random: Random) -> Iterator[str]:
